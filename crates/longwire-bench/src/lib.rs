@@ -1,0 +1,1 @@
+//! Placeholder map, replaced by the first build.

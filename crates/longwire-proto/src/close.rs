@@ -1,0 +1,153 @@
+//! Why a connection ends: one list that gives the native code, the metric label and the log word.
+
+/// Every reason for which a connection ends. The number is the code on the wire (frame CLOSE, and CONNACK for
+/// refusals); the label is the word in metrics and logs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum CloseReason {
+    /// The peer ended the connection in an orderly way (FIN or CLOSE).
+    PeerClosed = 0x01,
+    /// The connection was reset or broke (RST, `TCP_USER_TIMEOUT`).
+    PeerLost = 0x02,
+    /// Nothing was read for 3 × announced heartbeat + 20 s (004-11, 004-14).
+    Idle = 0x03,
+    /// No complete login within the deadline.
+    LoginTimeout = 0x04,
+    /// The peer took no byte for the write-stall deadline.
+    WriteStall = 0x05,
+    /// A started frame was not completed within its deadline.
+    FrameTimeout = 0x06,
+    /// The first four bytes of a frame were not `CA FE BA BE`.
+    BadMagic = 0x10,
+    /// The command byte is not known, or not allowed to this side.
+    BadCommand = 0x11,
+    /// The announced body is longer than the limit.
+    FrameTooLong = 0x12,
+    /// The body does not decode.
+    BadBody = 0x13,
+    /// The frame is not allowed in this state (for example before login).
+    OutOfOrder = 0x14,
+    /// More bytes than allowed before login.
+    TooMuchBeforeLogin = 0x15,
+    /// The client id in the header is not this connection's.
+    WrongClientId = 0x16,
+    /// The protocol version is not spoken here.
+    UnsupportedVersion = 0x17,
+    /// Unknown app key.
+    UnknownApp = 0x20,
+    /// The token does not verify, or is not for this device.
+    BadToken = 0x21,
+    /// The token has expired.
+    ExpiredToken = 0x22,
+    /// The token was revoked (its generation was raised).
+    RevokedToken = 0x23,
+    /// A newer login of the same device displaced this connection.
+    TakenOver = 0x30,
+    /// An operator or the API closed it.
+    Kicked = 0x31,
+    /// The device did not ack a delivery within the ack deadline.
+    AckTimeout = 0x32,
+    /// The node is draining or stopping.
+    Draining = 0x40,
+    /// The node is at its limit of connections or descriptors.
+    Full = 0x41,
+    /// The store does not answer, so the login cannot be decided.
+    StoreUnavailable = 0x42,
+    /// Our own fault; counted, and a defect.
+    Internal = 0x43,
+}
+
+impl CloseReason {
+    /// Every reason, in the order of the codes.
+    pub const ALL: [CloseReason; 25] = [
+        CloseReason::PeerClosed,
+        CloseReason::PeerLost,
+        CloseReason::Idle,
+        CloseReason::LoginTimeout,
+        CloseReason::WriteStall,
+        CloseReason::FrameTimeout,
+        CloseReason::BadMagic,
+        CloseReason::BadCommand,
+        CloseReason::FrameTooLong,
+        CloseReason::BadBody,
+        CloseReason::OutOfOrder,
+        CloseReason::TooMuchBeforeLogin,
+        CloseReason::WrongClientId,
+        CloseReason::UnsupportedVersion,
+        CloseReason::UnknownApp,
+        CloseReason::BadToken,
+        CloseReason::ExpiredToken,
+        CloseReason::RevokedToken,
+        CloseReason::TakenOver,
+        CloseReason::Kicked,
+        CloseReason::AckTimeout,
+        CloseReason::Draining,
+        CloseReason::Full,
+        CloseReason::StoreUnavailable,
+        CloseReason::Internal,
+    ];
+
+    /// The code on the wire.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The reason of a code; `None` for a code this version does not know.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<CloseReason> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
+    /// The reason's index in [`CloseReason::ALL`], for arrays of counters.
+    #[must_use]
+    pub fn index(self) -> usize {
+        Self::ALL.iter().position(|reason| *reason == self).unwrap_or(0)
+    }
+
+    /// The word in metrics and logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            CloseReason::PeerClosed => "peer_closed",
+            CloseReason::PeerLost => "peer_lost",
+            CloseReason::Idle => "idle",
+            CloseReason::LoginTimeout => "login_timeout",
+            CloseReason::WriteStall => "write_stall",
+            CloseReason::FrameTimeout => "frame_timeout",
+            CloseReason::BadMagic => "bad_magic",
+            CloseReason::BadCommand => "bad_command",
+            CloseReason::FrameTooLong => "frame_too_long",
+            CloseReason::BadBody => "bad_body",
+            CloseReason::OutOfOrder => "out_of_order",
+            CloseReason::TooMuchBeforeLogin => "too_much_before_login",
+            CloseReason::WrongClientId => "wrong_client_id",
+            CloseReason::UnsupportedVersion => "unsupported_version",
+            CloseReason::UnknownApp => "unknown_app",
+            CloseReason::BadToken => "bad_token",
+            CloseReason::ExpiredToken => "expired_token",
+            CloseReason::RevokedToken => "revoked_token",
+            CloseReason::TakenOver => "taken_over",
+            CloseReason::Kicked => "kicked",
+            CloseReason::AckTimeout => "ack_timeout",
+            CloseReason::Draining => "draining",
+            CloseReason::Full => "full",
+            CloseReason::StoreUnavailable => "store_unavailable",
+            CloseReason::Internal => "internal",
+        }
+    }
+
+    /// Whether a device that was closed for this reason may try the same credentials again.
+    #[must_use]
+    pub const fn may_retry(self) -> bool {
+        !matches!(
+            self,
+            CloseReason::UnknownApp
+                | CloseReason::BadToken
+                | CloseReason::ExpiredToken
+                | CloseReason::RevokedToken
+                | CloseReason::UnsupportedVersion
+                | CloseReason::TakenOver
+        )
+    }
+}

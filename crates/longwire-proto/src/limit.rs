@@ -1,0 +1,35 @@
+//! Every size limit of the wire. Units are in the names; what happens at the limit is said at each.
+
+/// The fixed header of a native frame, bytes.
+pub const HEADER_BYTES: usize = 16;
+/// Body of a frame from a device, bytes; a longer announcement closes with `frame_too_long` before any of
+/// the body is awaited. Configurable up to [`FRAME_BODY_BYTES_CEILING`].
+pub const FRAME_BODY_BYTES_MAX: usize = 64 * 1024;
+/// The largest value that the frame limit may be configured to, bytes.
+pub const FRAME_BODY_BYTES_CEILING: usize = 1024 * 1024;
+/// All bytes a peer may send before it is logged in, bytes; more closes with `too_much_before_login`.
+pub const BEFORE_LOGIN_BYTES_MAX: usize = 16 * 1024;
+/// App key, bytes of UTF-8.
+pub const APP_KEY_BYTES_MAX: usize = 128;
+/// Device token, bytes.
+pub const TOKEN_BYTES_MAX: usize = 512;
+/// Registration id (device name), bytes of UTF-8.
+pub const DEVICE_NAME_BYTES_MAX: usize = 128;
+/// Alias or tag, bytes of UTF-8.
+pub const LABEL_BYTES_MAX: usize = 64;
+/// Collapse key, bytes of UTF-8.
+pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
+/// Message ids in one ACK; more do not decode.
+pub const ACK_IDS_MAX: usize = 64;
+/// Unacked messages per connection; beyond it the rest stays in the store and is pulled.
+pub const WINDOW_MESSAGES_MAX: usize = 32;
+/// Unacked bytes per connection; beyond it the rest stays in the store, but one message always fits.
+pub const WINDOW_BYTES_MAX: usize = 64 * 1024;
+/// Message ids that a device remembers to drop duplicates; the oldest is forgotten.
+pub const DEDUP_WINDOW_MESSAGES: usize = 1024;
+/// Shortest and longest heartbeat that a device may announce, seconds; others are clamped.
+pub const HEARTBEAT_S_RANGE: std::ops::RangeInclusive<u16> = 5..=1200;
+
+const _: () = assert!(WINDOW_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
+const _: () = assert!(BEFORE_LOGIN_BYTES_MAX > HEADER_BYTES + APP_KEY_BYTES_MAX + TOKEN_BYTES_MAX);
+const _: () = assert!(WINDOW_MESSAGES_MAX <= ACK_IDS_MAX);

@@ -1,0 +1,17 @@
+//! What a conversation may do next, with no socket and no clock.
+//!
+//! - `server`: the server's end. The login states are types: [`AwaitingConnect`] → [`Deciding`] → [`Established`].
+//! - `feed`: how far one source has been sent in this session, and whether more waits in the store.
+//! - `window`: what was sent and not yet acked.
+//! - `client`: the device's end: login, heartbeat, dedup, order.
+
+mod feed;
+mod server;
+mod window;
+
+pub use feed::{FeedStart, Pull};
+pub use server::{AwaitingConnect, Deciding, Established, FromDevice, Offer, PageEntry, Settled};
+
+/// Monotonic milliseconds since any fixed moment; the caller's clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Millis(pub u64);

@@ -1,0 +1,53 @@
+//! Native frames, one at a time (`docs/protocol.md` draws every byte).
+//!
+//! - `header`: the 16 bytes in front of every frame, judged before the body is awaited.
+//! - `frame`: the bodies, as types; decoding borrows from the input.
+//! - `encode`: bytes of each frame; the shared part of a PUSH apart from its per-delivery head.
+//! - `assemble`: whole frames out of bytes that arrive in any cut.
+
+mod assemble;
+mod encode;
+mod frame;
+mod header;
+
+pub use assemble::{Assembler, RawFrame};
+pub use encode::{PushHead, encode_push_shared, push_frame};
+pub use frame::*;
+pub use header::{Command, Header, MAGIC, heartbeat};
+
+use crate::close::CloseReason;
+
+/// The peer sent what this protocol does not allow; the connection ends with [`WireError::reason`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WireError {
+    /// The first four bytes are not the magic.
+    #[error("the frame does not begin with CA FE BA BE")]
+    BadMagic,
+    /// The command is unknown or not for this side.
+    #[error("unknown command {0:#04x}")]
+    BadCommand(u8),
+    /// The announced body is longer than the limit.
+    #[error("announced body of {announced} bytes exceeds the limit of {limit}")]
+    TooLong {
+        /// Bytes announced by the peer.
+        announced: usize,
+        /// Bytes allowed here.
+        limit: usize,
+    },
+    /// The body of this command does not decode.
+    #[error("the body of command {0:#04x} does not decode")]
+    BadBody(u8),
+}
+
+impl WireError {
+    /// The close reason that this fault has.
+    #[must_use]
+    pub const fn reason(self) -> CloseReason {
+        match self {
+            WireError::BadMagic => CloseReason::BadMagic,
+            WireError::BadCommand(_) => CloseReason::BadCommand,
+            WireError::TooLong { .. } => CloseReason::FrameTooLong,
+            WireError::BadBody(_) => CloseReason::BadBody,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The border between the two worlds: commands go to shards, events come from them, both in bounded queues, in batches.
+
+use crate::domain::{AppId, ClientId, MessageId, Position, Source, Tag, WallMs};
+use crate::store::port::Page;
+use bytes::Bytes;
+use longwire_proto::close::CloseReason;
+use longwire_proto::session::{FeedStart, Pull};
+use longwire_proto::wire::{AckKind, Class, Network};
+use std::sync::Arc;
+
+/// One reactor thread.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ShardId(pub u8);
+
+/// Names one connection as long as it lives: shard (8 bits), slot (24 bits), generation of the slot (32 bits). A handle
+/// of a connection that is gone names nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Handle(u64);
+
+impl Handle {
+    /// Slots that a shard may have.
+    pub const SLOTS_MAX: u32 = 1 << 24;
+    /// A handle.
+    #[must_use]
+    pub const fn new(shard: ShardId, slot: u32, generation: u32) -> Handle {
+        Handle(((shard.0 as u64) << 56) | (((slot & 0xFF_FFFF) as u64) << 32) | generation as u64)
+    }
+    /// Its shard.
+    #[must_use]
+    pub const fn shard(self) -> ShardId {
+        ShardId((self.0 >> 56) as u8)
+    }
+    /// Its slot.
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        ((self.0 >> 32) & 0xFF_FFFF) as u32
+    }
+    /// The slot's generation.
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// A tag as shards know it: interned by the hub, unique over all apps, never reused while the process lives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TagId(pub u32);
+
+/// What a shard is told.
+#[derive(Debug)]
+pub enum Command {
+    /// The login is accepted.
+    Attach(Box<Attach>),
+    /// The login is refused: answer and close.
+    Refuse {
+        /// The connection.
+        to: Handle,
+        /// Why.
+        reason: CloseReason,
+        /// Not before, seconds; 0 = the device's back-off.
+        retry_after_s: u16,
+    },
+    /// A stored message for one device that is connected.
+    Deliver {
+        /// The connection.
+        to: Handle,
+        /// The place in the device's mailbox.
+        position: Position,
+        /// The message.
+        message: Arc<Outgoing>,
+    },
+    /// An online-only message for one device that is connected: sent if the outbox has room, else dropped and counted.
+    DeliverNow {
+        /// The connection.
+        to: Handle,
+        /// The message.
+        message: Arc<Outgoing>,
+    },
+    /// A message for every connection of an app, or those with one of the tags. In the order of log positions.
+    Broadcast(Arc<Broadcast>),
+    /// The answer to [`Event::Pull`].
+    Page {
+        /// The connection.
+        to: Handle,
+        /// Which source.
+        source: Source,
+        /// What was waiting. `None`: the store failed; the shard asks again after a second.
+        page: Option<Box<Page>>,
+    },
+    /// The device's tags changed.
+    Retag {
+        /// The connection.
+        to: Handle,
+        /// Its tags now, sorted.
+        tags: Box<[TagId]>,
+    },
+    /// End a connection: say why, then close.
+    Close {
+        /// The connection.
+        to: Handle,
+        /// Why.
+        reason: CloseReason,
+        /// Not before, seconds; 0 = the device's back-off.
+        retry_after_s: u16,
+    },
+}
+
+/// An accepted login.
+#[derive(Debug)]
+pub struct Attach {
+    /// The connection.
+    pub to: Handle,
+    /// The device.
+    pub client: ClientId,
+    /// Its app.
+    pub app: AppId,
+    /// Its tags, sorted.
+    pub tags: Box<[TagId]>,
+    /// Where its mailbox stands.
+    pub mailbox: FeedStart,
+    /// Where it stands in the app's log.
+    pub log: FeedStart,
+    /// The log's last position when that was read.
+    pub log_head: Position,
+    /// For the answer.
+    pub server_time: WallMs,
+}
+
+/// A message in the form in which it goes out, shared by all its deliveries.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its id.
+    pub message: MessageId,
+    /// When it expires; 0 for online-only.
+    pub deadline: WallMs,
+    /// The shared part of its PUSH.
+    pub shared: Bytes,
+}
+
+/// A message for many.
+#[derive(Debug)]
+pub struct Broadcast {
+    /// The app.
+    pub app: AppId,
+    /// Empty = every connection of the app; else those with one of these.
+    pub tags: Box<[TagId]>,
+    /// The place in the app's log; [`Position::START`] = online-only: sent if the outbox has room, else dropped and
+    /// counted.
+    pub position: Position,
+    /// The message.
+    pub message: Arc<Outgoing>,
+}
+
+/// What a shard tells.
+#[derive(Debug)]
+pub enum Event {
+    /// A device wants to log in.
+    Login(Box<Login>),
+    /// A session has room and its source may hold more.
+    Pull {
+        /// The connection.
+        from: Handle,
+        /// The device.
+        client: ClientId,
+        /// Its app.
+        app: AppId,
+        /// What is asked.
+        pull: Pull,
+    },
+    /// A device settled a delivery of this session.
+    Settled {
+        /// The connection.
+        from: Handle,
+        /// The device.
+        client: ClientId,
+        /// Its app.
+        app: AppId,
+        /// Where `position` counts.
+        source: Source,
+        /// The delivery's place.
+        position: Position,
+        /// The message.
+        message: MessageId,
+        /// It was a GAP.
+        gap: bool,
+    },
+    /// Other words of a device about a message: displayed, clicked, dismissed.
+    Feedback {
+        /// The device.
+        client: ClientId,
+        /// Its app.
+        app: AppId,
+        /// The message.
+        message: MessageId,
+        /// Which word.
+        kind: AckKind,
+    },
+    /// Deliveries of a message that went to outboxes or were dropped since the last report of it.
+    Sent {
+        /// The message.
+        message: MessageId,
+        /// Given to sockets or outboxes.
+        sent: u32,
+        /// Online-only deliveries dropped because an outbox was above its high mark.
+        dropped: u32,
+    },
+    /// A connection that had begun to log in is gone. Its unacked deliveries, if any, go with it.
+    Closed(Box<Closed>),
+}
+
+/// A wish to log in.
+#[derive(Debug)]
+pub struct Login {
+    /// The connection.
+    pub from: Handle,
+    /// Bytes 8–15 of the header: 0 or the device's number.
+    pub client: ClientId,
+    /// The app's key as presented.
+    pub app_key: String,
+    /// The token as presented.
+    pub token: Vec<u8>,
+    /// The planned heartbeat, seconds.
+    pub heartbeat_s: u16,
+    /// What carries the bytes.
+    pub network: Network,
+    /// The device's class.
+    pub class: Class,
+    /// Where the connection comes from.
+    pub peer: std::net::SocketAddr,
+}
+
+/// The end of a connection.
+#[derive(Debug)]
+pub struct Closed {
+    /// The connection.
+    pub from: Handle,
+    /// The device, once attached.
+    pub client: Option<ClientId>,
+    /// Why.
+    pub reason: CloseReason,
+    /// Messages that were sent and not acked.
+    pub unacked: Vec<MessageId>,
+    /// Seconds it lived.
+    pub lived_s: u32,
+}
+
+/// The shards as the hub reaches them; the gate serves it.
+pub trait Shards: Send + Sync + 'static {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// Queues a command; one wake per batch. Never blocks: a full queue gives the command back, and the hub waits for
+    /// room in steps of a millisecond, counted.
+    ///
+    /// # Errors
+    /// The command, if there is no room.
+    fn post(&self, shard: ShardId, command: Command) -> Result<(), Command>;
+}
+
+/// The events of one shard as the hub takes them; the gate serves it.
+pub trait Events: Send + 'static {
+    /// Appends what is there to `into`, up to `max`; waits while there is nothing. False: the shard has ended.
+    fn take(&mut self, into: &mut Vec<Event>, max: usize) -> impl Future<Output = bool> + Send;
+}

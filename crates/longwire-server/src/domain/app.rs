@@ -1,0 +1,91 @@
+//! A tenant: key, hashed secret, policies.
+
+use super::Invalid;
+use longwire_proto::limit::APP_KEY_BYTES_MAX;
+use std::fmt;
+use std::sync::Arc;
+
+/// An app's number inside this deployment; never leaves it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct AppId(pub u32);
+
+/// An app's public key: 1 to [`APP_KEY_BYTES_MAX`] bytes of `[A-Za-z0-9._-]`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct AppKey(Arc<str>);
+
+impl AppKey {
+    /// # Errors
+    /// Empty, over-long, or with another character.
+    pub fn parse(text: &str) -> Result<AppKey, Invalid> {
+        let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if text.is_empty() || text.len() > APP_KEY_BYTES_MAX || !clean {
+            let problem = format!("must be 1 to {APP_KEY_BYTES_MAX} characters of A-Z a-z 0-9 . _ -");
+            return Err(Invalid::new("app_key", problem));
+        }
+        Ok(AppKey(text.into()))
+    }
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An app's secret as its owner holds it: 256 random bits in hexadecimal. Never stored, never logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AppSecret(String);
+
+impl AppSecret {
+    /// A new secret of 32 random bytes.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 32]) -> AppSecret {
+        AppSecret(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+    /// What a caller presented, whatever it is.
+    #[must_use]
+    pub fn presented(text: &str) -> AppSecret {
+        AppSecret(text.to_owned())
+    }
+    /// The text, to be shown once.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+    /// What is stored. 256 random bits need no slow hash (THREATS, API keys).
+    #[must_use]
+    pub fn hash(&self) -> SecretHash {
+        SecretHash(*blake3::hash(self.0.as_bytes()).as_bytes())
+    }
+}
+
+impl fmt::Debug for AppSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AppSecret(***)")
+    }
+}
+
+/// BLAKE3 of a secret.
+#[derive(Clone, Copy, Debug)]
+pub struct SecretHash(pub [u8; 32]);
+
+impl SecretHash {
+    /// Whether this is the hash of `secret`, in time that does not depend on where they differ.
+    #[must_use]
+    pub fn matches(&self, secret: &AppSecret) -> bool {
+        // blake3::Hash compares in constant time.
+        blake3::Hash::from_bytes(self.0) == blake3::Hash::from_bytes(secret.hash().0)
+    }
+}
+
+/// An app as the server works with it.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its number.
+    pub id: AppId,
+    /// Its public key.
+    pub key: AppKey,
+    /// What its secret must hash to.
+    pub secret_hash: SecretHash,
+    /// Devices may register with the app key alone (an existing name is then refused).
+    pub open_registration: bool,
+}

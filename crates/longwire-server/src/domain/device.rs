@@ -1,0 +1,83 @@
+//! A registered endpoint of an app.
+
+use super::{AppId, ClientId, Invalid};
+use longwire_proto::limit::{DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX};
+use std::sync::Arc;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// # Errors
+            /// Empty, over-long, or with a character outside the allowed ones.
+            pub fn parse(field: &str, text: &str) -> Result<$name, Invalid> {
+                check(field, text, $max)?;
+                Ok($name(text.into()))
+            }
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name!(
+    /// A registration id: chosen by the app or issued; 1 to 128 bytes of UTF-8 without controls, `+`, `#` and `/`
+    /// (so that it can be an MQTT client id and a topic level).
+    DeviceName, DEVICE_NAME_BYTES_MAX
+);
+name!(
+    /// A name that maps to devices of an app; 1 to 64 bytes.
+    Alias, LABEL_BYTES_MAX
+);
+name!(
+    /// A label on devices; 1 to 64 bytes.
+    Tag, LABEL_BYTES_MAX
+);
+
+fn check(field: &str, text: &str, bytes_max: usize) -> Result<(), Invalid> {
+    let bad = |c: char| c.is_control() || matches!(c, '+' | '#' | '/' | '\u{feff}');
+    if text.is_empty() || text.len() > bytes_max {
+        return Err(Invalid::new(field, format!("must be 1 to {bytes_max} bytes, is {}", text.len())));
+    }
+    if text.chars().any(bad) {
+        return Err(Invalid::new(field, "must not contain control characters, '+', '#' or '/'"));
+    }
+    Ok(())
+}
+
+/// Tags that one device may have.
+pub const TAGS_PER_DEVICE_MAX: usize = 100;
+
+/// What a registration asks for. A name that exists already is updated: given fields replace, `None` leaves.
+#[derive(Clone, Debug, Default)]
+pub struct Registration {
+    /// Chosen name; `None` = one is issued.
+    pub name: Option<DeviceName>,
+    /// New alias; `None` leaves it.
+    pub alias: Option<Alias>,
+    /// New set of tags (≤ [`TAGS_PER_DEVICE_MAX`], sorted, without repeats); `None` leaves it.
+    pub tags: Option<Vec<Tag>>,
+}
+
+/// A device as the registry knows it, and as the store keeps it close for logins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// Its app.
+    pub app: AppId,
+    /// Its number.
+    pub client: ClientId,
+    /// Its registration id.
+    pub name: DeviceName,
+    /// Its alias.
+    pub alias: Option<Alias>,
+    /// Its tags, sorted.
+    pub tags: Vec<Tag>,
+    /// Tokens of a lower generation are revoked.
+    pub generation: u32,
+}

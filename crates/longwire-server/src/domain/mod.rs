@@ -1,0 +1,38 @@
+//! Business words: app, device, audience, message, outcome. No async, no clock, no I/O; every value of these types is
+//! valid, because it was parsed into being.
+
+mod app;
+pub mod audience;
+pub mod device;
+pub mod message;
+mod token;
+
+pub use app::{App, AppId, AppKey, AppSecret, SecretHash};
+pub use audience::Audience;
+pub use device::{Alias, Device, DeviceName, Registration, Tag};
+pub use message::{Content, Counts, MessageRecord, Priority, Push, Target};
+pub use token::{Token, TokenFault, TokenKey};
+
+pub use longwire_proto::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
+
+/// A text from outside does not make a value of the domain; says which field, and why, for the caller.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    /// The field in the caller's words, for example `audience.tag[0]`.
+    pub field: String,
+    /// What is wrong and what is allowed.
+    pub problem: String,
+}
+
+impl Invalid {
+    /// A fault of `field`.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Invalid {
+        Invalid { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// Wall-clock milliseconds since 1970, advanced by the monotonic clock while the process lives, so that a jump of the
+/// wall clock never expires a message early (P13).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+pub struct WallMs(pub u64);

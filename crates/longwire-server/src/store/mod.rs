@@ -1,0 +1,10 @@
+//! What must survive: mailboxes, logs, message records and device profiles in the message store; apps and devices in
+//! the registry. Only the hub calls this room.
+//!
+//! - [`port`]: what the message store is asked and answers, as data, so that another engine can take the same questions.
+//! - [`messages`]: the embedded engine (fjall) on threads of its own, with group commit.
+//! - [`registry`]: apps and devices in SQL (SQLite; the dialect apart).
+
+pub mod messages;
+pub mod port;
+pub mod registry;

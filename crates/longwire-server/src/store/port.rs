@@ -1,0 +1,222 @@
+//! What the message store is asked, and what it answers, as data.
+
+use crate::domain::{
+    AppId, ClientId, Counts, Device, Kind, MessageId, MessageRecord, Position, Source, Tag, TraceId, WallMs,
+};
+use bytes::Bytes;
+use longwire_proto::session::FeedStart;
+use longwire_proto::wire::GapReason;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Stored messages that one device may have waiting; the next is refused (LIMITS 7.1).
+pub const MAILBOX_MESSAGES_MAX: u32 = 1000;
+/// Stored bytes that one device may have waiting; beyond it a message is refused (LIMITS 7.1).
+pub const MAILBOX_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Why the store did not do what was asked.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk's reserve is reached: nothing was stored; heals by itself when space returns.
+    #[error("storage is full: {free_bytes} bytes free, {reserve_bytes} are kept in reserve")]
+    Full {
+        /// Bytes free on the data directory's file system.
+        free_bytes: u64,
+        /// Bytes that pushes may not use.
+        reserve_bytes: u64,
+    },
+    /// Every target's mailbox is full: nothing was stored.
+    #[error("the mailbox is full")]
+    MailboxFull,
+    /// The engine failed before anything was stored.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The engine failed while storing: the outcome is not known (DELIVERY 4.2, "unknown").
+    #[error("the store failed while writing: {0}")]
+    Unknown(String),
+}
+
+/// Where a message goes.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A reference into each of these mailboxes; without repeats, at least one.
+    Mailboxes(Vec<ClientId>),
+    /// Once into the app's log. Empty = for all devices; else for those with one of the tags.
+    Log(Vec<Tag>),
+}
+
+/// A message to be made durable.
+#[derive(Debug)]
+pub struct Accept {
+    /// Its id.
+    pub message: MessageId,
+    /// Its app.
+    pub app: AppId,
+    /// What it is for the device.
+    pub kind: Kind,
+    /// Its trace.
+    pub trace: TraceId,
+    /// When it was taken.
+    pub accepted_at: WallMs,
+    /// When it expires.
+    pub deadline: WallMs,
+    /// The shared part of its PUSH (`longwire_proto::wire::encode_push_shared`), stored once.
+    pub shared: Bytes,
+    /// Where it goes.
+    pub destination: Destination,
+}
+
+/// A message that is durable.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its id.
+    pub message: MessageId,
+    /// What the store keeps of it; `targets` are those that were taken.
+    pub record: Arc<MessageRecord>,
+    /// The tags of a log message; empty for all devices and for addressed audiences.
+    pub tags: Arc<[Tag]>,
+    /// Its shared part.
+    pub shared: Bytes,
+    /// Targets whose mailbox was full; nothing was stored for them.
+    pub refused: Arc<[ClientId]>,
+}
+
+/// A durable message on its way to the hub's dispatcher, in the order of commits. The dispatcher hands it to the shards
+/// and then answers, so that order in a log is the order of dispatch.
+#[derive(Debug)]
+pub struct Committed {
+    /// The message.
+    pub accepted: Accepted,
+    /// Who waits for it.
+    pub reply: oneshot::Sender<Result<Accepted, StoreError>>,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The device said that it has the message.
+    Delivered,
+    /// The device took note that it was left out as expired. Of a mailbox delivery the end was recorded at the
+    /// deadline already, so this only removes the marker; of a log delivery it is the end.
+    GapNoted,
+}
+
+/// The end of one delivery. Idempotent: an end of a delivery that has one changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settle {
+    /// The device.
+    pub client: ClientId,
+    /// Its app.
+    pub app: AppId,
+    /// Where `position` counts.
+    pub source: Source,
+    /// The delivery's place.
+    pub position: Position,
+    /// The message.
+    pub message: MessageId,
+    /// How it ended.
+    pub end: End,
+}
+
+/// What a login needs to know; one read, no SQL.
+#[derive(Clone, Debug)]
+pub struct LoginView {
+    /// The device's profile.
+    pub device: Device,
+    /// Where its mailbox stands.
+    pub mailbox: FeedStart,
+    /// Where it stands in its app's log.
+    pub log: FeedStart,
+    /// The log's last position when this was read.
+    pub log_head: Position,
+}
+
+/// What is waiting for a device after a position.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// The device.
+    pub client: ClientId,
+    /// Its app.
+    pub app: AppId,
+    /// Its tags, for the log.
+    pub tags: Arc<[Tag]>,
+    /// Which source.
+    pub source: Source,
+    /// Everything after this position.
+    pub after: Position,
+    /// Entries at most.
+    pub messages_max: u16,
+    /// Bytes of shared parts at most; the first entry always comes.
+    pub bytes_max: u32,
+    /// What has a deadline up to now is expired.
+    pub now: WallMs,
+}
+
+/// One thing waiting.
+#[derive(Clone, Debug)]
+pub enum PageEntry {
+    /// A message.
+    Message {
+        /// Its place.
+        position: Position,
+        /// Its id.
+        message: MessageId,
+        /// When it expires.
+        deadline: WallMs,
+        /// The shared part of its PUSH.
+        shared: Bytes,
+    },
+    /// Something that was left out; one message, or a range with `MessageId(0)`.
+    Gap {
+        /// The last place left out.
+        position: Position,
+        /// The message, or 0 for a range.
+        message: MessageId,
+        /// Why.
+        reason: GapReason,
+        /// How many; 0 = not known.
+        count: u32,
+    },
+}
+
+/// What was waiting, in order of position; settled positions are not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<PageEntry>,
+    /// The store held nothing more after them when it was read.
+    pub end: bool,
+}
+
+/// A message and its counts, for the caller who asks.
+#[derive(Clone, Debug)]
+pub struct MessageView {
+    /// What the store keeps.
+    pub record: Arc<MessageRecord>,
+    /// Deliveries by state.
+    pub counts: Counts,
+}
+
+/// A device and what waits for it.
+#[derive(Clone, Debug)]
+pub struct DeviceView {
+    /// The device.
+    pub device: Device,
+    /// Messages waiting in its mailbox.
+    pub mailbox_messages: u32,
+    /// Bytes waiting in its mailbox.
+    pub mailbox_bytes: u64,
+}
+
+/// Where the message store lives and what it keeps.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Its folder; made if missing.
+    pub folder: std::path::PathBuf,
+    /// Free bytes that pushes may not use; acks and ends may.
+    pub reserve_bytes: u64,
+    /// How long records of ended messages and the app logs are kept, milliseconds.
+    pub retention_ms: u64,
+    /// The wall clock, see [`WallMs`].
+    pub clock: Arc<dyn Fn() -> WallMs + Send + Sync>,
+}
