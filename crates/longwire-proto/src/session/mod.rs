@@ -5,10 +5,12 @@
 //! - `window`: what was sent and not yet acked.
 //! - `client`: the device's end: login, heartbeat, dedup, order.
 
+mod client;
 mod feed;
 mod server;
 mod window;
 
+pub use client::{ClientSession, Credentials, FromServer, Memory, Tick};
 pub use feed::{FeedStart, Pull};
 pub use server::{AwaitingConnect, Deciding, Established, FromDevice, Offer, PageEntry, Settled};
 
