@@ -80,7 +80,10 @@ impl AwaitingConnect {
     ///
     /// # Errors
     /// Anything but a CONNECT of a version spoken here, within the limits.
-    pub fn receive<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<Connect<'a>>, CloseReason> {
+    pub fn receive<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Connect<'a>>, CloseReason> {
         let before = input.len();
         let allowance = BEFORE_LOGIN_BYTES_MAX - usize::from(self.seen_bytes);
         let frame = self.assembler.next(input, BEFORE_LOGIN_BYTES_MAX).map_err(|error| error.reason())?;
@@ -159,9 +162,9 @@ impl Established {
     ///
     /// # Errors
     /// The reason to close with.
-    pub fn receive<'a>(
+    pub fn receive<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
         body_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<Option<FromDevice<'a>>, CloseReason> {
