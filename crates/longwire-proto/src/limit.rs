@@ -19,6 +19,14 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 128;
 pub const LABEL_BYTES_MAX: usize = 64;
 /// Collapse key, bytes of UTF-8.
 pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
+/// Topic filter, bytes of UTF-8; the length is one byte.
+pub const TOPIC_FILTER_BYTES_MAX: usize = 255;
+/// A node's name in WELCOME, bytes of UTF-8.
+pub const NODE_NAME_BYTES_MAX: usize = 64;
+/// An address (`host:port`) in REDIRECT and GOAWAY, bytes of UTF-8; the length is one byte.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+/// Steps of a back-off; more do not decode.
+pub const BACK_OFF_STEPS_MAX: usize = 16;
 /// Message ids in one ACK; more do not decode.
 pub const ACK_IDS_MAX: usize = 64;
 /// Unacked messages per connection; beyond it the rest stays in the store and is pulled.

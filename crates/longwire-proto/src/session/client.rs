@@ -105,9 +105,9 @@ impl ClientSession {
     ///
     /// # Errors
     /// The server broke the protocol.
-    pub fn receive<'a>(
+    pub fn receive<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
         now: Millis,
         out: &mut Vec<u8>,
     ) -> Result<Option<FromServer<'a>>, CloseReason> {

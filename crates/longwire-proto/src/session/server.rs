@@ -80,9 +80,9 @@ impl AwaitingConnect {
     ///
     /// # Errors
     /// Anything but a CONNECT of a version spoken here, within the limits.
-    pub fn receive<'a>(
+    pub fn receive<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
     ) -> Result<Option<(ClientId, Connect<'a>)>, CloseReason> {
         let before = input.len();
         let allowance = BEFORE_LOGIN_BYTES_MAX - usize::from(self.seen_bytes);
@@ -164,9 +164,9 @@ impl Established {
     ///
     /// # Errors
     /// The reason to close with.
-    pub fn receive<'a>(
+    pub fn receive<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
         body_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<Option<FromDevice<'a>>, CloseReason> {

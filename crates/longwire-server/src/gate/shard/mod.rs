@@ -18,7 +18,7 @@ mod inbound;
 mod members;
 mod outbound;
 
-use super::connection::{Deadlines, Outbox, OutboxPool, Slab, Wheel};
+use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
 use super::queue::{Control, ShardQueue, WAKE};
 use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
 use super::{Clock, GateOptions};
@@ -293,7 +293,3 @@ impl Shard {
         }
     }
 
-    fn new_outbox(&mut self) -> Box<Outbox> {
-        self.pool.take()
-    }
-}
