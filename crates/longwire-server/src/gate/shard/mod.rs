@@ -292,4 +292,4 @@ impl Shard {
             let _ = rustix::thread::sched_setaffinity(None, &cpus);
         }
     }
-
+}
