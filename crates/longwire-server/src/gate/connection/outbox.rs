@@ -142,3 +142,60 @@ impl OutboxPool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever a socket takes at a time, and whenever it is full, the peer reads the frames in order and whole.
+        #[test]
+        fn bytes_leave_in_order_whatever_the_socket_takes(
+            frames in prop::collection::vec((any::<bool>(), 0_usize..200), 1..150),
+            takes in prop::collection::vec(0_usize..400, 1..400),
+        ) {
+            let (mut outbox, mut expected, mut peer) = (Outbox::default(), Vec::new(), Vec::new());
+            for (index, (headed, length)) in frames.iter().enumerate() {
+                let shared = Bytes::from(vec![index as u8; *length]);
+                let head = [0xA0 | (index as u8 & 0xF); PushHead::BYTES];
+                let piece = if *headed { Piece::push(head, shared) } else { Piece::whole(shared) };
+                expected.extend_from_slice(piece.head());
+                expected.extend_from_slice(piece.shared());
+                outbox.push(piece);
+            }
+            let mut takes = takes.into_iter().cycle();
+            for _ in 0..100_000 {
+                if outbox.bytes() == 0 {
+                    break;
+                }
+                outbox.drain(|slices| {
+                    prop_assert_ne_io(slices)?;
+                    let mut left = takes.next().unwrap_or(1);
+                    let taken = left.min(slices.iter().map(|slice| slice.len()).sum());
+                    for slice in slices {
+                        let part = left.min(slice.len());
+                        peer.extend_from_slice(&slice[..part]);
+                        left -= part;
+                    }
+                    Ok(taken)
+                }).map_err(|error| TestCaseError::fail(error.to_string()))?;
+                // Sockets that take nothing for ever are the write-stall deadline's affair.
+                if takes.clone().take(400).all(|take| take == 0) {
+                    return Ok(());
+                }
+            }
+            prop_assert_eq!(peer, expected);
+            prop_assert!(outbox.pieces.is_empty() || outbox.pieces.iter().all(|piece| piece.len() == 0));
+        }
+    }
+
+    /// A write of nothing would look like a full socket.
+    fn prop_assert_ne_io(slices: &[IoSlice<'_>]) -> io::Result<()> {
+        if slices.iter().any(|slice| !slice.is_empty()) {
+            Ok(())
+        } else {
+            Err(io::Error::other("empty write"))
+        }
+    }
+}

@@ -81,3 +81,62 @@ impl Wheel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Records of real sockets, as the wheel's links live in them.
+    fn slab_of(count: usize) -> Slab {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut slab = Slab::default();
+        for _ in 0..count {
+            let socket = std::net::TcpStream::connect(address).expect("a connection");
+            slab.insert(Connection::new(mio::net::TcpStream::from_std(socket), 0)).expect("a slot");
+        }
+        slab
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        /// Against a plain map from slot to deadline.
+        #[test]
+        fn every_slot_comes_due_when_it_stands_there(
+            steps in prop::collection::vec((0_u32..24, 0_u8..4, 1_u32..900), 1..200),
+        ) {
+            let (mut slab, mut wheel) = (slab_of(24), Wheel::new());
+            let mut model: BTreeMap<u32, u32> = BTreeMap::new();
+            let mut now_s = 0;
+            for (slot, act, delay) in steps {
+                match (act, model.get(&slot).copied()) {
+                    (0, None) => {
+                        wheel.insert(&mut slab, slot, now_s + delay);
+                        model.insert(slot, now_s + delay.min(TICKS - 1));
+                    }
+                    (1, Some(due_s)) => {
+                        wheel.pull_in(&mut slab, slot, now_s + delay);
+                        model.insert(slot, due_s.min(now_s + delay));
+                    }
+                    (2, Some(_)) => {
+                        let link = slab.at(slot).expect("a record").link;
+                        wheel.unlink(&mut slab, link);
+                        model.remove(&slot);
+                    }
+                    _ => {
+                        now_s += delay % 90;
+                        let mut due = Vec::new();
+                        wheel.advance(&mut slab, now_s, &mut due);
+                        due.sort_unstable();
+                        let expected: Vec<u32> =
+                            model.iter().filter(|(_, due_s)| **due_s <= now_s).map(|(slot, _)| *slot).collect();
+                        prop_assert_eq!(&due, &expected);
+                        model.retain(|_, due_s| *due_s > now_s);
+                    }
+                }
+            }
+        }
+    }
+}
