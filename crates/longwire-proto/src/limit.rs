@@ -38,6 +38,11 @@ pub const DEDUP_WINDOW_MESSAGES: usize = 1024;
 /// Shortest and longest heartbeat that a device may announce, seconds; others are clamped.
 pub const HEARTBEAT_S_RANGE: std::ops::RangeInclusive<u16> = 5..=1200;
 
+/// How long a device waits for the answer to CONNECT, milliseconds; then it reconnects.
+pub const CONNACK_WAIT_MS: u64 = 10_000;
+/// PINGs in a row without a sign of the server; when one more is due, the device reconnects (004-20).
+pub const PONGS_MISSED_MAX: u8 = 3;
+
 const _: () = assert!(WINDOW_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(BEFORE_LOGIN_BYTES_MAX > HEADER_BYTES + APP_KEY_BYTES_MAX + TOKEN_BYTES_MAX);
 const _: () = assert!(WINDOW_MESSAGES_MAX <= ACK_IDS_MAX);
