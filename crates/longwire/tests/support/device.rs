@@ -295,10 +295,12 @@ impl TestDevice {
 
     fn take_in(&mut self, bytes: &[u8], now: Millis) {
         let Some(live) = &mut self.live else { return };
-        let mut input = bytes;
+        let mut rest = bytes;
         let mut out = Vec::new();
         let mut to_ack = Vec::new();
         loop {
+            // A fresh slice each time: a frame borrows session and input for as long as it is looked at.
+            let mut input = rest;
             // The session answers GAPs by itself, into `out`.
             match live.session.receive(&mut input, now, &mut out) {
                 Ok(None) => break,
@@ -309,6 +311,7 @@ impl TestDevice {
                         to_ack.push(push.message);
                     }
                     self.seen.push_back(seen(&from));
+                    rest = input;
                 }
                 Err(reason) => {
                     self.seen.push_back(Seen::Broken(reason));

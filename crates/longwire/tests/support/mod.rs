@@ -8,7 +8,7 @@
 //! - `dice`: random numbers with a printed seed.
 
 // Each test binary uses a part of this.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 mod device;
 mod dice;
@@ -18,9 +18,9 @@ mod server;
 
 pub use device::{Seen, TestDevice};
 pub use dice::Dice;
-pub use http::{Answer, Api};
-pub use raw::RawDevice;
-pub use server::{Start, TestServer};
+pub use http::{Answer, Api, push_body};
+pub use raw::{RawDevice, connect_bytes};
+pub use server::{Start, TestServer, count_of};
 
 use std::time::{Duration, Instant};
 

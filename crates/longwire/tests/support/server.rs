@@ -16,8 +16,6 @@ pub struct Start {
     folder: Option<PathBuf>,
     args: Vec<String>,
     env: Vec<(String, String)>,
-    device_port: Option<u16>,
-    api_port: Option<u16>,
 }
 
 impl Start {
