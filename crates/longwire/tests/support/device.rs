@@ -311,7 +311,7 @@ impl TestDevice {
                         to_ack.push(push.message);
                     }
                     self.seen.push_back(seen(&from));
-                    rest = input;
+                    rest = &rest[rest.len() - input.len()..];
                 }
                 Err(reason) => {
                     self.seen.push_back(Seen::Broken(reason));
