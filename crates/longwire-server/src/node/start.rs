@@ -69,7 +69,9 @@ pub enum ServeError {
     #[error(transparent)]
     Gate(#[from] GateError),
     /// The API's port.
-    #[error("cannot listen for HTTP on {address}: {cause}; choose another address (api.bind) or stop what holds it")]
+    #[error(
+        "cannot listen for HTTP on {address}: {cause}; choose another address (api.bind) or stop what holds it"
+    )]
     ApiBind {
         /// The address.
         address: SocketAddr,
@@ -139,7 +141,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
     let registry = Registry::open(&registry_url(&config)).await?;
     let first_app = prepare_apps(&registry, &config, app).await?;
-    let (gate, shards, events) = Gate::prepare(config.gate.clone())?;
+    let (gate, shards, events) = Gate::prepare(config.gate.clone(), clock.clone())?;
     let parts = HubParts {
         store,
         registry,
@@ -186,7 +188,11 @@ fn fit_descriptors(config: &mut Config) {
     config.gate.connections_max = config.gate.connections_max.min(room);
     let connections = config.gate.connections_max;
     if limit < descriptors::FEW {
-        tracing::warn!(limit, connections, "few file descriptors: raise the hard limit (ulimit -Hn, LimitNOFILE) for more devices");
+        tracing::warn!(
+            limit,
+            connections,
+            "few file descriptors: raise the hard limit (ulimit -Hn, LimitNOFILE) for more devices"
+        );
     } else {
         tracing::info!(limit, connections, "capacity for devices");
     }
