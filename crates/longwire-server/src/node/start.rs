@@ -139,7 +139,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
     let registry = Registry::open(&registry_url(&config)).await?;
     let first_app = prepare_apps(&registry, &config, app).await?;
-    let (gate, shards, events) = Gate::prepare(config.gate.clone())?;
+    let (gate, shards, events) = Gate::prepare(config.gate.clone(), clock.clone())?;
     let parts = HubParts {
         store,
         registry,
