@@ -4,7 +4,6 @@ mod store;
 
 use crate::api::ApiStats;
 use crate::gate::{GateStats, ShardStats, TURN_BUCKETS_US};
-use crate::store::messages::MessageStore;
 use crate::store::messages::stats::StoreStats;
 use longwire_proto::close::CloseReason;
 use prometheus_client::collector::Collector;
