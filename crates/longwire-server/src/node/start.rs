@@ -253,7 +253,8 @@ fn make_api(
     store_stats: Arc<StoreStats>,
 ) -> Arc<Api> {
     let stats = Arc::new(ApiStats::default());
-    let sources = Sources { gate: gate.stats(), store: store_stats, api: stats.clone(), log_dropped };
+    let sources =
+        Sources { gate: gate.stats(), hub: hub.stats(), store: store_stats, api: stats.clone(), log_dropped };
     let options = ApiOptions {
         connections_max: config.api.connections_max,
         requests_per_app_max: config.api.requests_per_app_max,
