@@ -56,7 +56,7 @@ impl Node {
             let count = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
             assert_ne!(count, 0, "the device left before CONNECT");
             let mut input = &buffer[..count];
-            if let Some(connect) = awaiting.receive(&mut input).unwrap() {
+            if let Some((_, connect)) = awaiting.receive(&mut input).unwrap() {
                 assert_eq!((connect.app_key, connect.token), ("app-1", &b"token"[..]));
                 break (connect.heartbeat_s, connect.resume_mailbox);
             }
