@@ -49,7 +49,17 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
             })
             .await;
         took.push(begun.elapsed().as_micros() as u64);
-        let Ok(accepted) = accepted else { continue };
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // One line per kind of refusal and pusher would drown the figures.
+                if took.len() % 1000 == 1 {
+                    println!("  refused: {error}; usable: {:?}", store.usable());
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
         if ack {
             let position = accepted.record.targets[0].position;
             let end = End::Delivered;
