@@ -5,11 +5,12 @@ mod hub_rig;
 
 use hub_rig::{Rig, START_MS, any_tag, devices, until};
 use longwire_proto::close::CloseReason;
-use longwire_proto::id::{ClientId, Position, Source};
+use longwire_proto::id::{ClientId, MessageId, Position, Source};
 use longwire_proto::session::Pull;
 use longwire_server::delivery::border::{Command, Event};
-use longwire_server::domain::{AppKey, DeviceName, Tag};
+use longwire_server::domain::{AppKey, Audience, Device, DeviceName, Tag};
 use longwire_server::store::port::PageEntry;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,4 +179,73 @@ async fn new_tags_of_a_connected_device_reach_its_connection() {
     let (view, online) = rig.hub.device(&rig.app, name).await.unwrap().unwrap();
     let blue = Tag::parse("tag", "blue").unwrap();
     assert!(online && view.device.tags.contains(&blue));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_is_refused_and_disturbs_no_older_connection() {
+    let rig = Rig::new(1).await;
+    let device = rig.register("phone", None, &[]).await;
+    let (current, _) = rig.login(0, &device).await;
+    let name = DeviceName::parse("registration_id", "phone").unwrap();
+    let (view, _) = rig.hub.device(&rig.app, name).await.unwrap().unwrap();
+    let revoked = Device { generation: view.device.generation + 1, ..view.device };
+    rig.store.project(vec![revoked]).await.unwrap();
+    let login = rig.wish(rig.handle(0), &device.token);
+    assert_eq!(rig.refused(login).await, (CloseReason::RevokedToken, 0));
+    rig.hub.push(&rig.app, rig.push(devices(&["phone"]), 60)).await.unwrap();
+    assert!(matches!(rig.shards.next(0).await, Command::Deliver { to, .. } if to == current));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_store_the_hub_sends_devices_away_for_a_while() {
+    let rig = Rig::new(1).await;
+    let device = rig.register("phone", None, &[]).await;
+    rig.store.close().await;
+    let login = rig.wish(rig.handle(0), &device.token);
+    let (reason, retry_after_s) = rig.refused(login).await;
+    assert_eq!(reason, CloseReason::StoreUnavailable);
+    assert!((5..=15).contains(&retry_after_s));
+    assert_eq!(rig.hub.stats().sessions_online.load(SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_profile_comes_back_from_the_registry_at_login() {
+    let rig = Rig::new(1).await;
+    let device = rig.register("phone", Some("ann"), &["red"]).await;
+    let rig = rig.with_lost_messages().await;
+    let (handle, attach) = rig.login(0, &device).await;
+    assert_eq!(attach.tags.len(), 1);
+    assert_eq!(rig.hub.stats().profiles_healed.load(SeqCst), 1);
+    rig.hub.push(&rig.app, rig.push(devices(&["phone"]), 60)).await.unwrap();
+    assert!(matches!(rig.shards.next(0).await, Command::Deliver { to, .. } if to == handle));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_takes_no_commands_is_heard_all_the_same() {
+    let rig = Arc::new(Rig::new(1).await);
+    let device = rig.register("phone", None, &[]).await;
+    let (handle, _) = rig.login(0, &device).await;
+    rig.shards.room.store(0, SeqCst);
+    // More than all queues between the API and the shard hold, so that store and dispatcher stand still.
+    let mut pushes = tokio::task::JoinSet::new();
+    for _ in 0..6000 {
+        let rig = rig.clone();
+        pushes.spawn(async move { rig.hub.push(&rig.app, rig.push(Audience::All, 60)).await.unwrap() });
+    }
+    until(async || rig.shards.given_back.load(SeqCst) > 100).await;
+    let heard = async {
+        for number in 1..=20_000 {
+            let (position, message) = (Position::new(1, number), MessageId(u128::from(number)));
+            rig.ack(handle, device.client, Source::Mailbox, position, message).await;
+            let login = rig.wish(rig.handle(0), "no token");
+            rig.tell(0, Event::Login(Box::new(login))).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), heard).await.expect("the pump stands still");
+    let stats = rig.hub.stats();
+    until(async || stats.deliveries_acked.load(SeqCst) == 20_000).await;
+    rig.shards.room.store(100_000, SeqCst);
+    while let Some(done) = pushes.join_next().await {
+        done.unwrap();
+    }
 }

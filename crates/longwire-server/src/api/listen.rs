@@ -147,8 +147,7 @@ async fn converse(
     http.timer(TokioTimer::new())
         .header_read_timeout(header)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true);
+        .max_buf_size(HEAD_BYTES_MAX);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     // Cancel-safe: the connection is polled again after the other branch.
     let ended = tokio::select! {

@@ -9,7 +9,8 @@ use longwire_server::delivery::border::{
 };
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
 use longwire_server::domain::{
-    Alias, App, AppKey, AppSecret, Audience, Content, DeviceName, Push, Registration, Tag, WallMs,
+    Alias, App, AppId, AppKey, AppSecret, Audience, Content, DeviceName, Push, Registration, SecretHash, Tag,
+    WallMs,
 };
 use longwire_server::store::messages::MessageStore;
 use longwire_server::store::port::StoreOptions;
@@ -89,20 +90,34 @@ pub struct Rig {
     pub app: Arc<App>,
     pub secret: AppSecret,
     pub now: Arc<AtomicU64>,
+    pub store: MessageStore,
     slots: AtomicU32,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Rig {
     pub async fn new(shards: usize) -> Rig {
-        let folder = tempfile::tempdir().unwrap();
+        let rig = Rig::start(tempfile::tempdir().unwrap(), "messages", shards).await;
+        let (app, secret) = rig.hub.create_app(AppKey::parse("shop").unwrap(), false).await.unwrap();
+        Rig { app, secret, ..rig }
+    }
+
+    /// The same registry, with a message store that is empty.
+    pub async fn with_lost_messages(self) -> Rig {
+        self.hub.close().await;
+        let (app, secret) = (self.app, self.secret);
+        let rig = Rig::start(self.folder, "other", self.events.len()).await;
+        Rig { app, secret, ..rig }
+    }
+
+    async fn start(folder: tempfile::TempDir, messages: &str, shards: usize) -> Rig {
         let now = Arc::new(AtomicU64::new(START_MS));
         let clock: Arc<dyn Fn() -> WallMs + Send + Sync> = {
             let now = now.clone();
             Arc::new(move || WallMs(now.load(Ordering::SeqCst)))
         };
         let options = StoreOptions {
-            folder: folder.path().join("messages"),
+            folder: folder.path().join(messages),
             reserve_bytes: 0,
             retention_ms: 86_400_000,
             clock: clock.clone(),
@@ -117,7 +132,14 @@ impl Rig {
             room: AtomicUsize::new(100_000),
             given_back: AtomicU64::new(0),
         });
-        let parts = Parts { store, registry, shards: shards.clone(), committed, clock, token_ttl_s: 3600 };
+        let parts = Parts {
+            store: store.clone(),
+            registry,
+            shards: shards.clone(),
+            committed,
+            clock,
+            token_ttl_s: 3600,
+        };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
         for _ in 0..shards.count() {
@@ -126,8 +148,14 @@ impl Rig {
             tokio::spawn(async move { hub.serve_shard(Told(told)).await });
             events.push(sender);
         }
-        let (app, secret) = hub.create_app(AppKey::parse("shop").unwrap(), false).await.unwrap();
-        Rig { hub, shards, events, app, secret, now, slots: AtomicU32::new(1), _folder: folder }
+        let app = Arc::new(App {
+            id: AppId(0),
+            key: AppKey::parse("none").unwrap(),
+            secret_hash: SecretHash([0; 32]),
+            open_registration: false,
+        });
+        let secret = AppSecret::presented("");
+        Rig { hub, shards, events, app, secret, now, store, slots: AtomicU32::new(1), folder }
     }
 
     pub async fn register(&self, name: &str, alias: Option<&str>, tags: &[&str]) -> Registered {

@@ -6,6 +6,7 @@ use super::super::memory::deciding::Deciding;
 use super::logins::{self, Wish};
 use crate::domain::{AppId, ClientId, Source, Tag};
 use crate::store::port::{Page, PageRequest, StoreError};
+use longwire_proto::close::CloseReason;
 use longwire_proto::session::Pull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +22,8 @@ const LOGINS_TOGETHER_MAX: usize = 256;
 pub(super) enum Read {
     /// A login whose token is good.
     Login(Wish),
+    /// A login that is refused without a read: the answer may wait for room.
+    Refused { to: Handle, reason: CloseReason },
     /// What waits for a connection.
     Page { from: Handle, client: ClientId, app: AppId, pull: Pull },
 }
@@ -34,6 +37,7 @@ pub(super) async fn run(core: Arc<Core>, deciding: Arc<Deciding>, mut waiting: m
         for read in batch.drain(..) {
             match read {
                 Read::Login(wish) => wishes.push(wish),
+                Read::Refused { to, reason } => core.refuse(to, reason).await,
                 Read::Page { from, client, app, pull } => {
                     make_room(&mut under_way).await;
                     under_way.spawn(answer_pull(core.clone(), from, client, app, pull));

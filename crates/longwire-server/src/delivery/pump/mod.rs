@@ -1,12 +1,16 @@
 //! The events of one shard.
 //!
-//! The pump takes batches, does at once what needs memory only, and gives what must be read from the store to its
-//! `desk`, so that a slow read holds up no ack.
+//! The pump never waits for the store or for room in a shard's queue. A shard whose events are not taken takes no commands,
+//! a dispatcher without room takes no commits, and a store whose commits are not taken takes no acks: a pump that waited
+//! for any of them would close the ring, and all would stand still for ever. So it does at once what needs memory only
+//! and hands on the rest.
 //!
-//! - `desk`: reads under way, bounded.
+//! - `desk`: reads under way, bounded; answers to connections.
 //! - `logins`: a login from token to answer.
+//! - `ledger`: ends of deliveries on their way to the store.
 
 mod desk;
+mod ledger;
 mod logins;
 
 use super::border::{Closed, Event, Events, Handle, Login};
@@ -21,21 +25,27 @@ use tokio::sync::mpsc;
 
 /// Events taken at once.
 const BATCH: usize = 1024;
-/// Reads that may wait for the desk; beyond it the shard's events wait too.
-const READS_WAITING_MAX: usize = 4096;
+/// Reads that may wait for the desk. A connection has one login or one pull per source under way, so this is never
+/// reached by the connections of a node (two million, about 80 bytes each while they wait).
+const READS_WAITING_MAX: usize = 1 << 22;
+/// Batches of ends that may wait for the store; beyond it a batch is dropped and counted, and its devices get those
+/// messages again in their next session.
+const ENDS_WAITING_MAX: usize = 1024;
 
 /// Serves a shard until it ends and its last read is answered.
 pub(super) async fn serve(core: Arc<Core>, events: impl Events) {
     let deciding = Arc::new(Deciding::default());
     let (reads, waiting) = mpsc::channel(READS_WAITING_MAX);
-    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads };
-    tokio::join!(pump.run(events), desk::run(core, deciding, waiting));
+    let (ends, ended) = mpsc::channel(ENDS_WAITING_MAX);
+    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends };
+    tokio::join!(pump.run(events), desk::run(core.clone(), deciding, waiting), ledger::run(core, ended));
 }
 
 struct Pump {
     core: Arc<Core>,
     deciding: Arc<Deciding>,
     reads: mpsc::Sender<Read>,
+    ends: mpsc::Sender<Vec<Settle>>,
 }
 
 /// What one batch of events leaves to be written down together.
@@ -53,7 +63,7 @@ impl Pump {
             for event in batch.drain(..) {
                 self.take(event, &mut notes).await;
             }
-            self.write_down(&mut notes).await;
+            self.write_down(&mut notes);
         }
     }
 
@@ -89,12 +99,12 @@ impl Pump {
                 self.deciding.begin(wish.from, wish.token.client);
                 self.read(Read::Login(wish)).await;
             }
-            Err(reason) => self.core.refuse(login.from, reason).await,
+            Err(reason) => self.read(Read::Refused { to: login.from, reason }).await,
         }
     }
 
     async fn read(&self, read: Read) {
-        // The desk ends only after this side has: there is nobody to tell if it is gone.
+        // The desk ends only after this side has, and has room for all that connections can ask.
         let _ = self.reads.send(read).await;
     }
 
@@ -126,17 +136,15 @@ impl Pump {
         tracing::info!(client = client.0, reason = reason.label(), lived_s, "session ended");
     }
 
-    async fn write_down(&self, notes: &mut Notes) {
+    fn write_down(&self, notes: &mut Notes) {
         self.core.live.apply(&notes.changes);
         notes.changes.clear();
         if notes.ends.is_empty() {
             return;
         }
-        let ends = std::mem::take(&mut notes.ends);
-        let count = ends.len() as u64;
-        if let Err(error) = self.core.store.settle(ends).await {
-            self.core.stats.settles_failed.fetch_add(count, Relaxed);
-            tracing::warn!(%error, count, "acks were not recorded; these messages will be delivered again");
+        if let Err(error) = self.ends.try_send(std::mem::take(&mut notes.ends)) {
+            let lost = error.into_inner().len() as u64;
+            self.core.stats.settles_failed.fetch_add(lost, Relaxed);
         }
     }
 }
