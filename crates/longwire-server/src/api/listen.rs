@@ -118,7 +118,7 @@ async fn accept(
                 }
             },
             Err(cause) => {
-                if api.stats.accept_errors.fetch_add(1, Relaxed) % 1024 == 0 {
+                if api.stats.accept_errors.fetch_add(1, Relaxed).is_multiple_of(1024) {
                     tracing::warn!(%cause, "the API cannot accept a connection");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
