@@ -1,0 +1,1 @@
+use crate::args::UnicastArgs; use crate::error::BenchError; pub(crate) fn run(_: &UnicastArgs) -> Result<(), BenchError> { Ok(()) }
