@@ -10,7 +10,8 @@
 //! - `server`: a server of our own, or one that runs already; its memory, processor time and metrics.
 //! - `child`, `order`: a child process and the words spoken with it.
 //! - `fleet`: many devices or bare readers in one loop; `writer`: the bare write and echo loops.
-//! - `http`: an HTTP/1.1 client that costs far less than the server it loads.
+//! - `http`, `pump`: an HTTP/1.1 client that costs far less than the server it loads; `devices` registers with it.
+//! - `metrics`: what the server says of itself.
 //! - `probe`: what one fsync costs here.
 //! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures.
 //! - `demo`: a server and a thousand devices, to look at.
@@ -22,14 +23,17 @@ mod args;
 mod child;
 mod clock;
 mod demo;
+mod devices;
 mod error;
 mod fleet;
 mod http;
 mod latency;
 mod machine;
+mod metrics;
 mod order;
 mod probe;
 mod progress;
+mod pump;
 mod report;
 mod scenario;
 mod series;

@@ -4,5 +4,6 @@ pub(crate) mod bare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod limit;
+pub(crate) mod online;
 pub(crate) mod team;
 pub(crate) mod unicast;

@@ -175,4 +175,16 @@ impl Haul {
         self.closed += tally.closed;
         self.latencies.add(&tally.latency_us);
     }
+
+    /// Adds a later tally of the same team.
+    pub(crate) fn merge(&mut self, later: &Haul) {
+        self.at_ns = self.at_ns.max(later.at_ns);
+        self.messages += later.messages;
+        self.bytes += later.bytes;
+        self.repeated += later.repeated;
+        self.holes += later.holes;
+        // Closed connections are counted from the start, not from the last tally.
+        self.closed = self.closed.max(later.closed);
+        self.latencies.add(&later.latencies.buckets());
+    }
 }
