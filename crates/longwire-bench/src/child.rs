@@ -67,9 +67,10 @@ impl Child {
         match self.reports.recv_timeout(within) {
             Ok(Report::Failed { text }) => Err(self.fault(text)),
             Ok(report) => Ok(report),
-            Err(RecvTimeoutError::Timeout) => {
-                Err(BenchError::Late { what: format!("a report of the {}", self.role), seconds: within.as_secs() })
-            }
+            Err(RecvTimeoutError::Timeout) => Err(BenchError::Late {
+                what: format!("a report of the {}", self.role),
+                seconds: within.as_secs(),
+            }),
             Err(RecvTimeoutError::Disconnected) => Err(self.fault("ended before its work was done")),
         }
     }

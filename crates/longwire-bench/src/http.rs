@@ -56,13 +56,18 @@ impl ReplyReader {
         let mut head = httparse::Response::new(&mut headers);
         let parsed = head.parse(&self.bytes).map_err(|error| wrong(&error.to_string()))?;
         let httparse::Status::Complete(head_bytes) = parsed else {
-            return if self.bytes.len() > REPLY_BYTES_MAX { Err(wrong("the head is too long")) } else { Ok(None) };
+            return if self.bytes.len() > REPLY_BYTES_MAX {
+                Err(wrong("the head is too long"))
+            } else {
+                Ok(None)
+            };
         };
         let status = head.code.unwrap_or_default();
         let mut body_bytes = None;
         for header in head.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
-                body_bytes = std::str::from_utf8(header.value).ok().and_then(|value| value.trim().parse().ok());
+                body_bytes =
+                    std::str::from_utf8(header.value).ok().and_then(|value| value.trim().parse().ok());
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 return Err(wrong("it comes in chunks"));
             }
@@ -91,7 +96,10 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(address: SocketAddr, app_key: &str, app_secret: &str) -> Api {
-        Api { address, authorization: format!("Basic {}", STANDARD.encode(format!("{app_key}:{app_secret}"))) }
+        Api {
+            address,
+            authorization: format!("Basic {}", STANDARD.encode(format!("{app_key}:{app_secret}"))),
+        }
     }
 
     /// The bytes of a request.
@@ -143,7 +151,11 @@ impl Caller {
     /// Calls and takes only an answer of 200 to 299.
     pub(crate) fn call_well(&mut self, method: &str, path: &str, body: &str) -> Result<Reply, BenchError> {
         let reply = self.call(method, path, body)?;
-        if (200..300).contains(&reply.status) { Ok(reply) } else { Err(reply.fault(&format!("{method} {path}"))) }
+        if (200..300).contains(&reply.status) {
+            Ok(reply)
+        } else {
+            Err(reply.fault(&format!("{method} {path}")))
+        }
     }
 }
 
@@ -193,7 +205,9 @@ mod tests {
     fn a_request_carries_length_and_credentials() {
         let api = Api::new("127.0.0.1:1".parse().unwrap(), "key", "secret");
         let text = String::from_utf8(api.request("POST", "/v1/push", "{}")).unwrap();
-        assert!(text.starts_with("POST /v1/push HTTP/1.1\r\n") && text.ends_with("Content-Length: 2\r\n\r\n{}"));
+        assert!(
+            text.starts_with("POST /v1/push HTTP/1.1\r\n") && text.ends_with("Content-Length: 2\r\n\r\n{}")
+        );
         assert!(text.contains("Authorization: Basic a2V5OnNlY3JldA==\r\n"), "{text}");
     }
 }

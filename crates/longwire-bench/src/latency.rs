@@ -24,7 +24,8 @@ pub(crate) struct Percentiles {
 
 impl Default for Latencies {
     fn default() -> Self {
-        let histogram = Histogram::new_with_max(MICROSECONDS_MAX, 3).expect("bounds of the histogram are constant");
+        let histogram =
+            Histogram::new_with_max(MICROSECONDS_MAX, 3).expect("bounds of the histogram are constant");
         Latencies { histogram }
     }
 }

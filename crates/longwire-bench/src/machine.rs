@@ -62,7 +62,8 @@ impl Busy {
 
     fn parse(stat: &str) -> Busy {
         let line = stat.lines().next().unwrap_or_default();
-        let fields: Vec<f64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+        let fields: Vec<f64> =
+            line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
         let at = |index: usize| fields.get(index).copied().unwrap_or_default() / TICKS_PER_SECOND;
         Busy { busy_s: at(0) + at(1) + at(2) + at(5) + at(6), softirq_s: at(6), stolen_s: at(7) }
     }
@@ -139,7 +140,10 @@ mod tests {
         assert!((busy.busy_s - 3.6).abs() < 1e-9, "{busy:?}");
         assert!((busy.stolen_s - 0.07).abs() < 1e-9 && (busy.softirq_s - 0.49).abs() < 1e-9);
         assert_eq!(kib_of("Rss:   812 kB\nPss_Dirty: 3 kB\nPss:  700 kB\n", "Pss"), 700);
-        assert_eq!(tcp_pages("sockets: used 9\nTCP: inuse 5 orphan 0 tw 2 alloc 6 mem 17\nUDP: inuse 1 mem 9\n"), 17);
+        assert_eq!(
+            tcp_pages("sockets: used 9\nTCP: inuse 5 orphan 0 tw 2 alloc 6 mem 17\nUDP: inuse 1 mem 9\n"),
+            17
+        );
     }
 
     #[test]

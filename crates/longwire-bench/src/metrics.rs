@@ -20,13 +20,18 @@ impl LoopLag {
     /// Now; empty if the server does not say.
     pub(crate) fn read(api: &Api) -> Result<LoopLag, BenchError> {
         let reply = api.open()?.call("GET", "/metrics", "")?;
-        Ok(if reply.status == 200 { LoopLag::parse(&String::from_utf8_lossy(&reply.body)) } else { LoopLag::default() })
+        Ok(if reply.status == 200 {
+            LoopLag::parse(&String::from_utf8_lossy(&reply.body))
+        } else {
+            LoopLag::default()
+        })
     }
 
     fn parse(text: &str) -> LoopLag {
         let mut at_most = BTreeMap::new();
         for line in text.lines().filter_map(|line| line.strip_prefix(LOOP_BUCKETS)) {
-            let bound = line.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(bound, _)| bound);
+            let bound =
+                line.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(bound, _)| bound);
             let count = line.rsplit_once(' ').and_then(|(_, count)| count.parse::<f64>().ok());
             let bound = match bound {
                 Some("+Inf") => Some(UNBOUNDED),

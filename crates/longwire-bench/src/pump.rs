@@ -61,8 +61,14 @@ impl Pump {
                 pump.poll.registry().register(&mut socket, Token(index), interest)?;
                 Ok(socket)
             });
-            let socket = opened.map_err(|error| BenchError::Server(format!("no API at {}: {error}", api.address)))?;
-            pump.lanes.push(Lane { socket, reader: ReplyReader::default(), under_way: None, unsent: Vec::new() });
+            let socket =
+                opened.map_err(|error| BenchError::Server(format!("no API at {}: {error}", api.address)))?;
+            pump.lanes.push(Lane {
+                socket,
+                reader: ReplyReader::default(),
+                under_way: None,
+                unsent: Vec::new(),
+            });
         }
         Ok(pump)
     }

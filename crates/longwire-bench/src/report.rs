@@ -57,7 +57,10 @@ impl Figures {
     /// Prints the table and, if wanted, the line of JSON.
     pub(crate) fn print(&self, json: bool) {
         let machine = &self.machine;
-        println!("\n{} on {} cores, {} MiB, Linux {}", self.scenario, machine.cores, machine.memory_mib, machine.kernel);
+        println!(
+            "\n{} on {} cores, {} MiB, Linux {}",
+            self.scenario, machine.cores, machine.memory_mib, machine.kernel
+        );
         let width = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
         for (name, value) in &self.rows {
             println!("  {name:width$}  {value}");
@@ -73,7 +76,10 @@ fn commit() -> String {
     if let Some(built) = option_env!("LONGWIRE_COMMIT") {
         return built.into();
     }
-    let git = std::process::Command::new("git").args(["rev-parse", "HEAD"]).stderr(std::process::Stdio::null()).output();
+    let git = std::process::Command::new("git")
+        .args(["rev-parse", "HEAD"])
+        .stderr(std::process::Stdio::null())
+        .output();
     match git {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().into(),
         _ => "unknown".into(),
@@ -121,8 +127,16 @@ mod tests {
         figures.extra("turns", 30);
         let json = serde_json::to_value(&figures).unwrap();
         for name in [
-            "scenario", "bytes_per_connection", "deliveries_per_s", "ratio_to_limit", "cpu_s_per_million",
-            "latency_ms", "lost", "machine", "commit", "command",
+            "scenario",
+            "bytes_per_connection",
+            "deliveries_per_s",
+            "ratio_to_limit",
+            "cpu_s_per_million",
+            "latency_ms",
+            "lost",
+            "machine",
+            "commit",
+            "command",
         ] {
             assert!(json.get(name).is_some(), "{name} is missing in {json}");
         }

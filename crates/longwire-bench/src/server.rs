@@ -94,7 +94,10 @@ impl Server {
                         "ended before it was ready ({status}); see what `{} serve --dev` says",
                         program.display()
                     )),
-                    _ => BenchError::Late { what: "the server's ready line".into(), seconds: READY_TIME.as_secs() },
+                    _ => BenchError::Late {
+                        what: "the server's ready line".into(),
+                        seconds: READY_TIME.as_secs(),
+                    },
                 });
             }
         };
@@ -104,6 +107,13 @@ impl Server {
             return Err(BenchError::Server(format!("says that it is not ready: {line}")));
         };
         Ok(Server { device, api, app_key, app_secret, pid: Some(pid), process: Some(process) })
+    }
+}
+
+impl Server {
+    /// Whether a server that we started still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 }
 

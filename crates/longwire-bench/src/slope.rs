@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn points_on_a_line_give_that_line() {
-        let points: Vec<_> = [2_000.0, 6_000.0, 10_000.0, 14_000.0, 18_000.0].map(|x| (x, 5e6 + 400.0 * x)).into();
+        let points: Vec<_> =
+            [2_000.0, 6_000.0, 10_000.0, 14_000.0, 18_000.0].map(|x| (x, 5e6 + 400.0 * x)).into();
         let line = line(&points).unwrap();
         assert!((line.slope - 400.0).abs() < 1e-6 && (line.intercept - 5e6).abs() < 1e-3, "{line:?}");
         assert!(line.r_squared > 0.999_999);

@@ -163,7 +163,8 @@ impl Crew {
         count: usize,
     ) -> Vec<Report> {
         let deadline = Instant::now() + OPENING_TIME + Duration::from_millis(count as u64);
-        self.opening = Some(Opening { target, source, logins, left: count, under_way: 0, failed: 0, deadline });
+        self.opening =
+            Some(Opening { target, source, logins, left: count, under_way: 0, failed: 0, deadline });
         Vec::new()
     }
 
@@ -271,16 +272,17 @@ impl Crew {
             let late = Instant::now() >= opening.deadline;
             if late || (opening.left == 0 && opening.under_way == 0) {
                 let failed = opening.failed + opening.left + opening.under_way;
-                let why = if late && self.why.is_empty() { "no answer in time".into() } else { self.why.clone() };
+                let why =
+                    if late && self.why.is_empty() { "no answer in time".into() } else { self.why.clone() };
                 reports.push(Report::Opened { connections: self.live, failed, why });
                 self.opening = None;
             }
         }
-        if let Some((messages, deadline)) = self.expected {
-            if self.count.messages >= messages || Instant::now() >= deadline {
-                self.expected = None;
-                reports.push(Report::Held(self.tally()));
-            }
+        if let Some((messages, deadline)) = self.expected
+            && (self.count.messages >= messages || Instant::now() >= deadline)
+        {
+            self.expected = None;
+            reports.push(Report::Held(self.tally()));
         }
         reports
     }

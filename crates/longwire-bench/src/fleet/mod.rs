@@ -2,11 +2,14 @@
 //!
 //! - `peer`: one connection and what it does with the bytes it gets.
 //! - `crew`: all connections of this process, opening them, reading them, the tally.
+//! - `conversation`: tests against a server's end of the protocol.
 //! - here: orders from standard input, reports to standard output, and the two ways to wait.
 //!
 //! A fleet either sleeps in epoll or *sweeps*: it sleeps by the clock and then asks epoll without waiting. A reader that
 //! sleeps in epoll costs the sender a wake per message and hides the server behind it.
 
+#[cfg(test)]
+mod conversation;
 mod crew;
 mod peer;
 

@@ -60,10 +60,6 @@ impl Peer {
         }
     }
 
-    pub(super) fn socket(&mut self) -> &mut TcpStream {
-        &mut self.socket
-    }
-
     /// The socket takes bytes: it is connected, and what waited goes out.
     pub(super) fn writable(&mut self) -> Result<(), Over> {
         if self.standing == Standing::Opening {
@@ -81,7 +77,13 @@ impl Peer {
     }
 
     /// Reads until the socket is drained.
-    pub(super) fn readable(&mut self, buffer: &mut [u8], now: Millis, ack: bool, count: &mut Count) -> Result<(), Over> {
+    pub(super) fn readable(
+        &mut self,
+        buffer: &mut [u8],
+        now: Millis,
+        ack: bool,
+        count: &mut Count,
+    ) -> Result<(), Over> {
         loop {
             let bytes = match self.socket.read(buffer) {
                 Ok(0) => return Err(Over("closed by the server".into())),
@@ -193,7 +195,11 @@ impl Peer {
             // An idle device holds no buffer, so that big fleets fit beside the server they measure.
             self.unsent = Vec::new();
         }
-        if self.unsent.len() > UNSENT_BYTES_MAX { Err(Over("the server does not read".into())) } else { Ok(()) }
+        if self.unsent.len() > UNSENT_BYTES_MAX {
+            Err(Over("the server does not read".into()))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -33,7 +33,6 @@ pub(crate) struct BareTurn {
     pub(crate) cpu_s: f64,
     /// How often a socket was full.
     pub(crate) full: u64,
-    pub(crate) haul: Haul,
 }
 
 impl Bare {
@@ -63,13 +62,18 @@ impl Bare {
     }
 
     /// Writes `batch` frames of `frame_bytes` in one call to every connection, `rounds` times.
-    pub(crate) fn write(&mut self, frame_bytes: usize, rounds: u32, batch: usize) -> Result<BareTurn, BenchError> {
+    pub(crate) fn write(
+        &mut self,
+        frame_bytes: usize,
+        rounds: u32,
+        batch: usize,
+    ) -> Result<BareTurn, BenchError> {
         let messages = u64::from(rounds) * batch as u64;
         self.team.expect_each(messages, TURN_TIME)?;
         self.writer.order(&Order::Write { frame_bytes, rounds, batch, threads: self.threads })?;
         let wrote = self.writer.report(TURN_TIME)?;
         let haul = self.team.held(TURN_TIME)?;
-        self.turn(&wrote, haul)
+        self.turn(&wrote, &haul)
     }
 
     /// Every reader sends a 16-byte heartbeat and waits for its echo, `rounds` times.
@@ -83,10 +87,10 @@ impl Bare {
         self.team.arm(&Order::Ping { rounds, within_ms })?;
         let wrote = self.writer.report(TURN_TIME)?;
         let haul = self.team.held(TURN_TIME)?;
-        self.turn(&wrote, haul)
+        self.turn(&wrote, &haul)
     }
 
-    fn turn(&self, wrote: &Report, haul: Haul) -> Result<BareTurn, BenchError> {
+    fn turn(&self, wrote: &Report, haul: &Haul) -> Result<BareTurn, BenchError> {
         let Report::Wrote { start_ns, end_ns, cpu_ns, messages, full } = *wrote else {
             return Err(self.writer.fault(format!("unexpected report: {wrote:?}")));
         };
@@ -100,7 +104,6 @@ impl Bare {
             writing_s: seconds(start_ns, end_ns),
             cpu_s: cpu_ns as f64 / 1e9,
             full,
-            haul,
         })
     }
 

@@ -168,7 +168,8 @@ impl<'a> Fanout<'a> {
         figures.lost = Some(self.expected.saturating_sub(self.received));
         figures.row("devices, audience", format!("{}, {}", grouped(args.devices.into()), audience(args)));
         let kind = if args.stored { "stored, acked" } else { "online-only" };
-        figures.row("message", format!("{} bytes of payload, frame of {frame_bytes} bytes, {kind}", args.bytes));
+        figures
+            .row("message", format!("{} bytes of payload, frame of {frame_bytes} bytes, {kind}", args.bytes));
         figures.row("turns", format!("{}, {} push(es) each", turns.len(), args.coalesce));
         figures.row("server deliveries/s", text(server, 0));
         if self.bare.is_some() {
@@ -198,7 +199,10 @@ impl<'a> Fanout<'a> {
         figures.row("stolen cores", text(of(|turn| turn.stolen_cores), 2));
         figures.row("turns with over 0.3 foreign cores", marked.to_string());
         if figures.ratio_to_limit.is_some_and(|ratio| ratio > 1.0) {
-            figures.row("note", "over 100 %: the server put several messages into one write; this is the loopback");
+            figures.row(
+                "note",
+                "over 100 %: the server put several messages into one write; this is the loopback",
+            );
         }
         figures.extra("server_per_s", server);
         figures.extra("repeated", self.repeated);
@@ -241,6 +245,8 @@ fn text(spread: Option<Spread>, digits: usize) -> String {
     let number = |value: f64| if digits == 0 { grouped(value) } else { format!("{value:.digits$}") };
     spread.map_or_else(
         || "not measured".into(),
-        |spread| format!("{} (min {}, max {})", number(spread.median), number(spread.min), number(spread.max)),
+        |spread| {
+            format!("{} (min {}, max {})", number(spread.median), number(spread.min), number(spread.max))
+        },
     )
 }

@@ -31,7 +31,8 @@ struct Level {
 /// Runs the scenario.
 pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     let rising = args.levels.windows(2).all(|pair| pair[0] < pair[1]);
-    let Some(&most) = args.levels.last().filter(|&&most| rising && args.levels.len() > 1 && most <= 18_000) else {
+    let Some(&most) = args.levels.last().filter(|&&most| rising && args.levels.len() > 1 && most <= 18_000)
+    else {
         return Err(BenchError::Options("--levels needs at least two rising counts up to 18000".into()));
     };
     let mut online = Online::begin(&args.server, most as usize)?;
@@ -70,7 +71,12 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     for (name, line) in [("RSS", rss), ("PSS", pss), ("anonymous", anonymous)] {
         figures.row(
             format!("{name} per connection"),
-            format!("{:.0} bytes (r2 {:.4}, empty server {:.1} MiB)", line.slope, line.r_squared, line.intercept / 1048576.0),
+            format!(
+                "{:.0} bytes (r2 {:.4}, empty server {:.1} MiB)",
+                line.slope,
+                line.r_squared,
+                line.intercept / 1048576.0
+            ),
         );
     }
     figures.row("kernel slab per connection", format!("{:.0} bytes, both ends of the loopback", slab.slope));

@@ -87,7 +87,8 @@ pub(crate) fn run(args: &LimitArgs) -> Result<(), BenchError> {
 
 fn kind(turns: &[BareTurn]) -> Result<Kind, BenchError> {
     let of = |figure: fn(&BareTurn) -> f64| {
-        spread(turns.iter().map(figure)).ok_or_else(|| BenchError::Options("a turn took no time; raise --rounds".into()))
+        spread(turns.iter().map(figure))
+            .ok_or_else(|| BenchError::Options("a turn took no time; raise --rounds".into()))
     };
     Ok(Kind {
         per_s: of(|turn| turn.messages as f64 / turn.writing_s)?,
@@ -103,5 +104,6 @@ fn rows(figures: &mut Figures, name: &str, kind: &Kind) {
     figures.row(name, rate(&kind.per_s));
     figures.row("  until all is read", rate(&kind.until_read_per_s));
     let cpu = &kind.cpu_us;
-    figures.row("  CPU per message", format!("{:.2} us (min {:.2}, max {:.2})", cpu.median, cpu.min, cpu.max));
+    figures
+        .row("  CPU per message", format!("{:.2} us (min {:.2}, max {:.2})", cpu.median, cpu.min, cpu.max));
 }

@@ -39,7 +39,8 @@ impl Online {
     /// Logs in the devices up to `count`; returns how many the server has welcomed.
     pub(crate) fn log_in_up_to(&mut self, count: usize) -> Result<usize, BenchError> {
         let live = self.team.live();
-        let logins: Vec<Login> = self.devices[live..count].iter().map(|device| device.login.clone()).collect();
+        let logins: Vec<Login> =
+            self.devices[live..count].iter().map(|device| device.login.clone()).collect();
         self.team.log_in(self.server.device, &self.server.app_key, &logins, HEARTBEAT_S)
     }
 }

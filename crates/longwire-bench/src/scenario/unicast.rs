@@ -57,7 +57,8 @@ pub(crate) fn run(args: &UnicastArgs) -> Result<(), BenchError> {
     figures.latency_ms = haul.latencies.percentiles();
     figures.lost = Some(accepted.accepted.saturating_sub(haul.messages - haul.repeated));
     figures.row("devices", grouped(args.devices.into()));
-    figures.row("pushes accepted", format!("{} in {:.1} s", grouped(accepted.accepted as f64), accepted.span_s));
+    figures
+        .row("pushes accepted", format!("{} in {:.1} s", grouped(accepted.accepted as f64), accepted.span_s));
     figures.row("accepted/s", format!("{}, {} in flight", grouped(per_s), args.in_flight));
     figures.row("refused", format!("{} {}", accepted.refused, accepted.first_refusal));
     figures.row("push to 202, ms", percentiles(accepted.latencies.percentiles()));
@@ -155,7 +156,8 @@ struct Random(u64);
 impl Random {
     fn seeded() -> Result<Random, BenchError> {
         let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(|error| BenchError::Options(format!("no random numbers: {error}")))?;
+        getrandom::fill(&mut seed)
+            .map_err(|error| BenchError::Options(format!("no random numbers: {error}")))?;
         Ok(Random(u64::from_be_bytes(seed) | 1))
     }
 
