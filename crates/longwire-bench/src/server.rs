@@ -69,7 +69,6 @@ impl Server {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .map_err(BenchError::system(format!("start {} serve --dev", program.display())))?;
         let Some(output) = process.stdout.take() else {
@@ -91,7 +90,7 @@ impl Server {
                 let ended = process.wait();
                 return Err(match (failed, ended) {
                     (RecvTimeoutError::Disconnected, Ok(status)) => BenchError::Server(format!(
-                        "ended before it was ready ({status}); see what `{} serve --dev` says",
+                        "ended before it was ready ({status}): `{} serve --dev`",
                         program.display()
                     )),
                     _ => BenchError::Late {

@@ -38,9 +38,28 @@ pub struct DemoArgs {
     /// Simulated devices, from 10 to 9000.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=9_000))]
     devices: u32,
-    /// Another argument for the server, such as a port; may be repeated.
+    /// Port for devices on the loopback; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Port of the HTTP API on the loopback; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    api_port: u16,
+    /// Another argument for the server; may be repeated.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     serve_arg: Vec<String>,
+}
+
+impl DemoArgs {
+    fn serve_words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        for (flag, port) in [("--device-bind", self.port), ("--api-bind", self.api_port)] {
+            if port != 0 {
+                words.extend([flag.to_owned(), format!("127.0.0.1:{port}")]);
+            }
+        }
+        words.extend_from_slice(&self.serve_arg);
+        words
+    }
 }
 
 /// Runs the demonstration; without `--once` it stays up until it is interrupted. Blocks.
@@ -50,7 +69,7 @@ pub struct DemoArgs {
 pub fn run_demo(args: DemoArgs) -> Result<(), BenchError> {
     machine::raise_descriptor_limit();
     let program = server::program()?;
-    let server = Server::spawn(&program, &args.serve_arg)?;
+    let server = Server::spawn(&program, &args.serve_words())?;
     println!("server: devices connect to {}, the API is http://{}", server.device, server.api);
     let api = Api::new(server.api, &server.app_key, &server.app_secret);
     let tagged = |index: usize| if index.is_multiple_of(TAGGED_EVERY) { vec![TAG] } else { Vec::new() };
@@ -119,7 +138,7 @@ fn print_table(outcomes: &[Outcome]) {
 
 /// Says how to try the server by hand, and keeps it until it ends or this process is interrupted.
 fn stay(server: Server, device: &Device) -> Result<(), BenchError> {
-    let Server { device: address, api, app_key, app_secret, .. } = &server;
+    let Server { api, app_key, app_secret, .. } = &server;
     let register = json!({"registration_id": "my-device", "tags": [TAG]});
     let push = json!({"audience": "all", "message": {"content_type": "text", "msg_content": "hello"}});
     println!("\nThe server stays up; Ctrl-C ends it. Try:\n");
@@ -131,7 +150,7 @@ fn stay(server: Server, device: &Device) -> Result<(), BenchError> {
     );
     println!("  curl -u {app_key}:{app_secret} http://{api}/v1/devices/{}", device.name);
     println!(
-        "  longwire listen --api http://{api} --app-key {app_key} --app-secret {app_secret} --device my-device --target {address}\n"
+        "  longwire listen --api http://{api} --app-key {app_key} --app-secret {app_secret} --registration-id my-device --tag {TAG}\n"
     );
     let mut server = server;
     while server.is_running() {

@@ -68,7 +68,7 @@ fn serve(
                     post.send(rest).unwrap();
                 }
                 // Open until the device goes.
-                let _ = socket.read(&mut buffer);
+                while let Ok(1..) = socket.read(&mut buffer) {}
             });
         }
     });
