@@ -131,8 +131,8 @@ pub(crate) struct FanoutArgs {
     /// Writing threads of the bare loop; 0 = one per core, as the server has.
     #[arg(long, default_value_t = 0)]
     pub(crate) threads: usize,
-    /// How often the readers look for bytes, milliseconds; 0 = sleep in epoll.
-    #[arg(long, default_value_t = 10)]
+    /// How often the readers look for bytes, milliseconds; 0 = sleep in epoll. A turn's end is seen so much late.
+    #[arg(long, default_value_t = 2)]
     pub(crate) sweep_ms: u64,
     /// Without the bare loop: no ratio.
     #[arg(long)]
