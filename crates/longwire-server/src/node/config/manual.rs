@@ -1,8 +1,8 @@
 //! The settings told to people: a configuration file with every key, and `docs/configuration.md`.
 
-use super::config::{literal, open_section};
 use super::layers::default_of;
 use super::settings::SETTINGS;
+use super::{literal, open_section};
 use std::fmt::Write as _;
 
 /// A configuration file with every key at its default, each explained.
@@ -89,7 +89,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::node::layers::Layers;
+    use crate::node::config::layers::Layers;
 
     #[test]
     fn the_sample_file_is_a_valid_configuration() {

@@ -1,11 +1,11 @@
 //! `POST /v1/push`.
 
-use super::Api;
-use super::body::Json;
-use super::caller::Caller;
-use super::fault::{Fault, FaultBody};
 use super::push_request::PushRequest;
-use super::trace::Trace;
+use crate::api::Api;
+use crate::api::exchange::body::Json;
+use crate::api::exchange::caller::Caller;
+use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::exchange::trace::Trace;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 /// An accepted push.
 #[derive(Serialize, ToSchema)]
-pub(super) struct PushAnswer {
+pub(in crate::api) struct PushAnswer {
     /// The message's id, 32 hexadecimal digits.
     msg_id: String,
     /// The trace that it belongs to, 32 hexadecimal digits.
@@ -59,7 +59,7 @@ struct AudienceCounts {
         (status = 503, body = FaultBody, description = "Draining, storage full, or the store is unavailable; nothing was stored."),
     )
 )]
-pub(super) async fn push(
+pub(in crate::api) async fn push(
     State(api): State<Arc<Api>>,
     Extension(trace): Extension<Trace>,
     caller: Caller,

@@ -1,7 +1,10 @@
 //! What `/metrics` shows: atomics of the rooms, read when asked.
 
+mod store;
+
 use crate::api::ApiStats;
 use crate::gate::{GateStats, ShardStats, TURN_BUCKETS_US};
+use crate::store::messages::stats::StoreStats;
 use longwire_proto::close::CloseReason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
@@ -17,6 +20,8 @@ use tracing_appender::non_blocking::ErrorCounter;
 pub(super) struct Sources {
     /// The shards'.
     pub(super) gate: Arc<GateStats>,
+    /// The message store's.
+    pub(super) store: Arc<StoreStats>,
     /// The API's.
     pub(super) api: Arc<ApiStats>,
     /// Lines that the log dropped.
@@ -46,6 +51,7 @@ impl Collector for Sources {
         connections(&mut page, &self.gate)?;
         deliveries(&mut page, &self.gate)?;
         loops(&mut page, &self.gate)?;
+        store::store(&mut page, &self.store)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, ErrorCounter::dropped_lines);
         page.counter(
@@ -61,6 +67,23 @@ impl Collector for Sources {
         page.0
             .encode_descriptor("longwire_build", "what runs here", None, MetricType::Info)?
             .encode_info(&build)
+    }
+}
+
+/// A histogram kept in atomics: bounds in microseconds, one more count for everything above, and the sum.
+struct Scale<'a> {
+    bounds_us: &'a [u64],
+    turns: &'a [AtomicU64],
+    sum_us: &'a AtomicU64,
+}
+
+impl Scale<'_> {
+    /// Sum in seconds, count, and buckets with their bounds in seconds.
+    fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let bounds = self.bounds_us.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.turns.iter().map(|n| n.load(Relaxed))).collect();
+        let count = buckets.iter().map(|(_, n)| n).sum();
+        (self.sum_us.load(Relaxed) as f64 / 1e6, count, buckets)
     }
 }
 
@@ -80,6 +103,14 @@ impl Page<'_> {
     }
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as f64))
+    }
+    fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+    fn histogram(&mut self, name: &str, help: &str, scale: &Scale<'_>) -> fmt::Result {
+        let (seconds, count, buckets) = scale.read();
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
     }
     fn counters<S: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &[(S, u64)]) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -138,11 +169,8 @@ fn loops(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     let mut family =
         page.0.encode_descriptor("longwire_reactor_loop_seconds", help, None, MetricType::Histogram)?;
     for (at, shard) in gate.shards.iter().enumerate() {
-        let bounds = TURN_BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
-        let buckets: Vec<(f64, u64)> =
-            bounds.zip(shard.turns.iter().map(|turns| turns.load(Relaxed))).collect();
-        let count = buckets.iter().map(|(_, turns)| turns).sum();
-        let seconds = shard.turn_us_sum.load(Relaxed) as f64 / 1e6;
+        let scale = Scale { bounds_us: &TURN_BUCKETS_US, turns: &shard.turns, sum_us: &shard.turn_us_sum };
+        let (seconds, count, buckets) = scale.read();
         let labels = [("shard", at)];
         family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
     }

@@ -160,10 +160,16 @@ impl Layers {
 
     /// Lays one `key=value` over what is there.
     pub fn assignment(&mut self, flag: &str) {
-        let place = Place::Flag(format!("--set {flag}"));
         match flag.split_once('=') {
-            Some((key, text)) => self.written(key.trim(), text.trim(), place),
-            None => self.fault(place, "must be written --set section.key=value".into()),
+            // The place is the key alone: a value may be a secret.
+            Some((key, text)) => {
+                let key = key.trim();
+                self.written(key, text.trim(), Place::Flag(format!("--set {key}")));
+            }
+            None => self.fault(
+                Place::Flag(format!("--set {flag}")),
+                "must be written --set section.key=value".into(),
+            ),
         }
     }
 

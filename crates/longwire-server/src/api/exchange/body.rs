@@ -1,7 +1,7 @@
 //! JSON read within its bounds.
 
-use super::Api;
 use super::fault::Fault;
+use crate::api::Api;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::{HeaderMap, header, request};
@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// Body of a request, bytes; a longer one is answered with 413 (LIMITS 7.2).
-pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(in crate::api) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// A request's JSON.
-pub(super) struct Json<T>(pub(super) T);
+pub(in crate::api) struct Json<T>(pub(in crate::api) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
     type Rejection = Fault;
@@ -88,7 +88,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
 }
 
 /// The one variable segment of a path, as text.
-pub(super) struct Segment(pub(super) String);
+pub(in crate::api) struct Segment(pub(in crate::api) String);
 
 impl FromRequestParts<Arc<Api>> for Segment {
     type Rejection = Fault;

@@ -1,10 +1,10 @@
 //! `GET /v1/messages/{msg_id}`.
 
-use super::Api;
-use super::body::Segment;
-use super::caller::Caller;
-use super::fault::{Fault, FaultBody};
-use super::rfc3339::rfc3339;
+use crate::api::Api;
+use crate::api::exchange::body::Segment;
+use crate::api::exchange::caller::Caller;
+use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::exchange::rfc3339::rfc3339;
 use crate::delivery::hub::MessageStory;
 use crate::domain::{Kind, MessageId, Position};
 use axum::extract::State;
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 /// A message and what became of it.
 #[derive(Serialize, ToSchema)]
-pub(super) struct MessageAnswer {
+pub(in crate::api) struct MessageAnswer {
     /// Its id.
     msg_id: String,
     /// The trace that it belongs to.
@@ -67,7 +67,7 @@ struct DeliveryCounts {
         (status = 503, body = FaultBody, description = "The store is unavailable."),
     )
 )]
-pub(super) async fn message(
+pub(in crate::api) async fn message(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Segment(id): Segment,

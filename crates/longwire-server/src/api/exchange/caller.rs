@@ -1,7 +1,7 @@
 //! Whose request it is: the app of the credentials.
 
 use super::fault::Fault;
-use super::{Api, InWork};
+use crate::api::{Api, InWork};
 use crate::domain::{App, AppSecret};
 use axum::extract::FromRequestParts;
 use axum::http::{HeaderMap, header, request};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 const HOW: &str = "send `Authorization: Basic` with app_key:app_secret, or `Authorization: Bearer` or `X-API-Key` with app_key.app_secret";
 
 /// An app that showed its secret, with a place among its requests in work.
-pub(super) struct Caller {
-    pub(super) app: Arc<App>,
+pub(in crate::api) struct Caller {
+    pub(in crate::api) app: Arc<App>,
     _place: InWork,
 }
 
@@ -27,10 +27,10 @@ impl FromRequestParts<Arc<Api>> for Caller {
 }
 
 /// Who may register devices: a [`Caller`], or anybody who knows the key of an app with open registration.
-pub(super) struct Registrar {
-    pub(super) app: Arc<App>,
+pub(in crate::api) struct Registrar {
+    pub(in crate::api) app: Arc<App>,
     /// Existing names may be updated.
-    pub(super) may_update: bool,
+    pub(in crate::api) may_update: bool,
     _place: InWork,
 }
 

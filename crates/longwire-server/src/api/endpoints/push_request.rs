@@ -1,6 +1,6 @@
 //! A push as callers write it, and how it becomes one of the domain.
 
-use super::fault::Fault;
+use crate::api::exchange::fault::Fault;
 use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
 use crate::domain::message::{MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, TTL_S_DEFAULT, TTL_S_MAX};
 use crate::domain::{Alias, Audience, Content, DeviceName, Invalid, Kind, Push, Tag, TraceId};
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 /// A push: whom for, what, how. Exactly one of `notification` and `message`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PushRequest {
+pub(in crate::api) struct PushRequest {
     audience: AudienceField,
     notification: Option<Notification>,
     message: Option<Message>,
@@ -158,7 +158,7 @@ impl PushRequest {
     ///
     /// # Errors
     /// 400 naming the field, 413 for what is too long.
-    pub(super) fn into_push(self, trace: TraceId) -> Result<Push, Fault> {
+    pub(in crate::api) fn into_push(self, trace: TraceId) -> Result<Push, Fault> {
         let audience = self.audience.into_audience()?;
         let content = match (self.notification, self.message) {
             (Some(notification), None) => notification.into_content()?,

@@ -4,7 +4,7 @@ use crate::domain::WallMs;
 
 /// RFC 3339 in UTC with milliseconds, for example `2026-11-21T02:30:00.000Z`. A time past the year 9999 is written as
 /// its last millisecond, since the format ends there.
-pub(super) fn rfc3339(time: WallMs) -> String {
+pub(in crate::api) fn rfc3339(time: WallMs) -> String {
     const END_OF_9999_MS: u64 = 253_402_300_799_999;
     let ms = time.0.min(END_OF_9999_MS);
     let (days, rest) = (ms / 86_400_000, ms % 86_400_000);

@@ -1,10 +1,10 @@
 //! `POST /v1/devices`, `GET /v1/devices/{registration_id}`.
 
-use super::Api;
-use super::body::{Json, Segment};
-use super::caller::{Caller, Registrar};
-use super::fault::{Fault, FaultBody};
-use super::rfc3339::rfc3339;
+use crate::api::Api;
+use crate::api::exchange::body::{Json, Segment};
+use crate::api::exchange::caller::{Caller, Registrar};
+use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::exchange::rfc3339::rfc3339;
 use crate::domain::device::TAGS_PER_DEVICE_MAX;
 use crate::domain::{Alias, DeviceName, Invalid, Registration, Tag};
 use axum::extract::State;
@@ -21,7 +21,7 @@ const BACKOFF_JITTER_MS: u16 = 1000;
 /// A device to register. A registration id that exists is updated: given fields replace, others stay.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RegisterRequest {
+pub(in crate::api) struct RegisterRequest {
     /// Chosen name, 1 to 128 bytes without controls, `+`, `#` and `/`; without it one is issued.
     #[schema(max_length = 128)]
     registration_id: Option<String>,
@@ -35,7 +35,7 @@ pub(super) struct RegisterRequest {
 
 /// A registered device.
 #[derive(Serialize, ToSchema)]
-pub(super) struct RegisterAnswer {
+pub(in crate::api) struct RegisterAnswer {
     /// Its name.
     registration_id: String,
     /// Its number, decimal: bytes 8 to 15 of its frames.
@@ -75,7 +75,7 @@ struct Backoff {
 
 /// A device and what waits for it.
 #[derive(Serialize, ToSchema)]
-pub(super) struct DeviceAnswer {
+pub(in crate::api) struct DeviceAnswer {
     /// Its name.
     registration_id: String,
     /// Its number, decimal.
@@ -115,7 +115,7 @@ struct Mailbox {
         (status = 503, body = FaultBody, description = "Draining, or the store is unavailable."),
     )
 )]
-pub(super) async fn register(
+pub(in crate::api) async fn register(
     State(api): State<Arc<Api>>,
     who: Registrar,
     Json(request): Json<RegisterRequest>,
@@ -167,7 +167,7 @@ fn tags(texts: Vec<String>) -> Result<Vec<Tag>, Invalid> {
         (status = 503, body = FaultBody, description = "The store is unavailable."),
     )
 )]
-pub(super) async fn device(
+pub(in crate::api) async fn device(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Segment(name): Segment,
