@@ -16,6 +16,7 @@ pub struct Start {
     folder: Option<PathBuf>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    descriptors: Option<u32>,
 }
 
 impl Start {
@@ -37,8 +38,22 @@ impl Start {
         self.env.push((key.to_owned(), value.to_owned()));
         self
     }
+    /// With a hard limit of open descriptors.
+    #[must_use]
+    pub fn descriptors(mut self, limit: u32) -> Start {
+        self.descriptors = Some(limit);
+        self
+    }
     fn command(&self, folder: &Path, stderr: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
+        let binary = env!("CARGO_BIN_EXE_longwire");
+        let mut command = match self.descriptors {
+            None => Command::new(binary),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh", binary]);
+                shell
+            }
+        };
         command.args(["serve", "--dev", "--data-dir"]).arg(folder).args(&self.args);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         let log = File::options().create(true).append(true).open(stderr).unwrap();
