@@ -5,6 +5,7 @@
 //! - [`messages`]: the embedded engine (fjall) on threads of its own, with group commit.
 //! - [`registry`]: apps and devices in SQL (SQLite; the dialect apart).
 
+mod lock;
 pub mod messages;
 pub mod port;
 pub mod registry;

@@ -1,0 +1,120 @@
+//! Keys. All numbers big-endian, so that the engine's order is theirs.
+
+use crate::domain::{AppId, ClientId, MessageId, Position};
+
+/// Where each space but `meta` keeps the number of the last commit that touched it. No key of the other kinds begins
+/// with so many bytes of 255.
+pub(crate) const MARK: [u8; 40] = [255; 40];
+
+/// The key of the store's one `meta` row.
+pub(crate) const META: &[u8] = b"store";
+
+/// A tag's place in an index; the empty one stands for messages to all devices.
+pub(crate) type TagBytes = [u8];
+
+/// A message's key in `messages`, `bodies` and `counts`.
+pub(crate) fn message(message: MessageId) -> [u8; 16] {
+    message.0.to_be_bytes()
+}
+
+/// A device's key in `devices` and `profiles`.
+pub(crate) fn client(client: ClientId) -> [u8; 8] {
+    client.0.to_be_bytes()
+}
+
+/// An app's key in `heads`.
+pub(crate) fn app(app: AppId) -> [u8; 4] {
+    app.0.to_be_bytes()
+}
+
+/// A place in a device's mailbox.
+pub(crate) fn mailbox(client: ClientId, position: Position) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&client.0.to_be_bytes());
+    key[8..].copy_from_slice(&position.0.to_be_bytes());
+    key
+}
+
+/// A place in an app's log.
+pub(crate) fn log(app: AppId, position: Position) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&app.0.to_be_bytes());
+    key[4..].copy_from_slice(&position.0.to_be_bytes());
+    key
+}
+
+fn labelled(app: AppId, label: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(4 + 1 + label.len() + 8);
+    key.extend_from_slice(&app.0.to_be_bytes());
+    // A label has at most 64 bytes (`LABEL_BYTES_MAX`).
+    key.push(label.len() as u8);
+    key.extend_from_slice(label);
+    key
+}
+
+/// A tag's key in `floors`.
+pub(crate) fn floor(app: AppId, tag: &TagBytes) -> Vec<u8> {
+    labelled(app, tag)
+}
+
+/// A place in a tag's index.
+pub(crate) fn index(app: AppId, tag: &TagBytes, position: Position) -> Vec<u8> {
+    let mut key = labelled(app, tag);
+    key.extend_from_slice(&position.0.to_be_bytes());
+    key
+}
+
+/// What the devices of an alias begin with.
+pub(crate) fn alias_prefix(app: AppId, alias: &str) -> Vec<u8> {
+    labelled(app, alias.as_bytes())
+}
+
+/// A device of an alias.
+pub(crate) fn alias(app: AppId, alias: &str, client: ClientId) -> Vec<u8> {
+    let mut key = alias_prefix(app, alias);
+    key.extend_from_slice(&client.0.to_be_bytes());
+    key
+}
+
+/// A device's name. The app is of fixed length and the name is the rest.
+pub(crate) fn name(app: AppId, name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(4 + name.len());
+    key.extend_from_slice(&app.0.to_be_bytes());
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
+/// What is due for a message at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Its deadline: what is unsettled expires.
+    Expire = 0,
+    /// The end of its retention: what is left of it goes.
+    Forget = 1,
+}
+
+/// A message's place in the calendar; `at_ms` is a wall-clock time.
+pub(crate) fn expiry(at_ms: u64, stage: Stage, message: MessageId) -> [u8; 25] {
+    let mut key = [0; 25];
+    key[..8].copy_from_slice(&at_ms.to_be_bytes());
+    key[8] = stage as u8;
+    key[9..].copy_from_slice(&message.0.to_be_bytes());
+    key
+}
+
+/// Reads what [`expiry`] wrote; `None` for another key.
+pub(crate) fn read_expiry(key: &[u8]) -> Option<(u64, Stage, MessageId)> {
+    let (at, rest) = key.split_first_chunk::<8>()?;
+    let (stage, message) = rest.split_first()?;
+    let stage = match stage {
+        0 => Stage::Expire,
+        1 => Stage::Forget,
+        _ => return None,
+    };
+    Some((u64::from_be_bytes(*at), stage, MessageId(u128::from_be_bytes(message.try_into().ok()?))))
+}
+
+/// The position at the end of a key of `mailbox`, `log` or `index`.
+pub(crate) fn last_position(key: &[u8]) -> Option<Position> {
+    key.last_chunk::<8>().map(|bytes| Position(u64::from_be_bytes(*bytes)))
+}

@@ -1,0 +1,333 @@
+//! Values. Big-endian, fixed fields first, lists with their length before them.
+
+use super::space::SPACE_COUNT;
+use crate::domain::{
+    Alias, AppId, ClientId, Counts, Device, DeviceName, Kind, MessageId, MessageRecord, Position, Tag,
+    Target, TraceId, WallMs,
+};
+
+/// Reads fields off the front; `None` when the row is too short.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (front, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(front)
+    }
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (front, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*front)
+    }
+    fn byte(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+    fn u128(&mut self) -> Option<u128> {
+        self.array().map(u128::from_be_bytes)
+    }
+    fn text(&mut self) -> Option<&'a str> {
+        let length = self.byte()?;
+        std::str::from_utf8(self.bytes(usize::from(length))?).ok()
+    }
+    fn end<T>(self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
+}
+
+fn put_text(into: &mut Vec<u8>, text: &str) {
+    // Names have at most 128 bytes, labels 64.
+    into.push(text.len() as u8);
+    into.extend_from_slice(text.as_bytes());
+}
+
+/// The one row of `meta`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Meta {
+    pub(crate) incarnation: u16,
+    /// Number of the last commit.
+    pub(crate) commits: u64,
+    /// Number of the last commit that touched each space.
+    pub(crate) touched: [u64; SPACE_COUNT],
+}
+
+/// The layout that this code reads and writes.
+const FORMAT: u16 = 1;
+
+impl Meta {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut row = Vec::with_capacity(12 + 8 * SPACE_COUNT);
+        row.extend_from_slice(&FORMAT.to_be_bytes());
+        row.extend_from_slice(&self.incarnation.to_be_bytes());
+        row.extend_from_slice(&self.commits.to_be_bytes());
+        for number in self.touched {
+            row.extend_from_slice(&number.to_be_bytes());
+        }
+        row
+    }
+    pub(crate) fn decode(row: &[u8]) -> Option<Meta> {
+        let mut fields = Fields(row);
+        if u16::from_be_bytes(fields.array()?) != FORMAT {
+            return None;
+        }
+        let incarnation = u16::from_be_bytes(fields.array()?);
+        let commits = fields.u64()?;
+        let mut touched = [0; SPACE_COUNT];
+        for number in &mut touched {
+            *number = fields.u64()?;
+        }
+        fields.end(Meta { incarnation, commits, touched })
+    }
+}
+
+/// Deliveries that were settled although an earlier one was not; at most this many per device. Beyond it an end is not
+/// recorded: the message is sent again at the next login, and acked again.
+pub(crate) const BEYOND_MAX: usize = 64;
+
+/// Where a device stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DeviceRow {
+    /// The sequence number of the next message in its mailbox.
+    pub(crate) next: u64,
+    /// Unsettled messages in its mailbox.
+    pub(crate) waiting: u32,
+    /// Their bytes.
+    pub(crate) waiting_bytes: u64,
+    /// Expired markers in its mailbox.
+    pub(crate) markers: u32,
+    /// No row of its mailbox is at or below this position.
+    pub(crate) floor: Position,
+    /// The last position that it settled before `swept`; counts only while `swept` is set.
+    pub(crate) swept_from: Position,
+    /// The highest position of a marker that retention took before the device noted it; 0 = none.
+    pub(crate) swept: Position,
+    /// All that its log held for it up to here is settled; `None` until its profile comes.
+    pub(crate) cursor: Option<Position>,
+    /// What is settled after the cursor, rising, at most [`BEYOND_MAX`].
+    pub(crate) beyond: Vec<Position>,
+}
+
+impl DeviceRow {
+    /// A device that nothing was ever stored for.
+    pub(crate) fn new(incarnation: u16) -> DeviceRow {
+        let start = Position::new(incarnation, 0);
+        DeviceRow {
+            next: 1,
+            waiting: 0,
+            waiting_bytes: 0,
+            markers: 0,
+            floor: start,
+            swept_from: Position::START,
+            swept: Position::START,
+            cursor: None,
+            beyond: Vec::new(),
+        }
+    }
+
+    /// The last position that was given in its mailbox.
+    pub(crate) fn last(&self, incarnation: u16) -> Position {
+        Position::new(incarnation, self.next - 1)
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut row = Vec::with_capacity(58 + 8 * self.beyond.len());
+        row.extend_from_slice(&self.next.to_be_bytes());
+        row.extend_from_slice(&self.waiting.to_be_bytes());
+        row.extend_from_slice(&self.waiting_bytes.to_be_bytes());
+        row.extend_from_slice(&self.markers.to_be_bytes());
+        for position in [self.floor, self.swept_from, self.swept] {
+            row.extend_from_slice(&position.0.to_be_bytes());
+        }
+        row.push(u8::from(self.cursor.is_some()));
+        row.extend_from_slice(&self.cursor.unwrap_or_default().0.to_be_bytes());
+        row.push(self.beyond.len() as u8);
+        for position in &self.beyond {
+            row.extend_from_slice(&position.0.to_be_bytes());
+        }
+        row
+    }
+
+    pub(crate) fn decode(row: &[u8]) -> Option<DeviceRow> {
+        let mut fields = Fields(row);
+        let mut device = DeviceRow {
+            next: fields.u64()?.max(1),
+            waiting: fields.u32()?,
+            waiting_bytes: fields.u64()?,
+            markers: fields.u32()?,
+            floor: Position(fields.u64()?),
+            swept_from: Position(fields.u64()?),
+            swept: Position(fields.u64()?),
+            cursor: None,
+            beyond: Vec::new(),
+        };
+        let has_cursor = fields.byte()? != 0;
+        let cursor = Position(fields.u64()?);
+        device.cursor = has_cursor.then_some(cursor);
+        for _ in 0..fields.byte()? {
+            device.beyond.push(Position(fields.u64()?));
+        }
+        fields.end(device)
+    }
+}
+
+/// A reference in a mailbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Reference {
+    pub(crate) message: MessageId,
+    pub(crate) deadline: WallMs,
+    pub(crate) bytes: u32,
+    /// Its end was recorded at the deadline; it waits for the device to take note.
+    pub(crate) expired: bool,
+}
+
+impl Reference {
+    pub(crate) fn encode(&self) -> [u8; 29] {
+        let mut row = [0; 29];
+        row[..16].copy_from_slice(&self.message.0.to_be_bytes());
+        row[16..24].copy_from_slice(&self.deadline.0.to_be_bytes());
+        row[24..28].copy_from_slice(&self.bytes.to_be_bytes());
+        row[28] = u8::from(self.expired);
+        row
+    }
+    pub(crate) fn decode(row: &[u8]) -> Option<Reference> {
+        let mut fields = Fields(row);
+        let reference = Reference {
+            message: MessageId(fields.u128()?),
+            deadline: WallMs(fields.u64()?),
+            bytes: fields.u32()?,
+            expired: fields.byte()? != 0,
+        };
+        fields.end(reference)
+    }
+}
+
+/// The tags of a place in the log.
+pub(crate) fn encode_tags(tags: &[Tag]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + tags.iter().map(|tag| 1 + tag.as_str().len()).sum::<usize>());
+    row.push(tags.len() as u8);
+    for tag in tags {
+        put_text(&mut row, tag.as_str());
+    }
+    row
+}
+
+/// Reads what [`encode_tags`] wrote.
+pub(crate) fn decode_tags(row: &[u8]) -> Option<Vec<Tag>> {
+    let mut fields = Fields(row);
+    let tags = read_tags(&mut fields)?;
+    fields.end(tags)
+}
+
+fn read_tags(fields: &mut Fields<'_>) -> Option<Vec<Tag>> {
+    let count = fields.byte()?;
+    (0..count).map(|_| Tag::parse("tag", fields.text()?).ok()).collect()
+}
+
+/// What the store keeps of a message.
+pub(crate) fn encode_record(record: &MessageRecord) -> Vec<u8> {
+    let mut row = Vec::with_capacity(49 + 16 * record.targets.len());
+    row.extend_from_slice(&record.app.0.to_be_bytes());
+    row.push(record.kind as u8);
+    row.extend_from_slice(&record.trace.0.to_be_bytes());
+    row.extend_from_slice(&record.accepted_at.0.to_be_bytes());
+    row.extend_from_slice(&record.deadline.0.to_be_bytes());
+    row.extend_from_slice(&record.log_position.0.to_be_bytes());
+    row.extend_from_slice(&(record.targets.len() as u32).to_be_bytes());
+    for target in &record.targets {
+        row.extend_from_slice(&target.client.0.to_be_bytes());
+        row.extend_from_slice(&target.position.0.to_be_bytes());
+    }
+    row
+}
+
+/// Reads what [`encode_record`] wrote.
+pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
+    let mut fields = Fields(row);
+    let app = AppId(fields.u32()?);
+    let kind = match fields.byte()? {
+        1 => Kind::Notification,
+        2 => Kind::Text,
+        3 => Kind::Custom,
+        _ => return None,
+    };
+    let trace = TraceId(fields.u128()?);
+    let accepted_at = WallMs(fields.u64()?);
+    let deadline = WallMs(fields.u64()?);
+    let log_position = Position(fields.u64()?);
+    let count = fields.u32()? as usize;
+    // The rest of the row bounds the list, whatever the count says.
+    if fields.0.len() != count * 16 {
+        return None;
+    }
+    let mut targets = Vec::with_capacity(count);
+    for _ in 0..count {
+        targets.push(Target { client: ClientId(fields.u64()?), position: Position(fields.u64()?) });
+    }
+    fields.end(MessageRecord { app, kind, trace, accepted_at, deadline, log_position, targets })
+}
+
+/// A message's counts.
+pub(crate) fn encode_counts(counts: &Counts) -> [u8; 32] {
+    let mut row = [0; 32];
+    let fields = [counts.created, counts.delivered, counts.expired, counts.dropped];
+    for (place, field) in row.chunks_exact_mut(8).zip(fields) {
+        place.copy_from_slice(&field.to_be_bytes());
+    }
+    row
+}
+
+/// Reads what [`encode_counts`] wrote.
+pub(crate) fn decode_counts(row: &[u8]) -> Option<Counts> {
+    let mut fields = Fields(row);
+    let counts = Counts {
+        created: fields.u64()?,
+        delivered: fields.u64()?,
+        expired: fields.u64()?,
+        dropped: fields.u64()?,
+    };
+    fields.end(counts)
+}
+
+/// A device's profile.
+pub(crate) fn encode_profile(device: &Device) -> Vec<u8> {
+    let mut row = Vec::with_capacity(64);
+    row.extend_from_slice(&device.app.0.to_be_bytes());
+    row.extend_from_slice(&device.client.0.to_be_bytes());
+    row.extend_from_slice(&device.generation.to_be_bytes());
+    put_text(&mut row, device.name.as_str());
+    // No alias is empty, so an empty text stands for none.
+    put_text(&mut row, device.alias.as_ref().map_or("", Alias::as_str));
+    row.extend_from_slice(&encode_tags(&device.tags));
+    row
+}
+
+/// Reads what [`encode_profile`] wrote.
+pub(crate) fn decode_profile(row: &[u8]) -> Option<Device> {
+    let mut fields = Fields(row);
+    let app = AppId(fields.u32()?);
+    let client = ClientId(fields.u64()?);
+    let generation = fields.u32()?;
+    let name = DeviceName::parse("name", fields.text()?).ok()?;
+    let alias = match fields.text()? {
+        "" => None,
+        text => Some(Alias::parse("alias", text).ok()?),
+    };
+    let tags = read_tags(&mut fields)?;
+    fields.end(Device { app, client, name, alias, tags, generation })
+}
+
+/// A position alone: `heads` and `floors`.
+pub(crate) fn decode_position(row: &[u8]) -> Option<Position> {
+    row.try_into().ok().map(|bytes| Position(u64::from_be_bytes(bytes)))
+}
+
+/// A device's number alone: `names`.
+pub(crate) fn decode_client(row: &[u8]) -> Option<ClientId> {
+    row.try_into().ok().map(|bytes| ClientId(u64::from_be_bytes(bytes)))
+}

@@ -1,0 +1,11 @@
+//! The readers: a few threads that answer from snapshots, so that no task of the runtime waits for a disk.
+//!
+//! - [`reader`]: the threads and their questions.
+//! - [`login`]: where a device stands.
+//! - [`page`]: what waits after a position.
+//! - [`lookup`]: names, aliases, messages, devices.
+
+pub(crate) mod login;
+pub(crate) mod lookup;
+pub(crate) mod page;
+pub(crate) mod reader;

@@ -1,0 +1,175 @@
+//! What waits for a device after a position.
+
+use super::lookup::{get, row, standing};
+use crate::domain::{Position, Tag, WallMs};
+use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::layout::rows::{DeviceRow, Reference};
+use crate::store::messages::layout::space::Space;
+use crate::store::messages::layout::{keys, rows};
+use crate::store::port::{Page, PageEntry, PageRequest, StoreOptions};
+use fjall::{Readable, Snapshot};
+use longwire_proto::id::{MessageId, Source};
+use longwire_proto::wire::GapReason;
+
+/// Reads a page. It begins where the device's settled part ends, so it steps over at most the few settled out of order.
+pub(crate) fn page(engine: &Engine, options: &StoreOptions, request: &PageRequest) -> Result<Page, Fault> {
+    let snapshot = engine.database.snapshot();
+    // The sweeper may be ahead of the request's clock, and has taken bodies by its own.
+    let now = request.now.max((options.clock)());
+    let standing = standing(engine, &snapshot, request.client)?;
+    let mut filling =
+        Filling { engine, snapshot: &snapshot, request, now, page: Page::default(), bytes: 0, gap: None };
+    match request.source {
+        Source::Mailbox => mailbox(&mut filling, &standing)?,
+        Source::AppLog => log(&mut filling, &standing)?,
+    }
+    Ok(filling.page)
+}
+
+/// A page being filled.
+struct Filling<'a> {
+    engine: &'a Engine,
+    snapshot: &'a Snapshot,
+    request: &'a PageRequest,
+    now: WallMs,
+    page: Page,
+    bytes: u64,
+    /// What retention took, not yet said: the last position of it.
+    gap: Option<Position>,
+}
+
+impl Filling<'_> {
+    fn is_full(&self) -> bool {
+        self.page.entries.len() >= usize::from(self.request.messages_max)
+    }
+
+    /// Adds the gap of retention if it ends before `next`. False: there is no room for it.
+    fn say_gap(&mut self, next: Position) -> bool {
+        match self.gap {
+            Some(position) if position < next => {
+                if self.is_full() {
+                    return false;
+                }
+                let (message, reason) = (MessageId(0), GapReason::Retention);
+                self.page.entries.push(PageEntry::Gap { position, message, reason, count: 0 });
+                self.gap = None;
+                true
+            }
+            _ => true,
+        }
+    }
+
+    /// Adds one entry. False: it does not fit, the page is over.
+    fn add(&mut self, position: Position, entry: &Reference) -> Result<bool, Fault> {
+        if !self.say_gap(position) || self.is_full() {
+            return Ok(false);
+        }
+        let message = entry.message;
+        let gap = |reason| PageEntry::Gap { position, message, reason, count: 1 };
+        if entry.expired || entry.deadline <= self.now {
+            self.page.entries.push(gap(GapReason::Expired));
+            return Ok(true);
+        }
+        let bytes = self.bytes + u64::from(entry.bytes);
+        if bytes > u64::from(self.request.bytes_max) && !self.page.entries.is_empty() {
+            return Ok(false);
+        }
+        let body = get(self.engine, self.snapshot, Space::Bodies, &keys::message(message))?;
+        let Some(body) = body else {
+            self.page.entries.push(gap(GapReason::Corrupt));
+            return Ok(true);
+        };
+        self.bytes = bytes;
+        let shared = bytes::Bytes::copy_from_slice(&body);
+        let deadline = entry.deadline;
+        self.page.entries.push(PageEntry::Message { position, message, deadline, shared });
+        Ok(true)
+    }
+
+    /// Nothing more was there.
+    fn finish(&mut self) {
+        self.page.end = self.say_gap(Position(u64::MAX));
+    }
+}
+
+fn mailbox(filling: &mut Filling<'_>, standing: &DeviceRow) -> Result<(), Fault> {
+    let request = filling.request;
+    filling.gap = (standing.swept > request.after).then_some(standing.swept);
+    let from = request.after.max(standing.floor);
+    let range =
+        keys::mailbox(request.client, from.next())..=keys::mailbox(request.client, Position(u64::MAX));
+    for entry in filling.snapshot.range(filling.engine.spaces.of(Space::Mailbox), range) {
+        let (key, value) = entry.into_inner()?;
+        let position = keys::last_position(&key).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
+        let reference = Reference::decode(&value).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
+        if !filling.add(position, &reference)? {
+            return Ok(());
+        }
+    }
+    filling.finish();
+    Ok(())
+}
+
+/// The indexes of `all` and of the device's tags, merged by position.
+fn log(filling: &mut Filling<'_>, standing: &DeviceRow) -> Result<(), Fault> {
+    let request = filling.request;
+    // Without a cursor the device has no profile yet, and begins at the head.
+    let Some(cursor) = standing.cursor else {
+        filling.page.end = true;
+        return Ok(());
+    };
+    let from = request.after.max(cursor);
+    let mut indexes = Vec::with_capacity(1 + request.tags.len());
+    for tag in std::iter::once("").chain(request.tags.iter().map(Tag::as_str)) {
+        let floor_key = keys::floor(request.app, tag.as_bytes());
+        let floor = row(filling.engine, filling.snapshot, Space::Floors, &floor_key, rows::decode_position)?;
+        if let Some(floor) = floor
+            && floor > from
+        {
+            filling.gap = filling.gap.max(Some(floor));
+        }
+        let range = keys::index(request.app, tag.as_bytes(), from.next())
+            ..=keys::index(request.app, tag.as_bytes(), Position(u64::MAX));
+        let mut entries = filling.snapshot.range(filling.engine.spaces.of(Space::Index), range);
+        if let Some(first) = next_entry(&mut entries)? {
+            indexes.push((first, entries));
+        }
+    }
+    while let Some(least) = indexes.iter().map(|((position, _), _)| *position).min() {
+        let mut found = None;
+        let mut at = 0;
+        // A message with several of the device's tags is in several indexes, and comes once.
+        while at < indexes.len() {
+            let (head, entries) = &mut indexes[at];
+            if head.0 != least {
+                at += 1;
+                continue;
+            }
+            found = Some(head.1);
+            match next_entry(entries)? {
+                Some(next) => {
+                    *head = next;
+                    at += 1;
+                }
+                None => drop(indexes.swap_remove(at)),
+            }
+        }
+        let Some(entry) = found else { break };
+        if standing.beyond.binary_search(&least).is_ok() {
+            continue;
+        }
+        if !filling.add(least, &entry)? {
+            return Ok(());
+        }
+    }
+    filling.finish();
+    Ok(())
+}
+
+fn next_entry(entries: &mut fjall::Iter) -> Result<Option<(Position, Reference)>, Fault> {
+    let Some(entry) = entries.next() else { return Ok(None) };
+    let (key, value) = entry.into_inner()?;
+    let position = keys::last_position(&key).ok_or_else(|| Fault::damaged(Space::Index))?;
+    let reference = Reference::decode(&value).ok_or_else(|| Fault::damaged(Space::Index))?;
+    Ok(Some((position, reference)))
+}

@@ -1,0 +1,65 @@
+//! The reader threads and what they are asked.
+
+use super::{login, lookup, page};
+use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId};
+use crate::store::messages::engine::{Engine, Fault};
+use crate::store::port::{DeviceView, LoginView, MessageView, Page, PageRequest, StoreError, StoreOptions};
+use parking_lot::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A question to the readers.
+pub(crate) enum Question {
+    Logins(Vec<ClientId>, Reply<Vec<Option<LoginView>>>),
+    Page(PageRequest, Reply<Page>),
+    Names(AppId, Vec<DeviceName>, Reply<Vec<Option<ClientId>>>),
+    Aliases(AppId, Vec<Alias>, Reply<Vec<Vec<ClientId>>>),
+    Message(AppId, MessageId, Reply<Option<MessageView>>),
+    Device(AppId, DeviceName, Reply<Option<DeviceView>>),
+}
+
+/// What each reader thread runs, until nobody can ask any more.
+pub(crate) fn run(engine: &Engine, options: &StoreOptions, questions: &Mutex<mpsc::Receiver<Question>>) {
+    loop {
+        // One thread waits at the queue, the others for the lock.
+        let question = questions.lock().blocking_recv();
+        match question {
+            Some(question) => answer(engine, options, question),
+            None => return,
+        }
+    }
+}
+
+fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
+    match question {
+        Question::Logins(clients, reply) => give(reply, || login::views(engine, &clients)),
+        Question::Page(request, reply) => give(reply, || page::page(engine, options, &request)),
+        Question::Names(app, names, reply) => give(reply, || lookup::names(engine, app, &names)),
+        Question::Aliases(app, aliases, reply) => give(reply, || lookup::aliases(engine, app, &aliases)),
+        Question::Message(app, message, reply) => give(reply, || lookup::message(engine, app, message)),
+        Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
+    }
+}
+
+fn give<T>(reply: Reply<T>, read: impl FnOnce() -> Result<T, Fault>) {
+    // The engine asserts on some damage; the thread must live on.
+    let result = catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(Fault("the engine could not read its tables".to_owned())));
+    // Whoever asked may be gone.
+    let _ = reply.send(result.map_err(|fault| {
+        tracing::error!(cause = %fault.0, "the message store could not be read");
+        fault.into()
+    }));
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Question")
+    }
+}
+
+/// Shared by the threads of one store.
+pub(crate) type Questions = Arc<Mutex<mpsc::Receiver<Question>>>;

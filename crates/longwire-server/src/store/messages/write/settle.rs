@@ -1,0 +1,168 @@
+//! Recording the end of a delivery, exactly once.
+//!
+//! A mailbox delivery has a row until it is settled, so a second end finds nothing. A log delivery has none: it is
+//! settled when its position is at or below the device's cursor, or in its list `beyond`. The cursor moves to a settled
+//! position when no index of the device's tags (as they are now) holds an unsettled entry before it.
+
+use super::turn::Turn;
+use crate::domain::{ClientId, MessageId, Position, Tag};
+use crate::store::messages::engine::Fault;
+use crate::store::messages::layout::keys;
+use crate::store::messages::layout::rows::{BEYOND_MAX, Reference};
+use crate::store::messages::layout::space::Space;
+use crate::store::messages::stats::{StoreStats, add};
+use crate::store::port::{End, Settle};
+use longwire_proto::id::Source;
+
+/// Adds an end to the turn.
+pub(crate) fn settle(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> Result<(), Fault> {
+    match settle.source {
+        Source::Mailbox => settle_mailbox(turn, settle, stats),
+        Source::AppLog => settle_log(turn, settle, stats),
+    }
+}
+
+fn settle_mailbox(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> Result<(), Fault> {
+    let Some(reference) = reference(turn, settle.client, settle.position)? else { return Ok(()) };
+    if reference.message != settle.message {
+        return Ok(());
+    }
+    if !reference.expired {
+        count_end(turn, settle.message, settle.end, stats)?;
+    }
+    remove_reference(turn, settle.client, settle.position, &reference)?;
+    let row = turn.device(settle.client)?;
+    // The device has seen a position after what retention took, so it knows of the hole.
+    if row.swept != Position::START && settle.position > row.swept {
+        row.swept = Position::START;
+        row.swept_from = Position::START;
+    }
+    Ok(())
+}
+
+/// A row of a mailbox.
+pub(crate) fn reference(
+    turn: &Turn<'_>,
+    client: ClientId,
+    position: Position,
+) -> Result<Option<Reference>, Fault> {
+    match turn.get(Space::Mailbox, &keys::mailbox(client, position))? {
+        Some(row) => Reference::decode(&row).map(Some).ok_or_else(|| Fault::damaged(Space::Mailbox)),
+        None => Ok(None),
+    }
+}
+
+/// Takes a row out of a mailbox, and the device's floor up to the next row.
+pub(crate) fn remove_reference(
+    turn: &mut Turn<'_>,
+    client: ClientId,
+    position: Position,
+    reference: &Reference,
+) -> Result<(), Fault> {
+    turn.remove(Space::Mailbox, keys::mailbox(client, position));
+    let incarnation = turn.engine.incarnation;
+    let row = turn.device(client)?;
+    if reference.expired {
+        row.markers = row.markers.saturating_sub(1);
+    } else {
+        row.waiting = row.waiting.saturating_sub(1);
+        row.waiting_bytes = row.waiting_bytes.saturating_sub(u64::from(reference.bytes));
+    }
+    let last = row.last(incarnation);
+    if row.waiting == 0 && row.markers == 0 {
+        row.floor = last;
+        return Ok(());
+    }
+    if position != row.floor.next() {
+        return Ok(());
+    }
+    let mut floor = position;
+    while floor < last && turn.get(Space::Mailbox, &keys::mailbox(client, floor.next()))?.is_none() {
+        floor = floor.next();
+    }
+    turn.device(client)?.floor = floor;
+    Ok(())
+}
+
+/// Raises the count of an end of an addressed message; the body goes with the last one.
+fn count_end(turn: &mut Turn<'_>, message: MessageId, end: End, stats: &StoreStats) -> Result<(), Fault> {
+    let Some(counts) = turn.counts(message)? else { return Ok(()) };
+    match end {
+        End::Delivered => {
+            counts.delivered += 1;
+            add(&stats.settled, 1);
+        }
+        End::GapNoted => {
+            counts.expired += 1;
+            add(&stats.expired, 1);
+        }
+    }
+    if counts.pending() == 0 {
+        turn.remove(Space::Bodies, keys::message(message));
+    }
+    Ok(())
+}
+
+fn settle_log(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> Result<(), Fault> {
+    let position = settle.position;
+    let head = turn.head(settle.app)?;
+    let row = turn.device(settle.client)?;
+    let Some(cursor) = row.cursor else { return Ok(()) };
+    if position <= cursor || position > head || row.beyond.binary_search(&position).is_ok() {
+        return Ok(());
+    }
+    let mut settled = row.beyond.clone();
+    let place = settled.partition_point(|&other| other < position);
+    settled.insert(place, position);
+    let tags = turn.tags(settle.client)?;
+    let unsettled = first_unsettled(turn, settle, &tags, cursor, &settled)?;
+    // Everything before the first unsettled entry is done, so the cursor is the last settled position below it.
+    let done = settled.partition_point(|&other| unsettled.is_none_or(|first| other < first));
+    let cursor = done.checked_sub(1).map_or(cursor, |last| settled[last]);
+    settled.drain(..done);
+    if settled.len() > BEYOND_MAX {
+        add(&stats.settles_deferred, 1);
+        return Ok(());
+    }
+    let row = turn.device(settle.client)?;
+    row.cursor = Some(cursor);
+    row.beyond = settled;
+    // Retention may have taken the message and its counts meanwhile.
+    let Some(counts) = turn.counts(settle.message)? else { return Ok(()) };
+    counts.created += 1;
+    match settle.end {
+        End::Delivered => {
+            counts.delivered += 1;
+            add(&stats.settled, 1);
+        }
+        End::GapNoted => {
+            counts.expired += 1;
+            add(&stats.expired, 1);
+        }
+    }
+    Ok(())
+}
+
+fn first_unsettled(
+    turn: &mut Turn<'_>,
+    settle: &Settle,
+    tags: &[Tag],
+    cursor: Position,
+    settled: &[Position],
+) -> Result<Option<Position>, Fault> {
+    let mut first: Option<Position> = None;
+    // The very next position needs no look when nothing else is settled beyond it.
+    if let [only] = settled
+        && *only == cursor.next()
+    {
+        return Ok(None);
+    }
+    for tag in std::iter::once("").chain(tags.iter().map(Tag::as_str)) {
+        let found = turn.memory.tails.first_after(turn.engine, settle.app, tag, cursor, settled)?;
+        first = match (first, found) {
+            (Some(first), Some(found)) => Some(first.min(found)),
+            (first, found) => first.or(found),
+        };
+    }
+    Ok(first)
+}

@@ -1,0 +1,93 @@
+//! The youngest positions of each index, in memory, so that recording an ack of a broadcast reads no table: thousands of
+//! devices settle the same position, one after the other.
+
+use crate::domain::{AppId, Position};
+use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::layout::keys;
+use crate::store::messages::layout::space::Space;
+use std::collections::{HashMap, VecDeque};
+
+/// Positions that are kept of an index; older ones are read from the engine.
+const TAIL_MAX: usize = 256;
+/// Indexes of which a tail is kept, about 2 KiB each when full; all are forgotten when there are more.
+const TAILS_MAX: usize = 2048;
+
+/// The end of one index: every entry after `since` is in `positions`, rising.
+struct Tail {
+    since: Position,
+    positions: VecDeque<Position>,
+}
+
+/// The tails by app and tag (empty = messages to all devices).
+#[derive(Default)]
+pub(crate) struct Tails(HashMap<(AppId, Box<str>), Tail>);
+
+impl Tails {
+    /// A new entry of an index; nothing to do for an index that nobody asked for.
+    pub(crate) fn push(&mut self, app: AppId, tag: &str, position: Position) {
+        let Some(tail) = self.0.get_mut(&(app, Box::from(tag))) else { return };
+        if tail.positions.len() >= TAIL_MAX
+            && let Some(oldest) = tail.positions.pop_front()
+        {
+            tail.since = oldest;
+        }
+        tail.positions.push_back(position);
+    }
+
+    /// An entry was trimmed.
+    pub(crate) fn remove(&mut self, app: AppId, tag: &str, position: Position) {
+        if let Some(tail) = self.0.get_mut(&(app, Box::from(tag))) {
+            tail.positions.retain(|&other| other != position);
+        }
+    }
+
+    /// The first entry of an index after `after` that is not in `skip` (rising).
+    pub(crate) fn first_after(
+        &mut self,
+        engine: &Engine,
+        app: AppId,
+        tag: &str,
+        after: Position,
+        skip: &[Position],
+    ) -> Result<Option<Position>, Fault> {
+        let key = (app, Box::from(tag));
+        if !self.0.contains_key(&key) {
+            if self.0.len() >= TAILS_MAX {
+                self.0.clear();
+            }
+            self.0.insert(key.clone(), load(engine, app, tag)?);
+        }
+        let settled = |position: &Position| skip.binary_search(position).is_ok();
+        if let Some(tail) = self.0.get(&key)
+            && after >= tail.since
+        {
+            let from = tail.positions.partition_point(|&position| position <= after);
+            return Ok(tail.positions.range(from..).copied().find(|position| !settled(position)));
+        }
+        let range = keys::index(app, tag.as_bytes(), after.next())
+            ..=keys::index(app, tag.as_bytes(), Position(u64::MAX));
+        for entry in engine.spaces.of(Space::Index).range(range) {
+            let position = keys::last_position(&entry.key()?).ok_or_else(|| Fault::damaged(Space::Index))?;
+            if !settled(&position) {
+                return Ok(Some(position));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn load(engine: &Engine, app: AppId, tag: &str) -> Result<Tail, Fault> {
+    let range = keys::index(app, tag.as_bytes(), Position::START)
+        ..=keys::index(app, tag.as_bytes(), Position(u64::MAX));
+    let mut positions = VecDeque::with_capacity(16);
+    let mut since = Position::START;
+    for entry in engine.spaces.of(Space::Index).range(range).rev() {
+        let position = keys::last_position(&entry.key()?).ok_or_else(|| Fault::damaged(Space::Index))?;
+        if positions.len() >= TAIL_MAX {
+            since = position;
+            break;
+        }
+        positions.push_front(position);
+    }
+    Ok(Tail { since, positions })
+}

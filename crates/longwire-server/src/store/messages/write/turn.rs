@@ -1,0 +1,188 @@
+//! The changes of one batch. Reads see them before they are committed, and each key leaves once, however often it
+//! changed.
+
+use super::tails::Tails;
+use crate::domain::{AppId, ClientId, Counts, MessageId, Position, Tag};
+use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::layout::keys;
+use crate::store::messages::layout::rows::{self, DeviceRow, Meta};
+use crate::store::messages::layout::space::{SPACE_COUNT, SPACES, Space};
+use fjall::{PersistMode, UserValue};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Device rows that the writer keeps in memory, about 150 bytes each; all are forgotten when there are more.
+const DEVICES_CACHED_MAX: usize = 100_000;
+
+/// What the writer keeps between batches. It is the only one who writes, so this is never stale.
+pub(crate) struct Memory {
+    devices: HashMap<ClientId, DeviceRow>,
+    tags: HashMap<ClientId, Arc<[Tag]>>,
+    pub(crate) tails: Tails,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Memory {
+        Memory { devices: HashMap::new(), tags: HashMap::new(), tails: Tails::default() }
+    }
+}
+
+/// One batch under way.
+pub(crate) struct Turn<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) memory: &'a mut Memory,
+    changes: [HashMap<Vec<u8>, Option<UserValue>>; SPACE_COUNT],
+    devices: HashMap<ClientId, DeviceRow>,
+    counts: HashMap<MessageId, Counts>,
+    heads: HashMap<AppId, Position>,
+}
+
+impl<'a> Turn<'a> {
+    pub(crate) fn new(engine: &'a Engine, memory: &'a mut Memory) -> Turn<'a> {
+        Turn {
+            engine,
+            memory,
+            changes: std::array::from_fn(|_| HashMap::new()),
+            devices: HashMap::new(),
+            counts: HashMap::new(),
+            heads: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, space: Space, key: &[u8]) -> Result<Option<UserValue>, Fault> {
+        match self.changes[space as usize].get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.engine.get(space, key),
+        }
+    }
+
+    pub(crate) fn put(&mut self, space: Space, key: impl Into<Vec<u8>>, value: impl Into<UserValue>) {
+        self.changes[space as usize].insert(key.into(), Some(value.into()));
+    }
+
+    pub(crate) fn remove(&mut self, space: Space, key: impl Into<Vec<u8>>) {
+        self.changes[space as usize].insert(key.into(), None);
+    }
+
+    /// Where a device stands; what is changed in it is written.
+    pub(crate) fn device(&mut self, client: ClientId) -> Result<&mut DeviceRow, Fault> {
+        let row = match self.devices.entry(client) {
+            std::collections::hash_map::Entry::Occupied(entry) => return Ok(entry.into_mut()),
+            std::collections::hash_map::Entry::Vacant(entry) => entry,
+        };
+        if let Some(cached) = self.memory.devices.get(&client) {
+            return Ok(row.insert(cached.clone()));
+        }
+        let stored = self.engine.get(Space::Devices, &keys::client(client))?;
+        let device = match stored {
+            Some(stored) => DeviceRow::decode(&stored).ok_or_else(|| Fault::damaged(Space::Devices))?,
+            None => DeviceRow::new(self.engine.incarnation),
+        };
+        Ok(row.insert(device))
+    }
+
+    /// A message's counts; `None` for a message that is not known (any more).
+    pub(crate) fn counts(&mut self, message: MessageId) -> Result<Option<&mut Counts>, Fault> {
+        if let std::collections::hash_map::Entry::Vacant(entry) = self.counts.entry(message) {
+            let Some(stored) = self.engine.get(Space::Counts, &keys::message(message))? else {
+                return Ok(None);
+            };
+            entry.insert(rows::decode_counts(&stored).ok_or_else(|| Fault::damaged(Space::Counts))?);
+        }
+        Ok(self.counts.get_mut(&message))
+    }
+
+    pub(crate) fn set_counts(&mut self, message: MessageId, counts: Counts) {
+        self.counts.insert(message, counts);
+    }
+
+    pub(crate) fn forget_counts(&mut self, message: MessageId) {
+        self.counts.remove(&message);
+        self.remove(Space::Counts, keys::message(message));
+    }
+
+    /// The last position of an app's log.
+    pub(crate) fn head(&mut self, app: AppId) -> Result<Position, Fault> {
+        if let Some(head) = self.heads.get(&app) {
+            return Ok(*head);
+        }
+        match self.engine.get(Space::Heads, &keys::app(app))? {
+            Some(row) => rows::decode_position(&row).ok_or_else(|| Fault::damaged(Space::Heads)),
+            None => Ok(Position::new(self.engine.incarnation, 0)),
+        }
+    }
+
+    pub(crate) fn set_head(&mut self, app: AppId, head: Position) {
+        self.heads.insert(app, head);
+    }
+
+    /// A device's tags as its profile has them; none without a profile.
+    pub(crate) fn tags(&mut self, client: ClientId) -> Result<Arc<[Tag]>, Fault> {
+        if let Some(tags) = self.memory.tags.get(&client) {
+            return Ok(tags.clone());
+        }
+        let tags: Arc<[Tag]> = match self.get(Space::Profiles, &keys::client(client))? {
+            Some(row) => {
+                rows::decode_profile(&row).ok_or_else(|| Fault::damaged(Space::Profiles))?.tags.into()
+            }
+            None => Arc::new([]),
+        };
+        self.remember_tags(client, tags.clone());
+        Ok(tags)
+    }
+
+    pub(crate) fn remember_tags(&mut self, client: ClientId, tags: Arc<[Tag]>) {
+        if self.memory.tags.len() >= DEVICES_CACHED_MAX {
+            self.memory.tags.clear();
+        }
+        self.memory.tags.insert(client, tags);
+    }
+
+    /// Makes the changes durable as commit number `meta.commits + 1`. False: there was nothing to commit.
+    pub(crate) fn commit(mut self, meta: &mut Meta) -> Result<bool, fjall::Error> {
+        for (client, row) in &self.devices {
+            if self.memory.devices.get(client) != Some(row) {
+                self.changes[Space::Devices as usize]
+                    .insert(keys::client(*client).to_vec(), Some(row.encode().into()));
+            }
+        }
+        for (message, counts) in &self.counts {
+            self.changes[Space::Counts as usize]
+                .insert(keys::message(*message).to_vec(), Some(rows::encode_counts(counts).into()));
+        }
+        for (app, head) in &self.heads {
+            self.changes[Space::Heads as usize]
+                .insert(keys::app(*app).to_vec(), Some(head.0.to_be_bytes().into()));
+        }
+        if self.changes.iter().all(HashMap::is_empty) {
+            return Ok(false);
+        }
+        let mut next = meta.clone();
+        next.commits += 1;
+        let number = next.commits.to_be_bytes();
+        let mut batch = self.engine.database.batch().durability(Some(PersistMode::SyncData));
+        for space in SPACES {
+            let changes = std::mem::take(&mut self.changes[space as usize]);
+            if changes.is_empty() {
+                continue;
+            }
+            let keyspace = self.engine.spaces.of(space);
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(keyspace, key, value),
+                    None => batch.remove(keyspace, key),
+                }
+            }
+            next.touched[space as usize] = next.commits;
+            batch.insert(keyspace, keys::MARK, number);
+        }
+        batch.insert(self.engine.spaces.of(Space::Meta), keys::META, next.encode());
+        batch.commit()?;
+        *meta = next;
+        if self.memory.devices.len() + self.devices.len() > DEVICES_CACHED_MAX {
+            self.memory.devices.clear();
+        }
+        self.memory.devices.extend(self.devices);
+        Ok(true)
+    }
+}

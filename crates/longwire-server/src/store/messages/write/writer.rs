@@ -1,0 +1,254 @@
+//! The writer's loop: gather, one batch, one sync, answers in order.
+
+use super::accept::accept;
+use super::project::project;
+use super::seal::Seal;
+use super::settle::settle;
+use super::space_left::SpaceLeft;
+use super::sweep::sweep;
+use super::turn::{Memory, Turn};
+use crate::domain::Device;
+use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::health::Health;
+use crate::store::messages::layout::rows::Meta;
+use crate::store::messages::stats::{StoreStats, add};
+use crate::store::port::{Accept, Accepted, Committed, Settle, StoreError, StoreOptions};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Operations in one batch at most.
+pub(crate) const BATCH_OPERATIONS_MAX: usize = 1024;
+/// How long the writer waits for work before it looks at the calendar and at the disk.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What is asked of the writer.
+pub(crate) enum Operation {
+    Accept(Accept, oneshot::Sender<Result<Accepted, StoreError>>),
+    Settle(Vec<Settle>),
+    Project(Vec<Device>, oneshot::Sender<Result<(), StoreError>>),
+    Close,
+}
+
+/// What a batch owes when it is durable.
+enum Answer {
+    Accepted(Accepted, oneshot::Sender<Result<Accepted, StoreError>>),
+    Refused(StoreError, oneshot::Sender<Result<Accepted, StoreError>>),
+    Projected(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// The writer.
+pub(crate) struct Writer {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) options: StoreOptions,
+    pub(crate) operations: mpsc::Receiver<Operation>,
+    pub(crate) committed: mpsc::Sender<Committed>,
+    pub(crate) stats: Arc<StoreStats>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) meta: Meta,
+    pub(crate) seal: Seal,
+}
+
+impl Writer {
+    /// Runs until the store is closed, or every handle to it is gone.
+    pub(crate) fn run(mut self, runtime: &tokio::runtime::Runtime) {
+        let mut memory = Memory::new();
+        let mut left = SpaceLeft::new(self.options.folder.clone(), self.options.reserve_bytes);
+        let mut gathered = Vec::with_capacity(BATCH_OPERATIONS_MAX);
+        let mut sweep_at = Instant::now();
+        let mut open = true;
+        while open {
+            let gather = self.operations.recv_many(&mut gathered, BATCH_OPERATIONS_MAX);
+            // `recv_many` takes nothing when the time is over first. Zero means that all handles are gone.
+            let received = runtime.block_on(async { tokio::time::timeout(TICK, gather).await });
+            open = !matches!(received, Ok(0));
+            self.stats.queue_depth.store(self.operations.len() as u64, Ordering::Relaxed);
+            let room = left.check(&self.stats);
+            self.health.set_room(room.clone().err());
+            if !gathered.is_empty() {
+                open &= self.batch(&mut memory, &mut gathered, &room);
+            }
+            if Instant::now() >= sweep_at && self.health.broken().is_none() {
+                let more = self.sweep(&mut memory);
+                sweep_at = if more { Instant::now() } else { Instant::now() + TICK };
+            }
+        }
+        // What was queued behind the close is told; the receiver's drop would leave the callers without a word.
+        self.operations.close();
+        while let Ok(operation) = self.operations.try_recv() {
+            refuse(operation, &StoreError::Unavailable("the store is closed".to_owned()));
+        }
+    }
+
+    /// False: the store was closed.
+    fn batch(
+        &mut self,
+        memory: &mut Memory,
+        gathered: &mut Vec<Operation>,
+        room: &Result<(), StoreError>,
+    ) -> bool {
+        let mut open = true;
+        let count = gathered.len() as u64;
+        if let Some(error) = self.health.broken() {
+            for operation in gathered.drain(..) {
+                open &= !matches!(operation, Operation::Close);
+                refuse(operation, &error);
+            }
+            return open;
+        }
+        let mut answers = Vec::with_capacity(gathered.len());
+        let mut turn = Turn::new(&self.engine, memory);
+        let stats = &self.stats;
+        let mut rest = std::mem::take(gathered).into_iter();
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            for operation in rest.by_ref() {
+                open &= !matches!(operation, Operation::Close);
+                apply(&mut turn, operation, room, stats, &mut answers)?;
+            }
+            Ok(())
+        }));
+        let begun = Instant::now();
+        let outcome = match applied {
+            Ok(Ok(())) => commit(turn, &mut self.meta, &self.health),
+            Ok(Err(Fault(text))) => Err(StoreError::Unavailable(text)),
+            Err(_) => Err(StoreError::Unavailable("the engine could not read its tables".to_owned())),
+        };
+        let outcome = outcome.and_then(|changed| {
+            if changed {
+                self.stats.committed(count, begun.elapsed());
+                self.seal()?;
+            }
+            Ok(())
+        });
+        if let Err(error) = &outcome {
+            self.health.fail(error);
+            // What the turn left in memory was never stored.
+            *memory = Memory::new();
+            for operation in rest {
+                open &= !matches!(operation, Operation::Close);
+                refuse(operation, error);
+            }
+        }
+        for answer in answers {
+            self.answer(answer, &outcome);
+        }
+        open
+    }
+
+    /// Notes the commit in the seal. Without it a later loss could not be seen, so its failure ends the taking of pushes;
+    /// the commit itself stands, but the outcome is told as unknown.
+    fn seal(&mut self) -> Result<(), StoreError> {
+        self.seal.write(self.meta.commits).map_err(|error| StoreError::Unknown(format!("seal: {error}")))
+    }
+
+    fn answer(&self, answer: Answer, outcome: &Result<(), StoreError>) {
+        match (answer, outcome) {
+            (Answer::Accepted(accepted, reply), Ok(())) => {
+                add(&self.stats.accepted, 1);
+                add(&self.stats.refused, accepted.refused.len() as u64);
+                // Waits for room: a slow dispatcher slows the writer. Nobody there: the hub is gone, the message is
+                // durable all the same.
+                if let Err(unsent) = self.committed.blocking_send(Committed { accepted, reply }) {
+                    let Committed { accepted, reply } = unsent.0;
+                    let _ = reply.send(Ok(accepted));
+                }
+            }
+            (Answer::Accepted(_, reply), Err(error)) => drop(reply.send(Err(error.clone()))),
+            (Answer::Refused(error, reply), _) => drop(reply.send(Err(error))),
+            (Answer::Projected(reply), outcome) => drop(reply.send(outcome.clone())),
+        }
+    }
+
+    fn sweep(&mut self, memory: &mut Memory) -> bool {
+        let now = (self.options.clock)();
+        let mut turn = Turn::new(&self.engine, memory);
+        let (retention_ms, stats) = (self.options.retention_ms, &self.stats);
+        let applied = catch_unwind(AssertUnwindSafe(|| sweep(&mut turn, now, retention_ms, stats)));
+        let begun = Instant::now();
+        let outcome = match applied {
+            Ok(Ok(more)) => commit(turn, &mut self.meta, &self.health).map(|changed| (more, changed)),
+            Ok(Err(Fault(text))) => Err(StoreError::Unavailable(text)),
+            Err(_) => Err(StoreError::Unavailable("the engine could not read its tables".to_owned())),
+        };
+        let outcome = outcome.and_then(|(more, changed)| {
+            if changed {
+                self.stats.committed(0, begun.elapsed());
+                self.seal()?;
+            }
+            Ok(more)
+        });
+        match outcome {
+            Ok(more) => more,
+            Err(error) => {
+                self.health.fail(&error);
+                *memory = Memory::new();
+                false
+            }
+        }
+    }
+}
+
+fn commit(turn: Turn<'_>, meta: &mut Meta, health: &Health) -> Result<bool, StoreError> {
+    health.commit_begins();
+    let committed = catch_unwind(AssertUnwindSafe(|| turn.commit(meta)));
+    health.commit_ends();
+    match committed {
+        Ok(Ok(changed)) => Ok(changed),
+        // The engine had refused all writes before this one.
+        Ok(Err(fjall::Error::Poisoned)) => Err(StoreError::Unavailable(
+            "the engine stopped after a write error; restart the server".to_owned(),
+        )),
+        Ok(Err(error)) => Err(StoreError::Unknown(error.to_string())),
+        Err(_) => Err(StoreError::Unknown("the engine gave up in the middle of a commit".to_owned())),
+    }
+}
+
+fn apply(
+    turn: &mut Turn<'_>,
+    operation: Operation,
+    room: &Result<(), StoreError>,
+    stats: &StoreStats,
+    answers: &mut Vec<Answer>,
+) -> Result<(), Fault> {
+    match operation {
+        Operation::Accept(message, reply) => {
+            if let Err(full) = room {
+                answers.push(Answer::Refused(full.clone(), reply));
+                return Ok(());
+            }
+            match accept(turn, message) {
+                Ok(Ok(accepted)) => answers.push(Answer::Accepted(accepted, reply)),
+                Ok(Err(error)) => answers.push(Answer::Refused(error, reply)),
+                Err(fault) => {
+                    answers.push(Answer::Refused(fault.clone().into(), reply));
+                    return Err(fault);
+                }
+            }
+        }
+        Operation::Settle(ends) => {
+            for end in &ends {
+                settle(turn, end, stats)?;
+            }
+        }
+        Operation::Project(devices, reply) => {
+            for device in &devices {
+                project(turn, device)?;
+            }
+            answers.push(Answer::Projected(reply));
+        }
+        Operation::Close => {}
+    }
+    Ok(())
+}
+
+fn refuse(operation: Operation, error: &StoreError) {
+    // Once the engine has failed, nothing more is stored, whatever the first failure was.
+    let error = StoreError::Unavailable(error.to_string());
+    match operation {
+        Operation::Accept(_, reply) => drop(reply.send(Err(error))),
+        Operation::Project(_, reply) => drop(reply.send(Err(error))),
+        Operation::Settle(_) | Operation::Close => {}
+    }
+}

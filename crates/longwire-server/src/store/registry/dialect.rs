@@ -1,0 +1,29 @@
+//! The statements of the registry in SQLite's words. What another database says differently stands here alone:
+//! placeholders, "insert unless it is there", and how an insert gives its number back.
+
+/// The number in the header of our files; the first migration writes it.
+pub(super) const APPLICATION_ID: i64 = 1_280_855_383;
+
+pub(super) const READ_APPLICATION_ID: &str = "PRAGMA application_id";
+pub(super) const COUNT_TABLES: &str = "SELECT COUNT(*) FROM sqlite_master";
+pub(super) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
+
+pub(super) const APPS: &str = "SELECT id, app_key, secret_hash, open_registration FROM apps ORDER BY id";
+pub(super) const INSERT_APP: &str =
+    "INSERT INTO apps (app_key, secret_hash, open_registration) VALUES (?1, ?2, ?3) RETURNING id";
+
+pub(super) const DEVICE_BY_NAME: &str =
+    "SELECT client, app, name, alias, generation FROM devices WHERE app = ?1 AND name = ?2";
+pub(super) const DEVICE_BY_CLIENT: &str =
+    "SELECT client, app, name, alias, generation FROM devices WHERE client = ?1";
+pub(super) const TAGS: &str = "SELECT tag FROM device_tags WHERE client = ?1 ORDER BY tag";
+pub(super) const INSERT_DEVICE: &str =
+    "INSERT INTO devices (app, name, alias, generation) VALUES (?1, ?2, ?3, 0) RETURNING client";
+pub(super) const SET_ALIAS: &str = "UPDATE devices SET alias = ?2 WHERE client = ?1";
+pub(super) const REMOVE_TAGS: &str = "DELETE FROM device_tags WHERE client = ?1";
+pub(super) const INSERT_TAG: &str =
+    "INSERT INTO device_tags (client, tag) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+
+pub(super) const INSERT_SETTING: &str =
+    "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+pub(super) const SETTING: &str = "SELECT value FROM settings WHERE name = ?1";

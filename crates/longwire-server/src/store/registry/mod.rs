@@ -1,0 +1,207 @@
+//! The registry: apps and devices in SQL (SQLite).
+//!
+//! - [`registrations`]: registrations that wait together share a transaction.
+//! - [`open`]: opening the file, and what is checked then.
+//! - [`rows`]: rows and the values of the domain; [`dialect`]: the statements.
+
+mod dialect;
+mod open;
+mod registrations;
+mod rows;
+
+use self::registrations::Request;
+use self::rows::{AppRow, DeviceRow, signed, unavailable, with_tags};
+use super::lock::FolderLock;
+use super::messages::OpenError;
+use super::port::StoreError;
+use crate::domain::{App, AppId, AppKey, ClientId, Device, DeviceName, Registration, SecretHash, TokenKey};
+use parking_lot::Mutex;
+use sqlx::SqlitePool;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// What a registration came to.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The device as it is now.
+    pub device: Device,
+    /// It did not exist before.
+    pub created: bool,
+}
+
+/// Why a registration was not done.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The name exists and the caller may only make new ones.
+    #[error("the registration id is taken")]
+    Taken,
+    /// The registry failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Apps and devices in SQL. Clones share it.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: SqlitePool,
+    /// `None` once the registry is closed.
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    lock: Mutex<Option<FolderLock>>,
+}
+
+const TOKEN_KEY: &str = "token_key";
+
+impl Registry {
+    /// Opens `url` (`sqlite:PATH`), makes the file if missing, runs the migrations.
+    ///
+    /// # Errors
+    /// Locked, not writable, or not a database of ours.
+    pub async fn open(url: &str) -> Result<Registry, OpenError> {
+        let (pool, lock) = open::open(url).await?;
+        let (requests, requests_end) = mpsc::channel(registrations::QUEUED_MAX);
+        let task = tokio::spawn(registrations::serve(pool.clone(), requests_end));
+        Ok(Registry {
+            inner: Arc::new(Inner {
+                pool,
+                requests: Mutex::new(Some(requests)),
+                task: Mutex::new(Some(task)),
+                lock: Mutex::new(Some(lock)),
+            }),
+        })
+    }
+
+    /// All apps.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn apps(&self) -> Result<Vec<App>, StoreError> {
+        let rows: Vec<AppRow> = sqlx::query_as(dialect::APPS)
+            .fetch_all(&self.inner.pool)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(rows.into_iter().map(|AppRow(app)| app).collect())
+    }
+
+    /// Makes an app.
+    ///
+    /// # Errors
+    /// The key exists already, or the registry failed.
+    pub async fn create_app(
+        &self,
+        key: &AppKey,
+        hash: SecretHash,
+        open_registration: bool,
+    ) -> Result<App, StoreError> {
+        let made: Result<(i64,), sqlx::Error> = sqlx::query_as(dialect::INSERT_APP)
+            .bind(key.as_str())
+            .bind(hash.0.as_slice())
+            .bind(open_registration)
+            .fetch_one(&self.inner.pool)
+            .await;
+        match made {
+            Ok((id,)) => {
+                let id = u32::try_from(id)
+                    .map_err(|_| StoreError::Unavailable("registry: no app numbers are left".to_owned()))?;
+                Ok(App { id: AppId(id), key: key.clone(), secret_hash: hash, open_registration })
+            }
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                Err(StoreError::Unavailable(format!("an app with the key {} exists already", key.as_str())))
+            }
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// The deployment's token key, made at the first call.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn token_key(&self) -> Result<TokenKey, StoreError> {
+        let mut random = [0_u8; 32];
+        getrandom::fill(&mut random)
+            .map_err(|error| StoreError::Unavailable(format!("no randomness: {error}")))?;
+        let failed = |error: sqlx::Error| unavailable(&error);
+        sqlx::query(dialect::INSERT_SETTING)
+            .bind(TOKEN_KEY)
+            .bind(random.as_slice())
+            .execute(&self.inner.pool)
+            .await
+            .map_err(failed)?;
+        let (stored,): (Vec<u8>,) = sqlx::query_as(dialect::SETTING)
+            .bind(TOKEN_KEY)
+            .fetch_one(&self.inner.pool)
+            .await
+            .map_err(failed)?;
+        let bytes: [u8; 32] = stored
+            .try_into()
+            .map_err(|_| StoreError::Unavailable("registry: the token key is damaged".to_owned()))?;
+        Ok(TokenKey::new(bytes))
+    }
+
+    /// Registers or updates a device; concurrent calls share a transaction. `may_update` false refuses existing names.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub async fn register(
+        &self,
+        app: &App,
+        registration: Registration,
+        may_update: bool,
+    ) -> Result<Registered, RegisterError> {
+        let closed = || RegisterError::Store(StoreError::Unavailable("the registry is closed".to_owned()));
+        let (reply, answer) = oneshot::channel();
+        let requests = self.inner.requests.lock().clone().ok_or_else(closed)?;
+        let request = Request { app: app.id, registration, may_update, reply };
+        requests.send(request).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// A device by name.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn device(&self, app: &App, name: &DeviceName) -> Result<Option<Device>, StoreError> {
+        let read = async {
+            let mut connection = self.inner.pool.acquire().await?;
+            let row: Option<DeviceRow> = sqlx::query_as(dialect::DEVICE_BY_NAME)
+                .bind(i64::from(app.id.0))
+                .bind(name.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
+            with_tags(&mut connection, row).await
+        };
+        read.await.map_err(|error| unavailable(&error))
+    }
+
+    /// A device by number, of any app: heals a missing profile.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn device_by_client(&self, client: ClientId) -> Result<Option<Device>, StoreError> {
+        let read = async {
+            let mut connection = self.inner.pool.acquire().await?;
+            let row: Option<DeviceRow> = sqlx::query_as(dialect::DEVICE_BY_CLIENT)
+                .bind(signed(client))
+                .fetch_optional(&mut *connection)
+                .await?;
+            with_tags(&mut connection, row).await
+        };
+        read.await.map_err(|error| unavailable(&error))
+    }
+
+    /// Finishes the registrations that wait and ends the connections to the database.
+    pub async fn close(&self) {
+        self.inner.requests.lock().take();
+        let task = self.inner.task.lock().take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+        self.inner.pool.close().await;
+        self.inner.lock.lock().take();
+    }
+}

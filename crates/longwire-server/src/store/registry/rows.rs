@@ -1,0 +1,76 @@
+//! Rows of the registry and how they become values of the domain.
+
+use super::dialect;
+use crate::domain::{Alias, App, AppId, AppKey, ClientId, Device, DeviceName, Invalid, SecretHash, Tag};
+use crate::store::port::StoreError;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{FromRow, Row};
+
+/// A row of `apps`.
+pub(super) struct AppRow(pub(super) App);
+
+/// A row of `devices`; its tags are elsewhere.
+pub(super) struct DeviceRow(pub(super) Device);
+
+fn unreadable(column: &str, problem: impl std::fmt::Display) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: problem.to_string().into() }
+}
+
+impl FromRow<'_, SqliteRow> for AppRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<AppRow> {
+        let invalid = |invalid: Invalid| unreadable("app_key", invalid);
+        let hash: Vec<u8> = row.try_get("secret_hash")?;
+        let hash = hash.try_into().map_err(|_| unreadable("secret_hash", "not 32 bytes"))?;
+        Ok(AppRow(App {
+            id: AppId(number(row.try_get("id")?, "id")?),
+            key: AppKey::parse(row.try_get("app_key")?).map_err(invalid)?,
+            secret_hash: SecretHash(hash),
+            open_registration: row.try_get("open_registration")?,
+        }))
+    }
+}
+
+impl FromRow<'_, SqliteRow> for DeviceRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<DeviceRow> {
+        let invalid = |invalid: Invalid| unreadable("devices", invalid);
+        let alias: Option<&str> = row.try_get("alias")?;
+        Ok(DeviceRow(Device {
+            app: AppId(number(row.try_get("app")?, "app")?),
+            client: ClientId(number(row.try_get("client")?, "client")?),
+            name: DeviceName::parse("name", row.try_get("name")?).map_err(invalid)?,
+            alias: alias.map(|alias| Alias::parse("alias", alias)).transpose().map_err(invalid)?,
+            tags: Vec::new(),
+            generation: number(row.try_get("generation")?, "generation")?,
+        }))
+    }
+}
+
+fn number<T: TryFrom<i64>>(value: i64, column: &str) -> sqlx::Result<T> {
+    T::try_from(value).map_err(|_| unreadable(column, "out of range"))
+}
+
+/// SQL has no unsigned 64-bit numbers; client ids are given out from 1 and stay far below 2^63.
+pub(super) fn signed(client: ClientId) -> i64 {
+    i64::try_from(client.0).unwrap_or(-1)
+}
+
+/// Fills in the tags.
+pub(super) async fn with_tags(
+    connection: &mut SqliteConnection,
+    row: Option<DeviceRow>,
+) -> sqlx::Result<Option<Device>> {
+    let Some(DeviceRow(mut device)) = row else { return Ok(None) };
+    let tags: Vec<(String,)> =
+        sqlx::query_as(dialect::TAGS).bind(signed(device.client)).fetch_all(connection).await?;
+    for (tag,) in tags {
+        device.tags.push(Tag::parse("tag", &tag).map_err(|invalid| unreadable("tag", invalid))?);
+    }
+    // The database's order of texts need not be ours.
+    device.tags.sort();
+    Ok(Some(device))
+}
+
+/// What a caller is told of a database's error.
+pub(super) fn unavailable(error: &sqlx::Error) -> StoreError {
+    StoreError::Unavailable(format!("registry: {error}"))
+}
