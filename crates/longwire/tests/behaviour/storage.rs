@@ -27,10 +27,7 @@ fn below_the_reserve_pushes_are_refused_while_deliveries_go_on() {
     assert!(server.terminate().success());
     // More than any disk has.
     let reserve = format!("storage.reserve={}", 1_u64 << 60);
-    let key = server.app_key.clone();
-    let secret = server.app_secret.clone();
-    let mut server = Start::default().folder(folder.path()).arg("--set").arg(&reserve).start();
-    server.api = crate::support::Api::new(server.api_address, &key, &secret);
+    let server = Start::default().folder(folder.path()).arg("--set").arg(&reserve).start();
     device.to = server.device;
     refuses_and_delivers(&server, &mut device, &["stored".to_owned()]);
     server.await_count(&message, "delivered", 1);
