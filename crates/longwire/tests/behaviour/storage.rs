@@ -26,7 +26,7 @@ fn below_the_reserve_pushes_are_refused_while_deliveries_go_on() {
     let message = server.api.push_text(json!({ "registration_id": ["d1"] }), "stored").message_id();
     assert!(server.terminate().success());
     // More than any disk has.
-    let reserve = format!("storage.reserve={}", 1_u64 << 60);
+    let reserve = format!("storage.reserve={}", 1_u64 << 50);
     let server = Start::default().folder(folder.path()).arg("--set").arg(&reserve).start();
     device.to = server.device;
     refuses_and_delivers(&server, &mut device, &["stored".to_owned()]);

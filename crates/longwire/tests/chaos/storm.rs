@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub const DEVICES: u32 = 50;
 pub const TAGS: u32 = 5;
-const CALLERS: u64 = 4;
+const CALLERS: u64 = 8;
 /// `LONGWIRE_CHAOS_ROUNDS` changes it.
 const ROUNDS: u64 = 30;
 
