@@ -16,11 +16,11 @@ pub(crate) struct ServeArgs {
     /// ports from flags or chosen by the kernel, an app made on the fly, one JSON line on standard output when ready.
     #[arg(long)]
     pub(crate) dev: bool,
-    /// With --dev: the app's key.
-    #[arg(long, requires = "dev", value_name = "KEY")]
+    /// With --dev: the app's key; the last one given holds.
+    #[arg(long, requires = "dev", overrides_with = "app_key", value_name = "KEY")]
     pub(crate) app_key: Option<String>,
-    /// With --dev: the app's secret.
-    #[arg(long, requires_all = ["dev", "app_key"], value_name = "SECRET")]
+    /// With --dev: the app's secret; the last one given holds.
+    #[arg(long, requires_all = ["dev", "app_key"], overrides_with = "app_secret", value_name = "SECRET")]
     pub(crate) app_secret: Option<String>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,

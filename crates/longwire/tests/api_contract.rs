@@ -184,12 +184,12 @@ fn what_cannot_be_a_request_is_refused_naming_the_field() {
 #[test]
 fn what_is_not_there_or_not_ours_is_the_same_404() {
     let folder = tempfile::tempdir().unwrap();
-    let mut first = Start::default().folder(folder.path()).arg("--app-key").arg("one").start();
+    let mut first = Start::default().folder(folder.path()).start();
     first.register("d", Some("al"), &["t"]);
     let message = first.api.push_text(json!({"registration_id": ["d"]}), "x").message_id();
     assert_eq!(first.api.get(&format!("/v1/messages/{message}")).status, 200);
     assert!(first.terminate().success());
-    let other = Start::default().folder(folder.path()).arg("--app-key").arg("two").start();
+    let other = Start::default().folder(folder.path()).arg("--app-key").arg("another").start();
     for (path, code, status) in [
         ("/v1/devices/d".to_owned(), "not_found", 404),
         ("/v1/devices/nobody".to_owned(), "not_found", 404),
@@ -361,4 +361,43 @@ fn connections_beyond_the_limit_are_told_so() {
     assert!(support::until(support::PATIENCE, || {
         server.api.request("GET", "/healthz", None).is_ok_and(|answer| answer.status == 200)
     }));
+}
+
+#[test]
+fn an_apps_requests_beyond_its_limit_are_told_when_to_come_again() {
+    let server = Start::default().arg("--set").arg("api.requests_per_app_max=1").start();
+    let auth = bearer(&server);
+    // A body that does not come holds the one place.
+    let mut held = TcpStream::connect(server.api_address).unwrap();
+    let head = format!("POST /v1/push HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 9\r\n\r\n");
+    held.write_all(head.as_bytes()).unwrap();
+    let ask = || send(&server, "GET /v1/devices/d", &auth, "");
+    // It and the request that asks; asked by anybody of this app, the place could be taken by the question.
+    assert!(
+        support::until(support::PATIENCE, || server.metric("longwire_api_requests_in_flight", &[]) >= 2.0)
+    );
+    refused("the second request", &ask(), 429, "too_many_requests");
+    assert_eq!(server.api.anonymous().get("/healthz").status, 200);
+    drop(held);
+    assert!(support::until(support::PATIENCE, || ask().0 == 404));
+}
+
+#[test]
+fn a_stop_finishes_the_request_in_flight_and_takes_no_other() {
+    let mut server = TestServer::start();
+    let auth = bearer(&server);
+    let body = r#"{"audience":"all","notification":{"title":"t"}}"#;
+    let mut held = TcpStream::connect(server.api_address).unwrap();
+    let head = format!("POST /v1/push HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: {}\r\n\r\n", body.len());
+    held.write_all(head.as_bytes()).unwrap();
+    assert!(
+        support::until(support::PATIENCE, || server.metric("longwire_api_requests_in_flight", &[]) >= 2.0)
+    );
+    server.signal_terminate();
+    assert!(support::until(support::PATIENCE, || TcpStream::connect(server.api_address).is_err()));
+    held.write_all(body.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    held.read_to_end(&mut answer).unwrap();
+    assert_eq!(split(&String::from_utf8_lossy(&answer)).0, 202);
+    assert!(server.await_exit().success());
 }

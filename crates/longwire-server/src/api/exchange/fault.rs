@@ -1,10 +1,9 @@
 //! Everything that is refused, in one shape: a status, and `{"code","errno","message","trace_id"}`.
 
 use super::trace::Trace;
-use crate::delivery::hub::PushError;
+use crate::delivery::hub::{PushError, RegisterError};
 use crate::domain::Invalid;
 use crate::store::port::StoreError;
-use crate::store::registry::RegisterError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
