@@ -320,6 +320,20 @@ async fn a_message_that_expires_while_it_waits_is_acked_and_not_shown() {
 }
 
 #[tokio::test]
+async fn three_unanswered_heartbeats_bring_the_device_back() {
+    let node = Node::start().await;
+    let mut device = node.device().connect().unwrap();
+    let _silent = node.accept().await;
+    while !matches!(next_state(&mut device).await, State::Connected { .. }) {}
+    // From here the clock jumps to the next deadline whenever nothing else is to be done.
+    tokio::time::pause();
+    let came = device.next().await;
+    tokio::time::resume();
+    assert!(matches!(came, Some(Incoming::State(State::Waiting { ended: Ended::Lost, .. }))), "{came:?}");
+    node.accept().await;
+}
+
+#[tokio::test]
 async fn a_close_is_orderly_and_says_the_last_acks_first() {
     let node = Node::start().await;
     let mut device = node.device().connect().unwrap();
