@@ -35,7 +35,8 @@ fn check_head(headers: &HeaderMap) -> Result<(), Fault> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Fault::unsupported_media_type());
     }
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
         return Err(too_large());
     }

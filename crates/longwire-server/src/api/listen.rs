@@ -93,7 +93,12 @@ impl Listening {
     }
 }
 
-async fn accept(listener: TcpListener, api: Arc<Api>, places: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    api: Arc<Api>,
+    places: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
     let router = contract::router(api.clone());
     loop {
         // Cancel-safe: accept loses no connection, changed loses no change.

@@ -72,8 +72,7 @@ pub(super) async fn message(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<axum::Json<MessageAnswer>, Fault> {
-    let id = MessageId::parse(&id)
-        .ok_or_else(|| Fault::invalid("msg_id: must be 32 hexadecimal digits"))?;
+    let id = MessageId::parse(&id).ok_or_else(|| Fault::invalid("msg_id: must be 32 hexadecimal digits"))?;
     let found = api.hub.message(&caller.app, id).await?;
     let story = found.ok_or_else(|| Fault::not_found("no such message"))?;
     Ok(axum::Json(answer(id, &story)))

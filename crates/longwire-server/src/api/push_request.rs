@@ -114,7 +114,10 @@ struct PushOptions {
     #[schema(max_length = 64)]
     collapse_key: Option<String>,
     /// Taken and, so far, without effect.
-    #[expect(dead_code, reason = "callers may say it already; the order of delivery does not depend on it yet")]
+    #[expect(
+        dead_code,
+        reason = "callers may say it already; the order of delivery does not depend on it yet"
+    )]
     priority: Option<PriorityWord>,
 }
 
@@ -184,7 +187,8 @@ impl AudienceField {
         };
         match (object.registration_id, object.alias, object.tag) {
             (Some(names), None, None) => {
-                list("audience.registration_id", &names, ADDRESSES_MAX, DeviceName::parse).map(Audience::Devices)
+                list("audience.registration_id", &names, ADDRESSES_MAX, DeviceName::parse)
+                    .map(Audience::Devices)
             }
             (None, Some(aliases), None) => {
                 list("audience.alias", &aliases, ADDRESSES_MAX, Alias::parse).map(Audience::Aliases)
@@ -259,7 +263,8 @@ impl Message {
                 .decode(text)
                 .map_err(|fault| Fault::invalid(format!("message.msg_content: is not base64: {fault}")))?,
             (_, Some(extras)) => {
-                format!("{{\"msg_content\":{},\"extras\":{}}}", self.msg_content.get(), extras.get()).into_bytes()
+                format!("{{\"msg_content\":{},\"extras\":{}}}", self.msg_content.get(), extras.get())
+                    .into_bytes()
             }
             (Some(text), None) => text.into_bytes(),
             (None, None) => self.msg_content.get().as_bytes().to_vec(),

@@ -14,7 +14,8 @@ fn message(message: &str) -> Result<Content, Fault> {
 #[test]
 fn every_audience_becomes_the_domains() {
     let of = |audience: &str| {
-        push(&format!(r#"{{"audience":{audience},"notification":{{"title":"t"}}}}"#)).map(|push| push.audience)
+        push(&format!(r#"{{"audience":{audience},"notification":{{"title":"t"}}}}"#))
+            .map(|push| push.audience)
     };
     assert_eq!(of(r#""all""#).unwrap(), Audience::All);
     let names = of(r#"{"registration_id":["b","a","b"]}"#).unwrap();
@@ -46,13 +47,18 @@ fn every_audience_becomes_the_domains() {
 fn contents_reach_the_device_as_they_were_written() {
     let text = message(r#"{"msg_content":"h\u00e9"}"#).unwrap();
     assert_eq!((text.kind, &text.payload[..]), (Kind::Text, "hé".as_bytes()));
-    let json = message(r#"{"content_type":"json","msg_content":{"n":1.10,"big":123456789012345678901}}"#).unwrap();
-    assert_eq!((json.kind, &json.payload[..]), (Kind::Text, &br#"{"n":1.10,"big":123456789012345678901}"#[..]));
+    let json =
+        message(r#"{"content_type":"json","msg_content":{"n":1.10,"big":123456789012345678901}}"#).unwrap();
+    assert_eq!(
+        (json.kind, &json.payload[..]),
+        (Kind::Text, &br#"{"n":1.10,"big":123456789012345678901}"#[..])
+    );
     let binary = message(r#"{"content_type":"binary","msg_content":"AAH/"}"#).unwrap();
     assert_eq!((binary.kind, &binary.payload[..]), (Kind::Custom, &[0, 1, 255][..]));
     let extras = message(r#"{"msg_content":"t","extras":{"a":1}}"#).unwrap();
     assert_eq!(&extras.payload[..], br#"{"msg_content":"t","extras":{"a":1}}"#);
-    let shown = push(r#"{"audience":"all","notification":{"body":"b","title":"t","extras":{"k":[1]}}}"#).unwrap();
+    let shown =
+        push(r#"{"audience":"all","notification":{"body":"b","title":"t","extras":{"k":[1]}}}"#).unwrap();
     assert_eq!(shown.content.kind, Kind::Notification);
     assert_eq!(&shown.content.payload[..], br#"{"title":"t","body":"b","extras":{"k":[1]}}"#);
 }
@@ -106,7 +112,9 @@ fn options_have_defaults_and_limits() {
     assert_eq!(with(r#"{"time_to_live":99999999999}"#).unwrap().ttl_s, TTL_S_MAX);
     assert_eq!(with(r#"{"collapse_key":"k","priority":"high"}"#).unwrap().collapse_key, "k");
     let long = format!(r#"{{"collapse_key":"{}"}}"#, "k".repeat(65));
-    for options in [r#"{"time_to_live":-1}"#, r#"{"time_to_live":"1"}"#, r#"{"priority":"urgent"}"#, &long, r#"{"x":1}"#] {
+    for options in
+        [r#"{"time_to_live":-1}"#, r#"{"time_to_live":"1"}"#, r#"{"priority":"urgent"}"#, &long, r#"{"x":1}"#]
+    {
         assert_eq!(with(options).unwrap_err().status(), StatusCode::BAD_REQUEST, "{options}");
     }
 }

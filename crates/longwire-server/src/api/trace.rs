@@ -49,8 +49,11 @@ fn parse(text: &[u8]) -> Option<(TraceId, u8)> {
     let lower_hex = |text: &str, digits: usize| {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
-    let shaped =
-        lower_hex(version, 2) && lower_hex(id, 32) && lower_hex(span, 16) && lower_hex(flags, 2) && version != "ff";
+    let shaped = lower_hex(version, 2)
+        && lower_hex(id, 32)
+        && lower_hex(span, 16)
+        && lower_hex(flags, 2)
+        && version != "ff";
     // A later version may add parts; version 00 has exactly four.
     if !shaped || (version == "00" && parts.next().is_some()) || span.bytes().all(|b| b == b'0') {
         return None;

@@ -134,16 +134,23 @@ fn address(layers: &Layers, key: &'static str) -> SocketAddr {
 }
 
 fn check_relations(layers: &mut Layers) {
-    let (least, asked, most) =
-        (layers.integer("heartbeat.min"), layers.integer("heartbeat.default"), layers.integer("heartbeat.max"));
+    let (least, asked, most) = (
+        layers.integer("heartbeat.min"),
+        layers.integer("heartbeat.default"),
+        layers.integer("heartbeat.max"),
+    );
     if least > most {
         layers.object("heartbeat.min", format!("{least} is above heartbeat.max ({most})"));
     } else if !(least..=most).contains(&asked) {
-        layers.object("heartbeat.default", format!("must be from heartbeat.min to heartbeat.max ({least} to {most}), is {asked}"));
+        layers.object(
+            "heartbeat.default",
+            format!("must be from heartbeat.min to heartbeat.max ({least} to {most}), is {asked}"),
+        );
     }
     let (low, high) = (layers.integer("limits.outbox_low"), layers.integer("limits.outbox_high"));
     if low >= high {
-        layers.object("limits.outbox_low", format!("must be less than limits.outbox_high ({high}), is {low}"));
+        layers
+            .object("limits.outbox_low", format!("must be less than limits.outbox_high ({high}), is {low}"));
     }
     for (key, what) in [("node.id", "name"), ("node.data_dir", "folder")] {
         if layers.text(key).is_empty() {
@@ -210,7 +217,6 @@ pub(super) fn literal(value: &Value) -> String {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -232,7 +238,8 @@ mod tests {
     fn flag_beats_environment_beats_file_beats_default() {
         let mut layers = Layers::default();
         layers.toml("a.toml", "[limits]\nack_s = 11\nlogin_s = 12\nframe_s = 13\n");
-        let said = [("LONGWIRE_LIMITS__ACK_S", "21"), ("LONGWIRE_LIMITS__LOGIN_S", "22"), ("LONGWIRE_X", "?")];
+        let said =
+            [("LONGWIRE_LIMITS__ACK_S", "21"), ("LONGWIRE_LIMITS__LOGIN_S", "22"), ("LONGWIRE_X", "?")];
         layers.environment(said.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
         layers.assignment("limits.ack_s=31");
         let gate = Config::build(layers).unwrap().gate;
@@ -251,9 +258,13 @@ mod tests {
 
     #[test]
     fn a_wrong_type_or_range_is_named_with_its_line() {
-        let found = problems("[api]\nbind = 8080\n[limits]\nack_s = \"30\"\nlogin_s = -1\nframe_s = 601\n[shards]\npin = 1\n");
+        let found = problems(
+            "[api]\nbind = 8080\n[limits]\nack_s = \"30\"\nlogin_s = -1\nframe_s = 601\n[shards]\npin = 1\n",
+        );
         assert_eq!(found.len(), 5, "{found:?}");
-        assert!(found.contains(&"a.toml:2: api.bind: must be an address as ip:port, is an integer".to_owned()));
+        assert!(
+            found.contains(&"a.toml:2: api.bind: must be an address as ip:port, is an integer".to_owned())
+        );
         assert!(found.iter().any(|p| p.starts_with("a.toml:4: limits.ack_s: must be a whole number")));
         assert!(found.iter().any(|p| p.starts_with("a.toml:5: limits.login_s")));
         assert!(found.iter().any(|p| p.starts_with("a.toml:6: limits.frame_s") && p.ends_with("is 601")));
@@ -268,9 +279,10 @@ mod tests {
 
     #[test]
     fn an_open_address_needs_the_word_for_it() {
-        for (bind, switch) in
-            [("api.bind", "api.insecure_plaintext"), ("listener.device.bind", "listener.device.insecure_plaintext")]
-        {
+        for (bind, switch) in [
+            ("api.bind", "api.insecure_plaintext"),
+            ("listener.device.bind", "listener.device.insecure_plaintext"),
+        ] {
             let mut layers = Layers::default();
             layers.assignment(&format!("{bind}=0.0.0.0:0"));
             let found = Config::build(layers.clone()).unwrap_err();

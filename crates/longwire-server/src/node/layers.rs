@@ -99,7 +99,8 @@ impl Layers {
 
     fn table(&mut self, name: &str, text: &str, path: &str, table: &DeTable<'_>) {
         for (key, value) in table {
-            let full = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
+            let full =
+                if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
             let place = Place::File(name.into(), line_of(text, key.span().start));
             let section = SETTINGS.iter().any(|setting| {
                 setting.key.strip_prefix(full.as_str()).is_some_and(|rest| rest.starts_with('.'))
@@ -268,7 +269,9 @@ fn check(setting: &Setting, value: &Value) -> Result<(), String> {
     let wrong = |is: &dyn fmt::Display| Err(format!("must be {}, is {is}", kind_word(setting)));
     match (setting.kind, value) {
         (Kind::Integer { min, max }, Value::Integer(n)) if !(min..=max).contains(n) => wrong(n),
-        (Kind::Address, Value::Text(text)) if text.parse::<SocketAddr>().is_err() => wrong(&format!("{text:?}")),
+        (Kind::Address, Value::Text(text)) if text.parse::<SocketAddr>().is_err() => {
+            wrong(&format!("{text:?}"))
+        }
         (Kind::Text { max }, Value::Text(text)) if text.len() > max => {
             wrong(&format!("{} bytes", text.len()))
         }

@@ -51,7 +51,10 @@ pub fn page() -> String {
         let (of, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
         if of != section {
             section = of;
-            let _ = write!(out, "\n## [{of}]\n\n| key | default | unit | allowed | meaning |\n|---|---|---|---|---|\n");
+            let _ = write!(
+                out,
+                "\n## [{of}]\n\n| key | default | unit | allowed | meaning |\n|---|---|---|---|---|\n"
+            );
         }
         let _ = writeln!(
             out,

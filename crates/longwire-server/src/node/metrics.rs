@@ -48,10 +48,19 @@ impl Collector for Sources {
         loops(&mut page, &self.gate)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, ErrorCounter::dropped_lines);
-        page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped as u64)?;
+        page.counter(
+            "longwire_log_lines_dropped",
+            "log lines dropped because the reader was slow",
+            dropped as u64,
+        )?;
         process(&mut page)?;
-        let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", option_env!("LONGWIRE_COMMIT").unwrap_or(""))];
-        page.0.encode_descriptor("longwire_build", "what runs here", None, MetricType::Info)?.encode_info(&build)
+        let build = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("commit", option_env!("LONGWIRE_COMMIT").unwrap_or("")),
+        ];
+        page.0
+            .encode_descriptor("longwire_build", "what runs here", None, MetricType::Info)?
+            .encode_info(&build)
     }
 }
 
@@ -60,10 +69,14 @@ struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.0.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
     fn counter_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.0.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as f64))
@@ -82,7 +95,11 @@ fn sum(gate: &GateStats, of: impl Fn(&ShardStats) -> &AtomicU64) -> u64 {
 }
 
 fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
-    page.gauge("longwire_connections", "device connections, logged in or not", sum(gate, |s| &s.connections))?;
+    page.gauge(
+        "longwire_connections",
+        "device connections, logged in or not",
+        sum(gate, |s| &s.connections),
+    )?;
     page.gauge("longwire_sessions", "logged-in device connections", sum(gate, |s| &s.sessions))?;
     page.counter("longwire_connections_opened", "device connections accepted", sum(gate, |s| &s.accepted))?;
     page.counter("longwire_accept_errors", "failures of accept", sum(gate, |s| &s.accept_errors))?;
@@ -91,7 +108,11 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.closed[reason.index()])))
         .collect();
     page.counters("longwire_connections_closed", "device connections closed", &closed)?;
-    page.gauge("longwire_connections_unwritable", "connections above the high mark", sum(gate, |s| &s.unwritable))?;
+    page.gauge(
+        "longwire_connections_unwritable",
+        "connections above the high mark",
+        sum(gate, |s| &s.unwritable),
+    )?;
     page.gauge("longwire_outbound_queue_bytes", "bytes waiting in outboxes", sum(gate, |s| &s.outbox_bytes))?;
     page.counter("longwire_heartbeats", "heartbeats answered", sum(gate, |s| &s.heartbeats))?;
     page.counter("longwire_device_read_bytes", "bytes read from devices", sum(gate, |s| &s.read_bytes))?;
@@ -104,33 +125,53 @@ fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     let dropped = [([("reason", "outbox_full")], sum(gate, |s| &s.dropped))];
     page.counters("longwire_messages_dropped", "online-only deliveries dropped", &dropped)?;
     page.counter("longwire_stray_acks", "acks of nothing unacked", sum(gate, |s| &s.stray_acks))?;
-    page.counter("longwire_commands_missed", "commands that found their connection gone", sum(gate, |s| &s.commands_missed))
+    page.counter(
+        "longwire_commands_missed",
+        "commands that found their connection gone",
+        sum(gate, |s| &s.commands_missed),
+    )
 }
 
 /// Turns of each shard's loop: the lag that a delivery can meet.
 fn loops(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     let help = "work of a shard between two waits";
-    let mut family = page.0.encode_descriptor("longwire_reactor_loop_seconds", help, None, MetricType::Histogram)?;
+    let mut family =
+        page.0.encode_descriptor("longwire_reactor_loop_seconds", help, None, MetricType::Histogram)?;
     for (at, shard) in gate.shards.iter().enumerate() {
         let bounds = TURN_BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(shard.turns.iter().map(|turns| turns.load(Relaxed))).collect();
+        let buckets: Vec<(f64, u64)> =
+            bounds.zip(shard.turns.iter().map(|turns| turns.load(Relaxed))).collect();
         let count = buckets.iter().map(|(_, turns)| turns).sum();
         let seconds = shard.turn_us_sum.load(Relaxed) as f64 / 1e6;
         let labels = [("shard", at)];
         family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
     }
-    let mut family =
-        page.0.encode_descriptor("longwire_reactor_loop_max_seconds", "longest turn", None, MetricType::Gauge)?;
+    let mut family = page.0.encode_descriptor(
+        "longwire_reactor_loop_max_seconds",
+        "longest turn",
+        None,
+        MetricType::Gauge,
+    )?;
     for (at, shard) in gate.shards.iter().enumerate() {
-        family.encode_family(&[("shard", at)])?.encode_gauge(&(shard.turn_us_max.load(Relaxed) as f64 / 1e6))?;
+        family
+            .encode_family(&[("shard", at)])?
+            .encode_gauge(&(shard.turn_us_max.load(Relaxed) as f64 / 1e6))?;
     }
-    page.counter("longwire_events_held_back", "turns that waited for room for events", sum(gate, |s| &s.events_held_back))
+    page.counter(
+        "longwire_events_held_back",
+        "turns that waited for room for events",
+        sum(gate, |s| &s.events_held_back),
+    )
 }
 
 fn api(page: &mut Page<'_>, api: &ApiStats) -> fmt::Result {
     page.gauge("longwire_api_connections", "API connections", api.connections.load(Relaxed))?;
     page.gauge("longwire_api_requests_in_flight", "API requests in work", api.in_flight.load(Relaxed))?;
-    page.counter("longwire_api_connections_refused", "API connections beyond the limit", api.refused.load(Relaxed))?;
+    page.counter(
+        "longwire_api_connections_refused",
+        "API connections beyond the limit",
+        api.refused.load(Relaxed),
+    )?;
     page.counter("longwire_api_accept_errors", "failures of accept", api.accept_errors.load(Relaxed))?;
     let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
     let answered: Vec<_> = classes
@@ -161,6 +202,7 @@ fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name, in parentheses, may hold anything; what follows is numbers, the 12th and 13th of them the times.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }

@@ -215,14 +215,7 @@ pub const SETTINGS: &[Setting] = &[
         FRAME_BODY_BYTES_CEILING as u64,
         "Body of a frame from a device; a longer announcement closes with `frame_too_long` before the body is read.",
     ),
-    integer(
-        "limits.login_s",
-        10,
-        "seconds",
-        1,
-        600,
-        "From accept to complete login; then `login_timeout`.",
-    ),
+    integer("limits.login_s", 10, "seconds", 1, 600, "From accept to complete login; then `login_timeout`."),
     integer(
         "limits.frame_s",
         30,
@@ -319,7 +312,12 @@ pub const SETTINGS: &[Setting] = &[
         "info",
         "Least severity that is written.",
     ),
-    text("log.format", Kind::Choice(&["text", "json"]), "text", "One line per event, for people or for machines."),
+    text(
+        "log.format",
+        Kind::Choice(&["text", "json"]),
+        "text",
+        "One line per event, for people or for machines.",
+    ),
     text("log.target", Kind::Choice(&["stderr", "stdout"]), "stderr", "Where the lines go."),
     integer(
         "log.buffer_lines",

@@ -69,7 +69,9 @@ pub enum ServeError {
     #[error(transparent)]
     Gate(#[from] GateError),
     /// The API's port.
-    #[error("cannot listen for HTTP on {address}: {cause}; choose another address (api.bind) or stop what holds it")]
+    #[error(
+        "cannot listen for HTTP on {address}: {cause}; choose another address (api.bind) or stop what holds it"
+    )]
     ApiBind {
         /// The address.
         address: SocketAddr,
@@ -186,7 +188,11 @@ fn fit_descriptors(config: &mut Config) {
     config.gate.connections_max = config.gate.connections_max.min(room);
     let connections = config.gate.connections_max;
     if limit < descriptors::FEW {
-        tracing::warn!(limit, connections, "few file descriptors: raise the hard limit (ulimit -Hn, LimitNOFILE) for more devices");
+        tracing::warn!(
+            limit,
+            connections,
+            "few file descriptors: raise the hard limit (ulimit -Hn, LimitNOFILE) for more devices"
+        );
     } else {
         tracing::info!(limit, connections, "capacity for devices");
     }

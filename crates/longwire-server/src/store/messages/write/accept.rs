@@ -45,7 +45,7 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
     turn.put(Space::Messages, key, rows::encode_record(&record));
     turn.put(Space::Bodies, key, accept.shared.as_ref());
     turn.set_counts(accept.message, Counts { created: record.targets.len() as u64, ..Counts::default() });
-    turn.put(Space::Expiry, keys::expiry(accept.deadline.0, Stage::Expire, accept.message), []);
+    turn.schedule(accept.deadline.0, Stage::Expire, accept.message);
     Ok(Ok(Accepted {
         message: accept.message,
         record: Arc::new(record),

@@ -26,11 +26,18 @@ pub(crate) fn sweep(
     let mut seen = 0;
     let until = keys::expiry(now.0.saturating_add(1), Stage::Expire, MessageId(0));
     // The iterator reads the state before this turn; what the turn adds is due later or found by the next one.
-    let due = turn.engine.spaces.of(Space::Expiry).range(..until);
+    let memory = &mut turn.memory;
+    memory.calendar_from = memory.calendar_from.min(std::mem::replace(&mut memory.scheduled_from, u64::MAX));
+    let from = keys::expiry(memory.calendar_from, Stage::Expire, MessageId(0));
+    if from >= until {
+        return Ok(false);
+    }
+    let due = turn.engine.spaces.of(Space::Expiry).range(from..until);
     for entry in due {
         let key = entry.key()?;
         let (at, stage, message) = keys::read_expiry(&key).ok_or_else(|| Fault::damaged(Space::Expiry))?;
         if seen >= DELIVERIES_PER_TURN {
+            turn.memory.calendar_from = at;
             return Ok(true);
         }
         turn.remove(Space::Expiry, key.to_vec());
@@ -40,12 +47,12 @@ pub(crate) fn sweep(
         match stage {
             Stage::Expire => {
                 expire(turn, message, &record, stats)?;
-                let forget = keys::expiry(at.saturating_add(retention_ms), Stage::Forget, message);
-                turn.put(Space::Expiry, forget, []);
+                turn.schedule(at.saturating_add(retention_ms), Stage::Forget, message);
             }
             Stage::Forget => forget(turn, message, &record)?,
         }
     }
+    turn.memory.calendar_from = now.0.saturating_add(1);
     Ok(false)
 }
 

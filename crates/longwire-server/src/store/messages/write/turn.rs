@@ -4,7 +4,7 @@
 use super::tails::Tails;
 use crate::domain::{AppId, ClientId, Counts, MessageId, Position, Tag};
 use crate::store::messages::engine::{Engine, Fault};
-use crate::store::messages::layout::keys;
+use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::{self, DeviceRow, Meta};
 use crate::store::messages::layout::space::{SPACE_COUNT, SPACES, Space};
 use fjall::{PersistMode, UserValue};
@@ -19,11 +19,22 @@ pub(crate) struct Memory {
     devices: HashMap<ClientId, DeviceRow>,
     tags: HashMap<ClientId, Arc<[Tag]>>,
     pub(crate) tails: Tails,
+    /// Nothing in the calendar is before this time, milliseconds, but for what was scheduled since. Without it each look
+    /// would step over all that was taken out before.
+    pub(crate) calendar_from: u64,
+    /// The earliest time that was scheduled since the last look.
+    pub(crate) scheduled_from: u64,
 }
 
 impl Memory {
     pub(crate) fn new() -> Memory {
-        Memory { devices: HashMap::new(), tags: HashMap::new(), tails: Tails::default() }
+        Memory {
+            devices: HashMap::new(),
+            tags: HashMap::new(),
+            tails: Tails::default(),
+            calendar_from: 0,
+            scheduled_from: u64::MAX,
+        }
     }
 }
 
@@ -62,6 +73,12 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn remove(&mut self, space: Space, key: impl Into<Vec<u8>>) {
         self.changes[space as usize].insert(key.into(), None);
+    }
+
+    /// Puts a message into the calendar.
+    pub(crate) fn schedule(&mut self, at_ms: u64, stage: Stage, message: MessageId) {
+        self.memory.scheduled_from = self.memory.scheduled_from.min(at_ms);
+        self.put(Space::Expiry, keys::expiry(at_ms, stage, message), []);
     }
 
     /// Where a device stands; what is changed in it is written.

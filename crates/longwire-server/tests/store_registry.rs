@@ -1,0 +1,181 @@
+//! Conversations with the registry.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use longwire_server::domain::{
+    Alias, App, AppId, AppKey, AppSecret, ClientId, DeviceName, Registration, Tag, Token, WallMs,
+};
+use longwire_server::store::messages::OpenError;
+use longwire_server::store::registry::{RegisterError, Registry};
+use std::path::Path;
+
+fn url(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("registry.db").display())
+}
+
+async fn app(registry: &Registry) -> App {
+    let secret = AppSecret::from_random([3; 32]);
+    registry.create_app(&AppKey::parse("shop").unwrap(), secret.hash(), true).await.unwrap()
+}
+
+fn named(name: &str) -> Registration {
+    Registration { name: Some(DeviceName::parse("name", name).unwrap()), ..Registration::default() }
+}
+
+fn tags(tags: &[&str]) -> Option<Vec<Tag>> {
+    Some(tags.iter().map(|tag| Tag::parse("tag", tag).unwrap()).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apps_and_the_token_key_survive_a_reopen() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let made = app(&registry).await;
+    let token = Token { app: made.id, client: ClientId(1), generation: 0, expires: WallMs(9_000) };
+    let text = registry.token_key().await.unwrap().sign(&token);
+    let again = registry.create_app(&made.key, made.secret_hash, false).await;
+    assert!(again.unwrap_err().to_string().contains("exists already"));
+    registry.close().await;
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let apps = registry.apps().await.unwrap();
+    assert_eq!(apps.len(), 1);
+    assert_eq!((apps[0].id, apps[0].key.as_str(), apps[0].open_registration), (made.id, "shop", true));
+    assert!(apps[0].secret_hash.matches(&AppSecret::from_random([3; 32])));
+    assert_eq!(registry.token_key().await.unwrap().verify(text.as_bytes(), WallMs(0)), Ok(token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_made_once_and_then_updated() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let app = app(&registry).await;
+    let alias = Alias::parse("alias", "ann").unwrap();
+    let first = Registration { alias: Some(alias.clone()), tags: tags(&["a", "b"]), ..named("phone") };
+    let made = registry.register(&app, first, false).await.unwrap();
+    assert!(made.created);
+    assert_eq!(made.device.alias, Some(alias.clone()));
+    // A caller who may only make new ones is refused, and nothing changes.
+    let stranger = Registration { tags: tags(&["x"]), ..named("phone") };
+    assert_eq!(registry.register(&app, stranger, false).await.unwrap_err(), RegisterError::Taken);
+    let update = Registration { tags: tags(&["c"]), ..named("phone") };
+    let updated = registry.register(&app, update, true).await.unwrap();
+    assert!(!updated.created);
+    assert_eq!((updated.device.client, updated.device.alias.as_ref()), (made.device.client, Some(&alias)));
+    registry.close().await;
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let read = registry.device(&app, &made.device.name).await.unwrap().unwrap();
+    assert_eq!(read, updated.device);
+    assert_eq!(registry.device_by_client(read.client).await.unwrap(), Some(read.clone()));
+    assert_eq!(registry.device_by_client(ClientId(u64::MAX)).await.unwrap(), None);
+    let other = App { id: AppId(99), ..app };
+    assert_eq!(registry.device(&other, &read.name).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_registrations_at_once_get_numbers_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let app = app(&registry).await;
+    let mut waiting = Vec::new();
+    for number in 0..1000 {
+        let (registry, app) = (registry.clone(), app.clone());
+        // Every other one lets the server choose; the last hundred meet names that exist.
+        let wanted =
+            if number % 2 == 0 { Registration::default() } else { named(&format!("d{}", number % 900)) };
+        waiting.push(tokio::spawn(async move { registry.register(&app, wanted, true).await.unwrap() }));
+    }
+    let mut clients = std::collections::HashSet::new();
+    let mut created = 0;
+    for registered in waiting {
+        let registered = registered.await.unwrap();
+        assert!((1..=128).contains(&registered.device.name.as_str().len()));
+        clients.insert(registered.device.client);
+        created += usize::from(registered.created);
+    }
+    assert_eq!((clients.len(), created), (950, 950));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issued_name_is_32_hexadecimal_digits() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let app = app(&registry).await;
+    let made = registry.register(&app, Registration::default(), false).await.unwrap();
+    let name = made.device.name.as_str();
+    assert!(name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_registry_on_the_file_is_told_who_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let Err(OpenError::Locked { holder, .. }) = Registry::open(&url(folder.path())).await else {
+        panic!("two registries on one file");
+    };
+    assert_eq!(holder, format!(" (pid {})", std::process::id()));
+    registry.close().await;
+    Registry::open(&url(folder.path())).await.unwrap();
+}
+
+async fn refusal(folder: &Path) -> OpenError {
+    match Registry::open(&url(folder)).await {
+        Ok(_) => panic!("it opened"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_database_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("registry.db"), vec![b'x'; 8192]).unwrap();
+    let error = refusal(folder.path()).await;
+    assert!(matches!(&error, OpenError::Corrupt { path, .. } if path.ends_with("registry.db")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_programs_database_is_left_alone() {
+    use sqlx::{Connection, SqliteConnection};
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("{}?mode=rwc", url(folder.path()));
+    let mut foreign = SqliteConnection::connect(&address).await.unwrap();
+    sqlx::query("CREATE TABLE birds (name TEXT)").execute(&mut foreign).await.unwrap();
+    sqlx::query("CREATE TABLE nests (name TEXT)").execute(&mut foreign).await.unwrap();
+    foreign.close().await.unwrap();
+    let error = refusal(folder.path()).await;
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_with_a_flipped_page_is_refused_or_reads_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let app = app(&registry).await;
+    for number in 0..200 {
+        registry.register(&app, named(&format!("device-{number}")), true).await.unwrap();
+    }
+    registry.close().await;
+    let file = folder.path().join("registry.db");
+    let good = std::fs::read(&file).unwrap();
+    let mut refused = 0;
+    for page in 0..good.len() / 4096 {
+        let mut bad = good.clone();
+        bad[page * 4096..page * 4096 + 16].fill(0xA5);
+        std::fs::write(&file, bad).unwrap();
+        match Registry::open(&url(folder.path())).await {
+            Ok(registry) => registry.close().await,
+            Err(OpenError::Corrupt { path, .. }) => {
+                assert!(path.ends_with("registry.db"));
+                refused += 1;
+            }
+            Err(error) => panic!("page {page}: {error}"),
+        }
+    }
+    assert!(refused > 5, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_where_the_file_should_be_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("registry.db")).unwrap();
+    let error = refusal(folder.path()).await;
+    assert!(matches!(error, OpenError::NotWritable { .. }), "{error}");
+}
