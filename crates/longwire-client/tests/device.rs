@@ -259,6 +259,15 @@ async fn a_goaway_moves_the_device_to_the_named_node() {
     };
     link.say(&[push(2)]).await;
     assert_eq!(next_message(&mut device).await, 1);
+    loop {
+        match next(&mut device).await.unwrap() {
+            Incoming::State(State::Connecting { address, attempt }) if address == other.address() => {
+                break assert_eq!(attempt, 0, "to be moved is no failure");
+            }
+            Incoming::State(_) => {}
+            unexpected => panic!("unexpected {unexpected:?}"),
+        }
+    }
     assert_eq!(next_message(&mut device).await, 2);
 }
 
