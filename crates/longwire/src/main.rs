@@ -40,6 +40,10 @@ enum Verb {
     Push(Box<push::PushArgs>),
     /// Behave like a device: connect, print what arrives, ack it.
     Listen(listen::ListenArgs),
+    /// Measure a server, and the machine beside it.
+    Bench(longwire_bench::BenchArgs),
+    /// A server with simulated devices, to look at and to try.
+    Demo(longwire_bench::DemoArgs),
     /// Print the version.
     Version,
 }
@@ -72,6 +76,8 @@ fn main() -> ExitCode {
         Verb::Register(args) => register::run(args),
         Verb::Push(args) => push::run(*args),
         Verb::Listen(args) => listen::run(args),
+        Verb::Bench(args) => longwire_bench::run_bench(args).map_err(Failure::failed),
+        Verb::Demo(args) => longwire_bench::run_demo(args).map_err(Failure::failed),
         Verb::Version => {
             println!("longwire {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -32,7 +32,6 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
 }
 
 /// The routes over their state.
-#[must_use]
 pub fn router(api: Arc<Api>) -> Router {
     let (router, _) = documented().split_for_parts();
     router

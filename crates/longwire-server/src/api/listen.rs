@@ -118,7 +118,7 @@ async fn accept(
                 }
             },
             Err(cause) => {
-                if api.stats.accept_errors.fetch_add(1, Relaxed) % 1024 == 0 {
+                if api.stats.accept_errors.fetch_add(1, Relaxed).is_multiple_of(1024) {
                     tracing::warn!(%cause, "the API cannot accept a connection");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -147,8 +147,7 @@ async fn converse(
     http.timer(TokioTimer::new())
         .header_read_timeout(header)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true);
+        .max_buf_size(HEAD_BYTES_MAX);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     // Cancel-safe: the connection is polled again after the other branch.
     let ended = tokio::select! {

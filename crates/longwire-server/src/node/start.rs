@@ -253,7 +253,8 @@ fn make_api(
     store_stats: Arc<StoreStats>,
 ) -> Arc<Api> {
     let stats = Arc::new(ApiStats::default());
-    let sources = Sources { gate: gate.stats(), store: store_stats, api: stats.clone(), log_dropped };
+    let sources =
+        Sources { gate: gate.stats(), hub: hub.stats(), store: store_stats, api: stats.clone(), log_dropped };
     let options = ApiOptions {
         connections_max: config.api.connections_max,
         requests_per_app_max: config.api.requests_per_app_max,
@@ -282,12 +283,16 @@ impl Running {
         let in_time = self.listening.finish(patience).await;
         self.hub.drain();
         self.gate.stop(self.config.goaway_spread, patience).await;
-        for shard in self.shards {
-            if let Err(ended) = shard.await {
-                tracing::error!(%ended, "a shard's events were not served to the end");
-            }
-        }
+        served_to_the_end(self.shards).await;
         self.hub.close().await;
         tracing::info!(in_time, "stopped");
+    }
+}
+
+async fn served_to_the_end(shards: Vec<JoinHandle<()>>) {
+    for shard in shards {
+        if let Err(ended) = shard.await {
+            tracing::error!(%ended, "a shard's events were not served to the end");
+        }
     }
 }

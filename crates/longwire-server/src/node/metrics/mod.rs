@@ -1,8 +1,10 @@
 //! What `/metrics` shows: atomics of the rooms, read when asked.
 
+mod hub;
 mod store;
 
 use crate::api::ApiStats;
+use crate::delivery::HubStats;
 use crate::gate::{GateStats, ShardStats, TURN_BUCKETS_US};
 use crate::store::messages::stats::StoreStats;
 use longwire_proto::close::CloseReason;
@@ -20,6 +22,8 @@ use tracing_appender::non_blocking::ErrorCounter;
 pub(super) struct Sources {
     /// The shards'.
     pub(super) gate: Arc<GateStats>,
+    /// The hub's.
+    pub(super) hub: Arc<HubStats>,
     /// The message store's.
     pub(super) store: Arc<StoreStats>,
     /// The API's.
@@ -51,6 +55,7 @@ impl Collector for Sources {
         connections(&mut page, &self.gate)?;
         deliveries(&mut page, &self.gate)?;
         loops(&mut page, &self.gate)?;
+        hub::hub(&mut page, &self.hub)?;
         store::store(&mut page, &self.store)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, ErrorCounter::dropped_lines);
@@ -80,7 +85,7 @@ struct Scale<'a> {
 impl Scale<'_> {
     /// Sum in seconds, count, and buckets with their bounds in seconds.
     fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = self.bounds_us.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+        let bounds = self.bounds_us.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.turns.iter().map(|n| n.load(Relaxed))).collect();
         let count = buckets.iter().map(|(_, n)| n).sum();
         (self.sum_us.load(Relaxed) as f64 / 1e6, count, buckets)
@@ -102,7 +107,7 @@ impl Page<'_> {
             .encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as f64))
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
     fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
@@ -208,8 +213,11 @@ fn api(page: &mut Page<'_>, api: &ApiStats) -> fmt::Result {
         .map(|(class, count)| ([("status", *class)], count.load(Relaxed)))
         .collect();
     page.counters("longwire_api_requests", "API requests answered", &answered)?;
-    let accepted = [([("source", "api")], api.pushes_accepted.load(Relaxed))];
-    page.counters("longwire_messages_accepted", "pushes accepted", &accepted)
+    page.counter(
+        "longwire_api_pushes_accepted",
+        "pushes answered with 202",
+        api.pushes_accepted.load(Relaxed),
+    )
 }
 
 fn process(page: &mut Page<'_>) -> fmt::Result {

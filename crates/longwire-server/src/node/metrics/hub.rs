@@ -1,0 +1,71 @@
+//! The hub's numbers.
+
+use super::Page;
+use crate::delivery::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats};
+use longwire_proto::close::CloseReason;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
+    page.gauge("longwire_devices_online", "devices with a session", hub.sessions_online.load(Relaxed))?;
+    page.counter("longwire_logins", "logins accepted", hub.logins_accepted.load(Relaxed))?;
+    let refused: Vec<_> = CloseReason::ALL
+        .iter()
+        .filter(|reason| is_refusal(**reason))
+        .map(|reason| ([("reason", reason.label())], hub.logins_refused[reason.index()].load(Relaxed)))
+        .collect();
+    page.counters("longwire_logins_refused", "logins refused", &refused)?;
+    by_label(
+        page,
+        "audience",
+        ["longwire_messages_accepted", "stored messages accepted"],
+        &AUDIENCE_LABELS,
+        &hub.accepted,
+    )?;
+    let text = ["longwire_messages_online_only", "online-only messages accepted"];
+    by_label(page, "audience", text, &AUDIENCE_LABELS, &hub.online_only)?;
+    by_label(page, "kind", ["longwire_feedback", "what devices said"], &FEEDBACK_LABELS, &hub.feedback)?;
+    let counters = [
+        ("longwire_takeovers", "connections displaced by a newer login", &hub.takeovers),
+        ("longwire_profiles_healed", "profiles written again from the registry", &hub.profiles_healed),
+        ("longwire_stale_acks", "acks of connections that were displaced", &hub.stale_acks),
+        ("longwire_settles_failed", "ends that the store did not take", &hub.settles_failed),
+        ("longwire_pages_failed", "pages that the store did not give", &hub.pages_failed),
+        ("longwire_commands_waited_ms", "milliseconds waited for room to shards", &hub.commands_waited),
+        ("longwire_commands_dropped", "commands given up while stopping", &hub.commands_dropped),
+        ("longwire_live_counts_forgotten", "messages whose live counts were forgotten", &hub.live_forgotten),
+    ];
+    for (name, help, counter) in counters {
+        page.counter(name, help, counter.load(Relaxed))?;
+    }
+    Ok(())
+}
+
+/// The reasons for which a login, rather than a session, ends; the others would be series of zeros.
+fn is_refusal(reason: CloseReason) -> bool {
+    use CloseReason as R;
+    matches!(
+        reason,
+        R::UnknownApp
+            | R::BadToken
+            | R::ExpiredToken
+            | R::RevokedToken
+            | R::WrongClientId
+            | R::Draining
+            | R::Full
+            | R::StoreUnavailable
+            | R::Internal
+    )
+}
+
+fn by_label(
+    page: &mut Page<'_>,
+    label: &'static str,
+    [name, help]: [&str; 2],
+    words: &[&'static str],
+    counters: &[AtomicU64],
+) -> fmt::Result {
+    let values: Vec<_> =
+        words.iter().zip(counters).map(|(word, n)| ([(label, *word)], n.load(Relaxed))).collect();
+    page.counters(name, help, &values)
+}
