@@ -1,2 +1,50 @@
-//! c
-fn main() {}
+//! What needs more than one cargo command: `cargo xtask demo | test | dist`.
+//!
+//! - `demo`: builds the release and runs `longwire demo`.
+//! - `checks`: `test`, everything that must pass before a change is taken.
+//! - `dist`: a release in a tarball.
+//! - `step`: runs one named step, shows how long it took, stops at the first that fails.
+
+// This program talks to a person.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod checks;
+mod demo;
+mod dist;
+mod step;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask <task>
+
+  demo [--once]   build the release, show 1,000 devices getting their pushes, stay up to be tried
+                  (--once: end after the table)
+  test            install what is missing, then run everything that CI runs
+  dist            build the release and put it into target/dist as a tarball
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["demo", rest @ ..] => demo::run(rest),
+        ["test"] => checks::run(),
+        ["dist"] => dist::run(),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("\nFAILED: {failed}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -67,6 +67,31 @@ pub enum Kind {
     Custom = 3,
 }
 
+impl Source {
+    /// The source of a code on the wire or in the store; `None` if it is none.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Source> {
+        match code {
+            1 => Some(Source::Mailbox),
+            2 => Some(Source::AppLog),
+            _ => None,
+        }
+    }
+}
+
+impl Kind {
+    /// The kind of a code on the wire or in the store; `None` if it is none.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Kind> {
+        match code {
+            1 => Some(Kind::Notification),
+            2 => Some(Kind::Text),
+            3 => Some(Kind::Custom),
+            _ => None,
+        }
+    }
+}
+
 macro_rules! hex_id {
     ($name:ident) => {
         impl fmt::Display for $name {

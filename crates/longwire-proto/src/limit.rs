@@ -19,6 +19,14 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 128;
 pub const LABEL_BYTES_MAX: usize = 64;
 /// Collapse key, bytes of UTF-8.
 pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
+/// Topic filter, bytes of UTF-8; the length is one byte.
+pub const TOPIC_FILTER_BYTES_MAX: usize = 255;
+/// A node's name in WELCOME, bytes of UTF-8.
+pub const NODE_NAME_BYTES_MAX: usize = 64;
+/// An address (`host:port`) in REDIRECT and GOAWAY, bytes of UTF-8; the length is one byte.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+/// Steps of a back-off; more do not decode.
+pub const BACK_OFF_STEPS_MAX: usize = 16;
 /// Message ids in one ACK; more do not decode.
 pub const ACK_IDS_MAX: usize = 64;
 /// Unacked messages per connection; beyond it the rest stays in the store and is pulled.
@@ -29,6 +37,11 @@ pub const WINDOW_BYTES_MAX: usize = 64 * 1024;
 pub const DEDUP_WINDOW_MESSAGES: usize = 1024;
 /// Shortest and longest heartbeat that a device may announce, seconds; others are clamped.
 pub const HEARTBEAT_S_RANGE: std::ops::RangeInclusive<u16> = 5..=1200;
+
+/// How long a device waits for the answer to CONNECT, milliseconds; then it reconnects.
+pub const CONNACK_WAIT_MS: u64 = 10_000;
+/// PINGs in a row without a sign of the server; when one more is due, the device reconnects (004-20).
+pub const PONGS_MISSED_MAX: u8 = 3;
 
 const _: () = assert!(WINDOW_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(BEFORE_LOGIN_BYTES_MAX > HEADER_BYTES + APP_KEY_BYTES_MAX + TOKEN_BYTES_MAX);

@@ -1,2 +1,97 @@
-//! c
-fn main() {}
+//! The `longwire` command. What it does lives in the libraries; here are the words for it.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to people
+
+mod configure;
+mod dev;
+mod listen;
+mod push;
+mod register;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+// The allocator is part of the product: memory per connection is what it is bought for.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Holds long-lived connections from devices and pushes messages to them.
+#[derive(Parser)]
+#[command(name = "longwire", disable_version_flag = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a server until SIGTERM or SIGINT.
+    Serve(serve::ServeArgs),
+    /// Read the configuration as `serve` would, and print what holds; secrets are left out.
+    CheckConfig(configure::ConfigArgs),
+    /// Print a configuration file with every key at its default.
+    GenConfig,
+    /// Print the documentation of every setting, as docs/configuration.md holds it.
+    ConfigDoc,
+    /// Register a device, or update it.
+    Register(register::RegisterArgs),
+    /// Push a message.
+    Push(Box<push::PushArgs>),
+    /// Behave like a device: connect, print what arrives, ack it.
+    Listen(listen::ListenArgs),
+    /// Print the version.
+    Version,
+}
+
+/// How a verb failed: the exit code is 2 for usage and configuration, 1 for everything else.
+enum Failure {
+    Usage(String),
+    Failed(String),
+}
+
+impl Failure {
+    /// Anything that is not the caller's spelling.
+    fn failed(cause: impl ToString) -> Failure {
+        Failure::Failed(cause.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Serve(args) => serve::run(args),
+        Verb::CheckConfig(args) => configure::check(&args),
+        Verb::GenConfig => {
+            print!("{}", longwire_server::node::manual::sample_file());
+            Ok(())
+        }
+        Verb::ConfigDoc => {
+            print!("{}", longwire_server::node::manual::page());
+            Ok(())
+        }
+        Verb::Register(args) => register::run(args),
+        Verb::Push(args) => push::run(*args),
+        Verb::Listen(args) => listen::run(args),
+        Verb::Version => {
+            println!("longwire {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            eprintln!("longwire: {text}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(text)) => {
+            eprintln!("longwire: {text}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Runs a client verb on a small runtime.
+fn on_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|cause| Failure::failed(format!("cannot start: {cause}")))?.block_on(work)
+}

@@ -1,9 +1,14 @@
 //! The device's end of a conversation: login, heartbeat, lost-server detection, dedup. No socket, no clock.
 
 use super::Millis;
+use super::memory::Memory;
 use crate::close::CloseReason;
-use crate::id::{ClientId, MessageId, Position};
-use crate::wire::{AckKind, Class, Gap, Network, Push, Refusal, ResultCode, UpAck, Welcome};
+use crate::id::{ClientId, MessageId, Source};
+use crate::limit::{CONNACK_WAIT_MS, FRAME_BODY_BYTES_CEILING, PONGS_MISSED_MAX};
+use crate::wire::{
+    AckKind, Assembler, Class, Command, Connect, DeviceFrame, Gap, Network, Push, Refusal, ResultCode,
+    ServerFrame, UpAck, VERSION, Welcome, encode_acks, heartbeat,
+};
 
 /// What a device logs in with.
 #[derive(Clone, Debug)]
@@ -22,21 +27,36 @@ pub struct Credentials {
     pub heartbeat_s: u16,
 }
 
-/// What outlives a connection: the dedup window and the positions reached. Empty costs no allocation.
-#[derive(Debug, Default)]
-pub struct Memory {
-    /// Ring of the last [`DEDUP_WINDOW_MESSAGES`](crate::limit::DEDUP_WINDOW_MESSAGES) message ids; grows as used.
-    seen: Vec<MessageId>,
-    next: usize,
-    /// The last position of the mailbox up to which nothing is missing.
-    mailbox: Position,
-    /// The same for the app's log.
-    log: Position,
+/// One connection of a device, from CONNECT on. Small and without allocation while idle, so that a process can hold
+/// tens of thousands.
+#[derive(Debug)]
+pub struct ClientSession {
+    assembler: Assembler,
+    talk: Talk,
 }
 
-/// One connection of a device, from CONNECT on.
+/// The conversation apart from the bytes of an unfinished frame, which a decoded frame may borrow.
 #[derive(Debug)]
-pub struct ClientSession {}
+struct Talk {
+    memory: Memory,
+    client: ClientId,
+    /// The latest `now` that the caller told.
+    now: Millis,
+    /// Joining: when to give up. Live: when the next PING is due.
+    due: Millis,
+    last_ping: Millis,
+    heartbeat_s: u16,
+    /// PINGs since the server was last heard.
+    unanswered: u8,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Joining,
+    Live,
+    Over,
+}
 
 /// What the server said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -98,50 +118,202 @@ impl ClientSession {
     /// Begins a conversation: CONNECT goes to `out`.
     #[must_use]
     pub fn begin(credentials: &Credentials, memory: Memory, now: Millis, out: &mut Vec<u8>) -> ClientSession {
-        let _ = (credentials, memory, now, out);
-        todo!("client session")
+        let connect = Connect {
+            version: VERSION,
+            network: credentials.network,
+            class: credentials.class,
+            heartbeat_s: credentials.heartbeat_s,
+            resume_mailbox: memory.reached(Source::Mailbox),
+            resume_log: memory.reached(Source::AppLog),
+            app_key: &credentials.app_key,
+            token: credentials.token.as_bytes(),
+        };
+        DeviceFrame::Connect(connect).encode(credentials.client, out);
+        let talk = Talk {
+            memory,
+            client: credentials.client,
+            now,
+            due: Millis(now.0 + CONNACK_WAIT_MS),
+            last_ping: now,
+            heartbeat_s: credentials.heartbeat_s,
+            unanswered: 0,
+            state: State::Joining,
+        };
+        ClientSession { assembler: Assembler::default(), talk }
     }
+
     /// Takes one frame off the front of `input`; `None` when it is used up. Answers go to `out`.
+    /// When the conversation is over, what still comes is not looked at.
     ///
     /// # Errors
     /// The server broke the protocol.
-    pub fn receive<'a>(
+    pub fn receive<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
         now: Millis,
         out: &mut Vec<u8>,
     ) -> Result<Option<FromServer<'a>>, CloseReason> {
-        let _ = (input, now, out);
-        todo!("client session")
+        if self.talk.state == State::Over {
+            *input = &[];
+            return Ok(None);
+        }
+        self.assembler.release();
+        let frame = self.assembler.next(input, FRAME_BODY_BYTES_CEILING).map_err(|error| error.reason())?;
+        let Some(frame) = frame else { return Ok(None) };
+        if frame.header.client != self.talk.client && frame.header.client != ClientId(0) {
+            return Err(CloseReason::WrongClientId);
+        }
+        let frame = ServerFrame::decode(&frame.header, frame.body).map_err(|error| error.reason())?;
+        self.talk.take(frame, now, out).map(Some)
     }
-    /// Says what became of messages.
+
+    /// Says what became of messages. Nothing is said before WELCOME and after the end.
     pub fn ack(&mut self, kind: AckKind, messages: &[MessageId], out: &mut Vec<u8>) {
-        let _ = (kind, messages, out);
-        todo!("client session")
+        if self.talk.state == State::Live && !messages.is_empty() {
+            encode_acks(kind, messages, self.talk.client, out);
+            self.talk.spoke();
+        }
     }
-    /// When [`ClientSession::tick`] must be called at the latest.
+
+    /// When [`ClientSession::tick`] must be called at the latest; far away when the conversation is over.
     #[must_use]
     pub fn deadline(&self) -> Millis {
-        todo!("client session")
+        match self.talk.state {
+            State::Joining | State::Live => self.talk.due,
+            State::Over => Millis(u64::MAX),
+        }
     }
+
     /// Sends a PING when it is due; says when the server is lost.
     pub fn tick(&mut self, now: Millis, out: &mut Vec<u8>) -> Tick {
-        let _ = (now, out);
-        todo!("client session")
+        let talk = &mut self.talk;
+        talk.now = now;
+        if now < talk.due || talk.state == State::Over {
+            return Tick::Live;
+        }
+        if talk.state == State::Joining || talk.unanswered >= PONGS_MISSED_MAX {
+            return Tick::Lost;
+        }
+        out.extend_from_slice(&heartbeat(Command::Ping, talk.client));
+        talk.unanswered += 1;
+        talk.last_ping = now;
+        talk.due = Millis(now.0 + talk.heartbeat_ms());
+        Tick::Live
     }
-    /// Whether WELCOME has come.
+
+    /// Whether WELCOME has come and the conversation goes on.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        todo!("client session")
+        self.talk.state == State::Live
     }
+
+    /// The heartbeat in use, seconds: the planned one, after WELCOME within the server's range.
+    #[must_use]
+    pub fn heartbeat_s(&self) -> u16 {
+        self.talk.heartbeat_s
+    }
+
     /// An orderly end.
     pub fn close(&mut self, out: &mut Vec<u8>) {
-        let _ = out;
-        todo!("client session")
+        if self.talk.state != State::Over {
+            DeviceFrame::Close(CloseReason::PeerClosed).encode(self.talk.client, out);
+            self.talk.state = State::Over;
+        }
     }
+
     /// What the next connection needs.
     #[must_use]
     pub fn into_memory(self) -> Memory {
-        todo!("client session")
+        self.talk.memory
+    }
+}
+
+impl Talk {
+    fn take<'a>(
+        &mut self,
+        frame: ServerFrame<'a>,
+        now: Millis,
+        out: &mut Vec<u8>,
+    ) -> Result<FromServer<'a>, CloseReason> {
+        self.now = now;
+        self.unanswered = 0; // whatever came, the server is there
+        let from = match (frame, self.state) {
+            (ServerFrame::Welcome(welcome), State::Joining) => {
+                self.join(&welcome, out);
+                FromServer::Welcome(welcome)
+            }
+            (ServerFrame::Refusal(refusal), State::Joining) => {
+                self.state = State::Over;
+                FromServer::Refused(refusal)
+            }
+            (ServerFrame::Redirect(to), _) => FromServer::Redirect(to),
+            (ServerFrame::GoAway { after_ms, to }, _) => FromServer::GoAway { after_ms, to },
+            (ServerFrame::Close(refusal), _) => {
+                self.state = State::Over;
+                FromServer::Closed(refusal)
+            }
+            (ServerFrame::Pong, State::Live) => {
+                FromServer::Pong { round_trip_ms: now.0.saturating_sub(self.last_ping.0) }
+            }
+            (ServerFrame::Push(push), State::Live) => self.push(push),
+            (ServerFrame::Gap(gap), State::Live) => {
+                self.gap(&gap, out);
+                FromServer::Gap(gap)
+            }
+            (ServerFrame::Recall(message), State::Live) => FromServer::Recall(message),
+            (ServerFrame::UpAck(answer), State::Live) => FromServer::UpAck(answer),
+            (ServerFrame::Result { request, code }, State::Live) => FromServer::Result { request, code },
+            _ => return Err(CloseReason::OutOfOrder),
+        };
+        Ok(from)
+    }
+
+    fn join(&mut self, welcome: &Welcome, out: &mut Vec<u8>) {
+        self.state = State::Live;
+        // Not `clamp`, which panics on a range that a server got wrong.
+        let allowed = self.heartbeat_s.min(welcome.heartbeat_max_s).max(welcome.heartbeat_min_s).max(1);
+        if allowed != self.heartbeat_s {
+            self.heartbeat_s = allowed;
+            DeviceFrame::Interval(allowed).encode(self.client, out);
+        }
+        // A fleet that logs in together must not beat together: the first PING comes in the second half of the
+        // interval, by client id (004-07). The multiplier spreads neighbouring ids (2^64 / golden ratio).
+        let phase = self.client.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+        let half_ms = self.heartbeat_ms() / 2;
+        self.due = Millis(self.now.0 + half_ms + ((half_ms * (phase + 1)) >> 16));
+    }
+
+    fn push<'a>(&mut self, push: Push<'a>) -> FromServer<'a> {
+        // Online-only messages are not stored, so they are never sent again and have no place.
+        let Some(source) = push.source else {
+            return FromServer::Push { push, repeated: false, hole: false };
+        };
+        let hole = self.memory.is_hole(source, push.previous);
+        self.memory.reach(source, push.position);
+        let repeated = self.memory.meet(push.message);
+        FromServer::Push { push, repeated, hole }
+    }
+
+    /// A hole before a gap is left open, so that the next push of the source tells it.
+    fn gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
+        if !self.memory.is_hole(gap.source, gap.previous) {
+            self.memory.reach(gap.source, gap.position);
+        }
+        if gap.message != MessageId(0) {
+            encode_acks(AckKind::Received, &[gap.message], self.client, out);
+            self.spoke();
+        }
+    }
+
+    /// What a device sends is a sign of life itself, so it puts the next PING off (004-16); but not while a PING is
+    /// unanswered, or a device that only talks would never find out that nobody listens.
+    fn spoke(&mut self) {
+        if self.unanswered == 0 {
+            self.due = Millis(self.now.0 + self.heartbeat_ms());
+        }
+    }
+
+    fn heartbeat_ms(&self) -> u64 {
+        u64::from(self.heartbeat_s) * 1000
     }
 }

@@ -3,15 +3,17 @@
 //! - `server`: the server's end. The login states are types: [`AwaitingConnect`] → [`Deciding`] → [`Established`].
 //! - `feed`: how far one source has been sent in this session, and whether more waits in the store.
 //! - `window`: what was sent and not yet acked.
-//! - `client`: the device's end: login, heartbeat, dedup, order.
+//! - `client`: the device's end: login, heartbeat, dedup, order; `memory` is what outlives its connection.
 
 mod client;
 mod feed;
+mod memory;
 mod server;
 mod window;
 
-pub use client::{ClientSession, Credentials, FromServer, Memory, Tick};
+pub use client::{ClientSession, Credentials, FromServer, Tick};
 pub use feed::{FeedStart, Pull};
+pub use memory::Memory;
 pub use server::{AwaitingConnect, Deciding, Established, FromDevice, Offer, PageEntry, Settled};
 
 /// Monotonic milliseconds since any fixed moment; the caller's clock.

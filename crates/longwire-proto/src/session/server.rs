@@ -4,7 +4,7 @@ use super::feed::{Feed, FeedStart, Pull};
 use super::window::{InFlight, Window};
 use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId, Position, Source};
-use crate::limit::{BEFORE_LOGIN_BYTES_MAX, HEARTBEAT_S_RANGE};
+use crate::limit::{BEFORE_LOGIN_BYTES_MAX, HEARTBEAT_S_RANGE, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 use crate::wire::{
     Ack, Assembler, Command, Connect, DeviceFrame, ResultCode, ServerFrame, UpAck, VERSION, heartbeat,
 };
@@ -80,7 +80,10 @@ impl AwaitingConnect {
     ///
     /// # Errors
     /// Anything but a CONNECT of a version spoken here, within the limits.
-    pub fn receive<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<Connect<'a>>, CloseReason> {
+    pub fn receive<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<(ClientId, Connect<'a>)>, CloseReason> {
         let before = input.len();
         let allowance = BEFORE_LOGIN_BYTES_MAX - usize::from(self.seen_bytes);
         let frame = self.assembler.next(input, BEFORE_LOGIN_BYTES_MAX).map_err(|error| error.reason())?;
@@ -94,7 +97,9 @@ impl AwaitingConnect {
             return Err(CloseReason::OutOfOrder);
         }
         match DeviceFrame::decode(&frame.header, frame.body).map_err(|error| error.reason())? {
-            DeviceFrame::Connect(connect) if connect.version == VERSION => Ok(Some(connect)),
+            DeviceFrame::Connect(connect) if connect.version == VERSION => {
+                Ok(Some((frame.header.client, connect)))
+            }
             DeviceFrame::Connect(_) => Err(CloseReason::UnsupportedVersion),
             _ => Err(CloseReason::OutOfOrder),
         }
@@ -159,9 +164,9 @@ impl Established {
     ///
     /// # Errors
     /// The reason to close with.
-    pub fn receive<'a>(
+    pub fn receive<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
         body_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<Option<FromDevice<'a>>, CloseReason> {
@@ -236,7 +241,10 @@ impl Established {
         };
         let (messages_max, bytes_max) =
             self.window.as_ref().map_or_else(|| Window::default().room(), |window| window.room());
-        if messages_max == 0 || bytes_max == 0 {
+        // A read of the store per acked message would cost more than it brings: the window is refilled by halves.
+        let half_empty = usize::from(messages_max) * 2 >= WINDOW_MESSAGES_MAX
+            && bytes_max as usize * 2 >= WINDOW_BYTES_MAX;
+        if !half_empty && self.has_unacked() {
             return None;
         }
         let feed = self.feed(source);
@@ -275,6 +283,12 @@ impl Established {
             self.window = None;
         }
         Some(Settled { source: entry.source, position: entry.position, message, gap: entry.gap })
+    }
+
+    /// Whether anything is unacked.
+    #[must_use]
+    pub fn has_unacked(&self) -> bool {
+        self.window.is_some()
     }
 
     /// What is unacked, oldest first.

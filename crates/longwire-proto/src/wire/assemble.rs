@@ -1,7 +1,8 @@
 //! Whole frames out of bytes that arrive in any cut.
 
 use super::WireError;
-use super::header::Header;
+use super::header::{Header, MAGIC};
+use crate::limit::HEADER_BYTES;
 
 /// A frame whose body is complete, not yet decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,14 +31,28 @@ impl Assembler {
     /// The next whole frame, taking its bytes off the front of `input`; `None` when `input` is used up.
     ///
     /// # Errors
-    /// The header's fault, as soon as its 16 bytes are there.
-    pub fn next<'a>(
+    /// The header's fault, as soon as its 16 bytes are there; wrong magic as soon as one byte differs.
+    pub fn next<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
         body_bytes_max: usize,
     ) -> Result<Option<RawFrame<'a>>, WireError> {
-        let _ = (input, body_bytes_max, &self.partial);
-        todo!("wire")
+        if let Some(partial) = &mut self.partial
+            && partial.taken
+        {
+            partial.bytes.clear();
+            partial.taken = false;
+        }
+        if self.held_bytes() == 0 {
+            if let Some(frame) = whole(input, body_bytes_max)? {
+                return Ok(Some(frame));
+            }
+            if input.is_empty() {
+                return Ok(None);
+            }
+        }
+        let partial = self.partial.get_or_insert_with(Box::default);
+        partial.complete(input, body_bytes_max)
     }
 
     /// Bytes held for an unfinished frame; 0 between frames.
@@ -51,5 +66,55 @@ impl Assembler {
         if self.held_bytes() == 0 {
             self.partial = None;
         }
+    }
+}
+
+impl Partial {
+    fn complete(
+        &mut self,
+        input: &mut &[u8],
+        body_bytes_max: usize,
+    ) -> Result<Option<RawFrame<'_>>, WireError> {
+        self.fill(input, HEADER_BYTES);
+        let Some(header) = header(&self.bytes, body_bytes_max)? else { return Ok(None) };
+        let frame_bytes = HEADER_BYTES + header.body_bytes;
+        self.fill(input, frame_bytes);
+        if self.bytes.len() < frame_bytes {
+            return Ok(None);
+        }
+        self.taken = true;
+        Ok(Some(RawFrame { header, body: &self.bytes[HEADER_BYTES..] }))
+    }
+
+    /// Moves bytes from `input` until `total` are held. Room at most doubles what has arrived, and never passes `total`.
+    fn fill(&mut self, input: &mut &[u8], total: usize) {
+        let wanted = total.saturating_sub(self.bytes.len()).min(input.len());
+        let (now, later) = input.split_at(wanted);
+        let held = self.bytes.len() + wanted;
+        if held > self.bytes.capacity() {
+            let room = (2 * held).min(total.max(HEADER_BYTES));
+            self.bytes.reserve_exact(room - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(now);
+        *input = later;
+    }
+}
+
+/// A frame that lies whole at the front of `input`.
+fn whole<'i>(input: &mut &'i [u8], body_bytes_max: usize) -> Result<Option<RawFrame<'i>>, WireError> {
+    let Some(header) = header(input, body_bytes_max)? else { return Ok(None) };
+    let Some((frame, later)) = input.split_at_checked(HEADER_BYTES + header.body_bytes) else {
+        return Ok(None);
+    };
+    *input = later;
+    Ok(Some(RawFrame { header, body: &frame[HEADER_BYTES..] }))
+}
+
+/// The header at the front of `bytes`; `None` while it may still become one.
+fn header(bytes: &[u8], body_bytes_max: usize) -> Result<Option<Header>, WireError> {
+    match bytes.first_chunk::<HEADER_BYTES>() {
+        Some(chunk) => Header::decode(chunk, body_bytes_max).map(Some),
+        None if MAGIC.iter().zip(bytes).any(|(magic, byte)| magic != byte) => Err(WireError::BadMagic),
+        None => Ok(None),
     }
 }

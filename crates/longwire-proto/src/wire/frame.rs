@@ -1,9 +1,7 @@
 //! The bodies of frames as types. Text and payloads borrow from the bytes that were read.
 
-use super::WireError;
-use super::header::Header;
 use crate::close::CloseReason;
-use crate::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
+use crate::id::{Kind, MessageId, Position, Source, TraceId};
 
 /// The protocol version that CONNECT announces.
 pub const VERSION: u8 = 1;
@@ -323,38 +321,4 @@ pub enum ServerFrame<'a> {
         /// What became of it.
         code: ResultCode,
     },
-}
-
-impl<'a> DeviceFrame<'a> {
-    /// Reads a body of a frame that a device sent.
-    ///
-    /// # Errors
-    /// [`WireError::BadCommand`] for a command that only servers send, [`WireError::BadBody`] otherwise.
-    pub fn decode(header: &Header, body: &'a [u8]) -> Result<DeviceFrame<'a>, WireError> {
-        let _ = (header, body);
-        todo!("wire")
-    }
-
-    /// Appends the whole frame, header included.
-    pub fn encode(&self, client: ClientId, out: &mut Vec<u8>) {
-        let _ = (client, out);
-        todo!("wire")
-    }
-}
-
-impl<'a> ServerFrame<'a> {
-    /// Reads a body of a frame that a server sent.
-    ///
-    /// # Errors
-    /// [`WireError::BadCommand`] for a command that only devices send, [`WireError::BadBody`] otherwise.
-    pub fn decode(header: &Header, body: &'a [u8]) -> Result<ServerFrame<'a>, WireError> {
-        let _ = (header, body);
-        todo!("wire")
-    }
-
-    /// Appends the whole frame, header included.
-    pub fn encode(&self, client: ClientId, out: &mut Vec<u8>) {
-        let _ = (client, out);
-        todo!("wire")
-    }
 }

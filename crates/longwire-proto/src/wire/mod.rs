@@ -2,18 +2,24 @@
 //!
 //! - `header`: the 16 bytes in front of every frame, judged before the body is awaited.
 //! - `frame`: the bodies, as types; decoding borrows from the input.
-//! - `encode`: bytes of each frame; the shared part of a PUSH apart from its per-delivery head.
+//! - `decode`: bodies into frames; `read` is its cursor.
+//! - `encode`: frames into bytes.
+//! - `push`: the bytes of a PUSH in two parts, so that the shared one is encoded once.
 //! - `assemble`: whole frames out of bytes that arrive in any cut.
 
 mod assemble;
+mod decode;
 mod encode;
 mod frame;
 mod header;
+mod push;
+mod read;
 
 pub use assemble::{Assembler, RawFrame};
-pub use encode::{PushHead, encode_push_shared, push_frame};
+pub use encode::encode_acks;
 pub use frame::*;
 pub use header::{Command, Header, MAGIC, heartbeat};
+pub use push::{PushHead, encode_push_shared, push_frame};
 
 use crate::close::CloseReason;
 

@@ -1,1 +1,114 @@
-//! To be built.
+//! HTTP for the business: strict HTTP/1.1 and JSON; the hub is all that this room calls.
+//!
+//! In the order of a request:
+//!
+//! - [`listen`]: connections, their limits, the end.
+//! - [`trace`]: the W3C trace id, taken or made.
+//! - `caller`: whose request it is.
+//! - `body`: JSON read within its bounds.
+//! - `devices`, `push`, `messages`, `probes`: the endpoints.
+//! - [`fault`]: everything that is refused, in one shape.
+//! - [`contract`]: the routes, and the OpenAPI document made from them.
+
+mod body;
+mod caller;
+pub mod contract;
+mod devices;
+pub mod fault;
+pub mod listen;
+mod messages;
+mod probes;
+mod push;
+mod push_request;
+mod rfc3339;
+mod stats;
+pub mod trace;
+
+pub use stats::ApiStats;
+
+use crate::delivery::hub::Hub;
+use crate::domain::AppId;
+use fault::Fault;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What the API is told at its making.
+#[derive(Clone, Debug)]
+pub struct ApiOptions {
+    /// Connections at once; beyond it a new one gets 503 and is closed.
+    pub connections_max: usize,
+    /// Requests of one app in work at once; beyond it 429.
+    pub requests_per_app_max: usize,
+    /// A head must be complete after this, also between two requests of a connection; then it is closed.
+    pub header: Duration,
+    /// A body must be complete after this; then 408.
+    pub body: Duration,
+    /// Heartbeat told to devices at registration: asked, shortest, longest; seconds.
+    pub heartbeat_s: [u16; 3],
+}
+
+/// The API's state; one per node.
+pub struct Api {
+    hub: Hub,
+    options: ApiOptions,
+    entry_nodes: Vec<String>,
+    metrics: Box<dyn Fn() -> String + Send + Sync>,
+    ready: Arc<AtomicBool>,
+    stats: Arc<ApiStats>,
+    /// Requests in work by app; as many entries as there are apps.
+    in_work: Mutex<HashMap<AppId, Arc<AtomicUsize>>>,
+}
+
+/// What an API is made of.
+pub struct Parts {
+    /// All that it calls.
+    pub hub: Hub,
+    /// Limits and what devices are told.
+    pub options: ApiOptions,
+    /// Where devices connect, told at registration.
+    pub entry_nodes: Vec<String>,
+    /// The text of `/metrics`.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Whether `/readyz` says yes.
+    pub ready: Arc<AtomicBool>,
+    /// Counters of this room.
+    pub stats: Arc<ApiStats>,
+}
+
+impl Api {
+    /// An API over its parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Api> {
+        Arc::new(Api {
+            hub: parts.hub,
+            options: parts.options,
+            entry_nodes: parts.entry_nodes,
+            metrics: parts.metrics,
+            ready: parts.ready,
+            stats: parts.stats,
+            in_work: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Takes a place among the app's requests in work.
+    fn enter(&self, app: AppId) -> Result<InWork, Fault> {
+        let count = self.in_work.lock().entry(app).or_default().clone();
+        let place = InWork(count);
+        if place.0.fetch_add(1, Ordering::Relaxed) >= self.options.requests_per_app_max {
+            return Err(Fault::too_many_requests(self.options.requests_per_app_max));
+        }
+        Ok(place)
+    }
+}
+
+/// A request in work; dropping it gives the place back.
+struct InWork(Arc<AtomicUsize>);
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

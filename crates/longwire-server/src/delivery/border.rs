@@ -1,6 +1,6 @@
 //! The border between the two worlds: commands go to shards, events come from them, both in bounded queues, in batches.
 
-use crate::domain::{AppId, ClientId, MessageId, Position, Source, Tag, WallMs};
+use crate::domain::{AppId, ClientId, MessageId, Position, Source, WallMs};
 use crate::store::port::Page;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;

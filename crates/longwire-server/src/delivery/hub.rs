@@ -1,16 +1,39 @@
-//! What the API asks of the hub. (Signatures; being built.)
+//! What the API asks of the hub, and what the hub's parts share.
 
-use super::border::{Events, Shards};
-use crate::domain::{App, AppKey, AppSecret, DeviceName, MessageId, Push, Registration, TraceId, WallMs};
+use super::border::{Command, Events, Handle, Shards};
+use super::devices::Turns;
+use super::dispatcher;
+use super::memory::ids::MessageIds;
+use super::memory::live::{self, Live};
+use super::memory::sessions::Sessions;
+use super::memory::tags::{TAGS_MAX, Tags};
+use super::posts::Posts;
+use super::pump;
+use super::stats::HubStats;
+use crate::domain::{
+    App, AppKey, AppSecret, DeviceName, MessageId, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
+};
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::{RegisterError, Registry};
+use longwire_proto::close::CloseReason;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
+
+/// A device that is refused for a fault of ours waits this long at least, seconds, and up to [`RETRY_SPREAD_S`] longer,
+/// so that a fleet does not come back as one.
+const RETRY_MIN_S: u16 = 5;
+const RETRY_SPREAD_S: u16 = 10;
 
 /// The hub; clones share it.
 #[derive(Clone)]
-pub struct Hub {}
+pub struct Hub {
+    core: Arc<Core>,
+}
 
 /// What a hub is made of.
 pub struct Parts {
@@ -94,91 +117,202 @@ pub struct MessageStory {
     pub online_only: bool,
 }
 
+/// What the hub's parts share.
+pub(super) struct Core {
+    pub(super) store: MessageStore,
+    pub(super) registry: Registry,
+    pub(super) clock: Arc<dyn Fn() -> WallMs + Send + Sync>,
+    pub(super) token_key: TokenKey,
+    pub(super) token_ttl_s: u64,
+    pub(super) posts: Posts,
+    pub(super) sessions: Sessions,
+    pub(super) tags: Tags,
+    pub(super) live: Live,
+    pub(super) ids: MessageIds,
+    pub(super) turns: Turns,
+    pub(super) stats: Arc<HubStats>,
+    /// Rises when the tags of a connected device change.
+    pub(super) retags: AtomicU64,
+    /// Read by every push, written by the close.
+    pub(super) under_way: tokio::sync::RwLock<()>,
+    apps: RwLock<HashMap<Box<str>, Arc<App>>>,
+}
+
+impl Core {
+    pub(super) fn app(&self, key: &str) -> Option<Arc<App>> {
+        self.apps.read().get(key).cloned()
+    }
+
+    pub(super) fn retry_after_s(&self) -> u16 {
+        RETRY_MIN_S + self.ids.spread(RETRY_SPREAD_S + 1)
+    }
+
+    /// Refuses a login.
+    pub(super) async fn refuse(&self, to: Handle, reason: CloseReason) {
+        self.stats.login_refused(reason);
+        let ours =
+            matches!(reason, CloseReason::StoreUnavailable | CloseReason::Draining | CloseReason::Full);
+        let retry_after_s = if ours { self.retry_after_s() } else { 0 };
+        self.posts.send(to.shard(), Command::Refuse { to, reason, retry_after_s }).await;
+    }
+}
+
 impl Hub {
-    /// Starts the dispatcher; loads apps, token key and revoked generations.
+    /// Starts the dispatcher; loads apps and token key.
     ///
     /// # Errors
     /// The store's.
     pub async fn start(parts: Parts) -> Result<Hub, StoreError> {
-        let _ = parts;
-        todo!("hub")
+        let Parts { store, registry, shards, committed, clock, token_ttl_s } = parts;
+        let apps = registry.apps().await?;
+        let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
+        let stats = Arc::new(HubStats::default());
+        let core = Arc::new(Core {
+            token_key: registry.token_key().await?,
+            store,
+            registry,
+            clock,
+            token_ttl_s,
+            posts: Posts::new(shards, stats.clone()),
+            sessions: Sessions::new(stats.clone()),
+            tags: Tags::new(TAGS_MAX),
+            live: Live::new(live::MESSAGES_MAX, stats.clone()),
+            ids: MessageIds::new(random_bytes()?),
+            turns: Turns::new(),
+            stats,
+            retags: AtomicU64::new(0),
+            under_way: tokio::sync::RwLock::default(),
+            apps: RwLock::new(apps),
+        });
+        tokio::spawn(dispatcher::run(core.clone(), committed));
+        Ok(Hub { core })
     }
+
+    /// The hub's counters.
+    #[must_use]
+    pub fn stats(&self) -> Arc<HubStats> {
+        self.core.stats.clone()
+    }
+
     /// Serves one shard's events until the shard ends; one task per shard.
     pub async fn serve_shard(&self, events: impl Events) {
-        let _ = events;
-        todo!("hub")
+        pump::serve(self.core.clone(), events).await;
     }
+
     /// The app of these credentials, in the same time whether the key exists or not.
     #[must_use]
     pub fn authenticate(&self, key: &str, secret: &AppSecret) -> Option<Arc<App>> {
-        let _ = (key, secret);
-        todo!("hub")
+        let app = self.core.app(key);
+        // No secret has this hash that anybody could find; the comparison is made all the same.
+        let hash = app.as_ref().map_or(SecretHash([0; 32]), |app| app.secret_hash);
+        if hash.matches(secret) { app } else { None }
     }
+
     /// The app of a public key, for open registration.
     #[must_use]
     pub fn app(&self, key: &str) -> Option<Arc<App>> {
-        let _ = key;
-        todo!("hub")
+        self.core.app(key)
     }
+
     /// How many apps there are.
     #[must_use]
     pub fn app_count(&self) -> usize {
-        todo!("hub")
+        self.core.apps.read().len()
     }
+
     /// Makes an app and returns its secret, once.
+    ///
+    /// # Errors
+    /// The registry's; also when the key is taken.
     pub async fn create_app(
         &self,
         key: AppKey,
         open_registration: bool,
     ) -> Result<(Arc<App>, AppSecret), StoreError> {
-        let _ = (key, open_registration);
-        todo!("hub")
+        let secret = AppSecret::from_random(random_bytes()?);
+        let app = self.core.registry.create_app(&key, secret.hash(), open_registration).await?;
+        let app = Arc::new(app);
+        self.core.apps.write().insert(key.as_str().into(), app.clone());
+        Ok((app, secret))
     }
+
     /// Registers or updates a device and signs a token. `may_update` false: existing names are refused.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
     pub async fn register(
         &self,
         app: &App,
         registration: Registration,
         may_update: bool,
     ) -> Result<Registered, RegisterError> {
-        let _ = (app, registration, may_update);
-        todo!("hub")
+        self.core.register(app, registration, may_update).await
     }
+
     /// A device, and whether it is connected now.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn device(
         &self,
         app: &App,
         name: DeviceName,
     ) -> Result<Option<(DeviceView, bool)>, StoreError> {
-        let _ = (app, name);
-        todo!("hub")
+        self.core.device(app, name).await
     }
+
     /// Accepts a push. Returns when it is durable (ttl 0: when it is handed to the shards).
+    ///
+    /// # Errors
+    /// See [`PushError`].
     pub async fn push(&self, app: &App, push: Push) -> Result<Receipt, PushError> {
-        let _ = (app, push);
-        todo!("hub")
+        self.core.push(app, push).await
     }
-    /// What became of a message.
+
+    /// What became of a message. In what is returned, created = delivered + expired + dropped + pending.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn message(&self, app: &App, message: MessageId) -> Result<Option<MessageStory>, StoreError> {
-        let _ = (app, message);
-        todo!("hub")
+        self.core.message(app, message).await
     }
+
     /// Whether pushes can be taken; the error says why not.
+    ///
+    /// # Errors
+    /// Draining, or the store's.
     pub fn usable(&self) -> Result<(), PushError> {
-        todo!("hub")
+        if self.core.posts.stopping() {
+            return Err(PushError::Draining);
+        }
+        Ok(self.core.store.usable()?)
     }
+
     /// From now on pushes and logins are refused with `draining`.
     pub fn drain(&self) {
-        todo!("hub")
+        self.core.posts.stop();
     }
-    /// Waits for what is under way, then closes store and registry.
+
+    /// Waits for what is under way, then closes store and registry. The shards have ended before.
     pub async fn close(&self) {
-        todo!("hub")
+        self.drain();
+        let _all = self.core.under_way.write().await;
+        self.core.store.close().await;
+        self.core.registry.close().await;
     }
 }
 
-/// Keeps a trace id beside what is logged of a push.
+fn random_bytes() -> Result<[u8; 32], StoreError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| StoreError::Unavailable(format!("the system gives no random bytes: {error}")))?;
+    Ok(bytes)
+}
+
+/// A new trace id, not zero (Trace Context, section 3.2.2.3). Unlike a secret it may be guessed, so it costs no system
+/// call: each `RandomState` of a process has keys of its own.
 #[must_use]
 pub fn new_trace() -> TraceId {
-    todo!("hub")
+    let half = || u128::from(RandomState::new().hash_one(0_u8));
+    TraceId(((half() << 64) | half()).max(1))
 }

@@ -1,7 +1,23 @@
 //! The hub: login, takeover, push, fan-out, ack, backlog, receipts. The only caller of the store.
 //!
+//! - [`hub`]: what the API asks, and what its parts share.
+//! - `push`: a push from audience to receipt.
+//! - `devices`: registration, and profiles kept equal to the registry.
+//! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - [`border`]: commands to the shards and events from them; the port that the gate serves.
-//! - [`hub`]: what the API asks.
+//! - `posts`: waiting for room in a shard's queue.
+//! - `pump`: events of a shard: logins, pulls, acks, ends of connections.
+//! - `memory`: session table, live counts, tags, ids.
+//! - [`HubStats`]: what is counted.
 
 pub mod border;
+mod devices;
+mod dispatcher;
 pub mod hub;
+mod memory;
+mod posts;
+mod pump;
+mod push;
+mod stats;
+
+pub use stats::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats};

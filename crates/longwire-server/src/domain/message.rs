@@ -1,6 +1,6 @@
 //! What was asked to be pushed, and what became of it.
 
-use super::{AppId, Audience, ClientId, Kind, MessageId, Position, TraceId, WallMs};
+use super::{AppId, Audience, ClientId, Kind, Position, TraceId, WallMs};
 use bytes::Bytes;
 
 /// `time_to_live` when none is given, seconds.

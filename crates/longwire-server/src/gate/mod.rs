@@ -1,103 +1,56 @@
-//! Sockets: listeners, shards, connections, outboxes, timing wheel. (Signatures; being built.)
+//! Sockets. A shard is a thread with its own epoll, listener, connections, timing wheel and buffers; it waits for
+//! nothing but epoll, never logs and never touches a store.
+//!
+//! - `options`: what a gate is told.
+//! - `queue`: commands in, events out: bounded, lock-free, one wake per batch.
+//! - `shard`: the loop: accept, read, commands, fan-out, write, deadlines.
+//! - `connection`: one connection's record, its outbox, the slab that holds it and the wheel that watches it.
+//! - `stats`: counters, one writer each.
 
+mod connection;
+mod options;
+mod queue;
+mod shard;
 mod stats;
 
+pub use options::{GateError, GateOptions};
+pub use queue::ShardEvents;
 pub use stats::{GateStats, ShardStats, TURN_BUCKETS_US};
 
-use crate::delivery::border::{Event, Events, Shards};
+use crate::delivery::border::{Command, ShardId, Shards};
+use crate::domain::WallMs;
+use parking_lot::Mutex;
+use queue::{Control, ShardQueue};
+use shard::{Shard, ShardParts};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What a gate is told at its making. Every limit's behaviour is said in `docs/configuration.md`.
-#[derive(Clone, Debug)]
-pub struct GateOptions {
-    /// Shards, 1 to 64; one per core by default.
-    pub shards: usize,
-    /// Pin shard n to core n.
-    pub pin: bool,
-    /// Connections over all shards; beyond it a connection is answered with `full` and closed.
-    pub connections_max: usize,
-    /// Body of a frame from a device, bytes.
-    pub frame_body_bytes_max: usize,
-    /// From accept to complete login, seconds.
-    pub login_deadline_s: u32,
-    /// A started frame must be complete, seconds.
-    pub frame_deadline_s: u32,
-    /// A peer that takes no byte is closed, seconds; also `TCP_USER_TIMEOUT`.
-    pub write_stall_s: u32,
-    /// A delivery must be acked, seconds.
-    pub ack_deadline_s: u32,
-    /// Outbox bytes above which a connection is not read and online-only messages are dropped.
-    pub outbox_high_bytes: usize,
-    /// Outbox bytes below which it is read again.
-    pub outbox_low_bytes: usize,
-    /// Commands that may wait per shard.
-    pub command_queue: usize,
-    /// Events that may wait per shard.
-    pub event_queue: usize,
-    /// `SO_SNDBUF`/`SO_RCVBUF`, bytes; 0 = the kernel's autotuning.
-    pub socket_buffer_bytes: usize,
-    /// This node's name, told in WELCOME.
-    pub node: String,
-    /// Heartbeat asked of devices, and the range allowed, seconds.
-    pub heartbeat_s: u16,
-    /// Shortest heartbeat, seconds.
-    pub heartbeat_min_s: u16,
-    /// Longest heartbeat, seconds.
-    pub heartbeat_max_s: u16,
-}
-
-impl Default for GateOptions {
-    fn default() -> Self {
-        GateOptions {
-            shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64)),
-            pin: false,
-            connections_max: 1_000_000,
-            frame_body_bytes_max: longwire_proto::limit::FRAME_BODY_BYTES_MAX,
-            login_deadline_s: 10,
-            frame_deadline_s: 30,
-            write_stall_s: 30,
-            ack_deadline_s: 30,
-            outbox_high_bytes: 64 * 1024,
-            outbox_low_bytes: 16 * 1024,
-            command_queue: 16 * 1024,
-            event_queue: 16 * 1024,
-            socket_buffer_bytes: 0,
-            node: "longwire".into(),
-            heartbeat_s: 60,
-            heartbeat_min_s: 15,
-            heartbeat_max_s: 1200,
-        }
-    }
-}
-
-/// Why the gate did not open.
-#[derive(Debug, thiserror::Error)]
-pub enum GateError {
-    /// The address cannot be bound.
-    #[error("cannot listen for devices on {address}: {cause}; choose another address or stop what holds it")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        cause: std::io::Error,
-    },
-    /// A shard's epoll or thread could not be made.
-    #[error("cannot start a shard: {0}")]
-    Shard(std::io::Error),
-}
+/// Tells the shards the wall time; see [`WallMs`].
+pub type Clock = Arc<dyn Fn() -> WallMs + Send + Sync>;
 
 /// The shards of this process. Made closed: nothing listens until [`Gate::open`].
-pub struct Gate {}
+pub struct Gate {
+    queues: Arc<Queues>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stats: Arc<GateStats>,
+    options: GateOptions,
+}
 
-/// One shard's events, for the hub.
-pub struct ShardEvents {}
+struct Queues(Vec<Arc<ShardQueue>>);
 
-impl Events for ShardEvents {
-    async fn take(&mut self, into: &mut Vec<Event>, max: usize) -> bool {
-        let _ = (into, max);
-        todo!("gate")
+impl Shards for Queues {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn post(&self, shard: ShardId, command: Command) -> Result<(), Command> {
+        match self.0.get(usize::from(shard.0)) {
+            Some(queue) => queue.post(command),
+            None => Ok(()),
+        }
     }
 }
 
@@ -106,9 +59,37 @@ impl Gate {
     ///
     /// # Errors
     /// No descriptor or thread to be had.
-    pub fn prepare(options: GateOptions) -> Result<(Gate, Arc<dyn Shards>, Vec<ShardEvents>), GateError> {
-        let _ = options;
-        todo!("gate")
+    pub fn prepare(
+        options: GateOptions,
+        clock: Clock,
+    ) -> Result<(Gate, Arc<dyn Shards>, Vec<ShardEvents>), GateError> {
+        let count = options.shards.clamp(1, 64);
+        let stats = Arc::new(GateStats { shards: (0..count).map(|_| ShardStats::default()).collect() });
+        let open_connections = Arc::new(AtomicUsize::new(0));
+        let (mut queues, mut events, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..count {
+            let poll = mio::Poll::new().map_err(GateError::Shard)?;
+            let (queue, shard_events) = ShardQueue::new(&poll, options.command_queue, options.event_queue)
+                .map_err(GateError::Shard)?;
+            let parts = ShardParts {
+                id: ShardId(index as u8),
+                queue: queue.clone(),
+                stats: stats.clone(),
+                clock: clock.clone(),
+                open_connections: open_connections.clone(),
+                options: options.clone(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || Shard::new(parts, poll).run())
+                .map_err(GateError::Shard)?;
+            queues.push(queue);
+            events.push(shard_events);
+            threads.push(thread);
+        }
+        let queues = Arc::new(Queues(queues));
+        let gate = Gate { queues: queues.clone(), threads: Mutex::new(threads), stats, options };
+        Ok((gate, queues, events))
     }
 
     /// Listens on `address` (port 0: the kernel chooses) on every shard; returns the address that devices can use.
@@ -116,20 +97,39 @@ impl Gate {
     /// # Errors
     /// The address is taken or not ours.
     pub fn open(&self, address: SocketAddr) -> Result<SocketAddr, GateError> {
-        let _ = address;
-        todo!("gate")
+        let failed = |cause| GateError::Bind { address, cause };
+        // Without this probe SO_REUSEPORT would let a second server share the port with the first.
+        let probe = std::net::TcpListener::bind(address).map_err(failed)?;
+        let address = probe.local_addr().map_err(failed)?;
+        drop(probe);
+        let listeners: Result<Vec<_>, _> =
+            self.queues.0.iter().map(|_| connection::listen(address, &self.options)).collect();
+        for (queue, listener) in self.queues.0.iter().zip(listeners.map_err(failed)?) {
+            queue.control(Control::Listen(listener));
+        }
+        Ok(address)
     }
 
     /// The counters of all shards.
     #[must_use]
     pub fn stats(&self) -> Arc<GateStats> {
-        todo!("gate")
+        self.stats.clone()
     }
 
     /// Stops accepting, tells every device (GOAWAY, reconnect after a random part of `spread`), waits up to `patience`
     /// for outboxes to drain, closes with `draining`, ends the shards.
     pub async fn stop(&self, spread: Duration, patience: Duration) {
-        let _ = (spread, patience);
-        todo!("gate")
+        for queue in &self.queues.0 {
+            queue.control(Control::Stop { spread, patience });
+        }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a shard ended by a panic");
+                }
+            }
+        });
+        let _ = joined.await;
     }
 }

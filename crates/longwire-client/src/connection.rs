@@ -1,0 +1,224 @@
+//! One connection from CONNECT to its end: the session's bytes over a socket, the session's time from the clock.
+
+use std::time::Duration;
+
+use longwire_proto::session::{ClientSession, Credentials, FromServer, Memory, Millis, Tick};
+use longwire_proto::wire::{AckKind, BackOff, Welcome};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::driver::{Application, Order};
+use crate::incoming::{Ended, Incoming, Message, State};
+
+/// A server that takes no byte for so long is lost.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes read from the socket at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What a connection leaves behind.
+pub(crate) struct Report {
+    /// Why it ended; `None`: the application left.
+    pub(crate) ended: Option<Ended>,
+    pub(crate) memory: Memory,
+    /// The server's back-off, if the login was accepted.
+    pub(crate) back_off: Option<BackOff>,
+}
+
+/// Talks until the connection ends.
+pub(crate) async fn talk(
+    stream: TcpStream,
+    address: &str,
+    credentials: &Credentials,
+    memory: Memory,
+    start: Instant,
+    application: &mut Application,
+) -> Report {
+    let mut out = Vec::new();
+    let now = Millis(start.elapsed().as_millis() as u64);
+    let session = ClientSession::begin(credentials, memory, now, &mut out);
+    let mut connection =
+        Connection { stream, session, application, address, start, out, back_off: None, leave: None };
+    let mut buffer = vec![0; READ_BYTES];
+    let ended = loop {
+        match connection.turn(&mut buffer).await {
+            Ok(()) => {}
+            Err(End::Left) => {
+                connection.leave().await;
+                break None;
+            }
+            Err(End::Ended(ended)) => break Some(connection.translate(ended)),
+        }
+    };
+    Report { ended, memory: connection.session.into_memory(), back_off: connection.back_off }
+}
+
+struct Connection<'a> {
+    stream: TcpStream,
+    session: ClientSession,
+    application: &'a mut Application,
+    address: &'a str,
+    start: Instant,
+    out: Vec<u8>,
+    back_off: Option<BackOff>,
+    /// GOAWAY came: when to leave, and for which address.
+    leave: Option<(Instant, String)>,
+}
+
+enum End {
+    /// The application left.
+    Left,
+    Ended(Ended),
+}
+
+enum Event {
+    Order(Option<Order>),
+    Taken,
+    Read(std::io::Result<usize>),
+    Tick,
+    LeaveNow,
+}
+
+impl Connection<'_> {
+    async fn turn(&mut self, buffer: &mut [u8]) -> Result<(), End> {
+        self.flush().await?;
+        let due = self.start + Duration::from_millis(self.session.deadline().0);
+        let leave_at = self.leave.as_ref().map_or(due, |(at, _)| *at);
+        let taken = self.application.backlog.is_empty();
+        // Cancel-safe: `recv`, `reserve` and `read` lose nothing when another branch wins. Nothing is read while the
+        // application has not taken what was read before.
+        let event = tokio::select! {
+            order = self.application.orders.recv() => Event::Order(order),
+            place = self.application.incoming.reserve(), if !taken => {
+                if let (Ok(place), Some(incoming)) = (place, self.application.backlog.pop_front()) {
+                    place.send(incoming);
+                }
+                Event::Taken
+            }
+            read = self.stream.read(buffer), if taken => Event::Read(read),
+            () = sleep_until(leave_at), if self.leave.is_some() => Event::LeaveNow,
+            () = sleep_until(due) => Event::Tick,
+        };
+        match event {
+            Event::Order(None) => Err(End::Left),
+            Event::Order(Some(order)) => {
+                self.order(&order);
+                Ok(())
+            }
+            Event::Taken if self.application.incoming.is_closed() => Err(End::Left),
+            Event::Taken => Ok(()),
+            Event::Read(Ok(0)) => Err(End::Ended(Ended::EndOfStream)),
+            Event::Read(Ok(count)) => self.read(&buffer[..count]),
+            Event::Read(Err(error)) => Err(End::Ended(Ended::Broken(error.kind()))),
+            Event::Tick => match self.session.tick(self.now(), &mut self.out) {
+                Tick::Live => Ok(()),
+                Tick::Lost => Err(End::Ended(Ended::Lost)),
+            },
+            Event::LeaveNow => {
+                self.leave().await;
+                Err(End::Ended(Ended::EndOfStream))
+            }
+        }
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.start.elapsed().as_millis() as u64)
+    }
+
+    fn order(&mut self, order: &Order) {
+        let Order::Say(kind, message) = *order else { return };
+        if !self.session.is_live() {
+            self.application.note(kind, message);
+            return;
+        }
+        if kind == AckKind::Received {
+            self.application.unacked.settle(message);
+        }
+        self.session.ack(kind, &[message], &mut self.out);
+    }
+
+    fn read(&mut self, mut input: &[u8]) -> Result<(), End> {
+        let now = self.now();
+        let mut acks = Vec::new();
+        let mut end = Ok(());
+        while end.is_ok() {
+            let received = self.session.receive(&mut input, now, &mut self.out);
+            let Some(from) = received.map_err(|reason| End::Ended(Ended::Protocol(reason)))? else { break };
+            match from {
+                FromServer::Welcome(welcome) => {
+                    self.back_off = Some(welcomed(welcome, self.application, self.address))
+                }
+                FromServer::Push { push, repeated, hole } => {
+                    if !repeated {
+                        if push.source.is_some() {
+                            self.application.unacked.show(push.message);
+                        }
+                        let message = Message::new(&push, hole, Instant::now());
+                        self.application.tell(Incoming::Message(message));
+                    } else if !self.application.unacked.holds(push.message) {
+                        acks.push(push.message);
+                    }
+                }
+                FromServer::Gap(gap) => self.application.tell(Incoming::Gap(gap)),
+                FromServer::Recall(message) => self.application.tell(Incoming::Recall(message)),
+                FromServer::GoAway { after_ms, to } => {
+                    let wait = Duration::from_millis(u64::from(after_ms));
+                    self.leave = Some((Instant::now() + wait, to.to_owned()));
+                }
+                FromServer::Redirect(to) => end = Err(End::Ended(Ended::Redirected { to: to.to_owned() })),
+                FromServer::Refused(refusal) => end = Err(End::Ended(Ended::Refused(refusal))),
+                FromServer::Closed(refusal) => end = Err(End::Ended(Ended::Closed(refusal))),
+                FromServer::Pong { round_trip_ms } => tracing::trace!(round_trip_ms, "heartbeat answered"),
+                FromServer::UpAck(_) | FromServer::Result { .. } => {} // nothing here asks for them yet
+            }
+        }
+        if self.session.is_live() {
+            for (kind, message) in self.application.unacked.take_kept() {
+                self.session.ack(kind, &[message], &mut self.out);
+            }
+        }
+        self.session.ack(AckKind::Received, &acks, &mut self.out);
+        end
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(&self.out)).await;
+        self.out = Vec::new(); // an idle device holds no buffer
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(End::Ended(Ended::Broken(error.kind()))),
+            Err(_) => Err(End::Ended(Ended::Lost)),
+        }
+    }
+
+    /// An orderly end, as far as the socket still works.
+    async fn leave(&mut self) {
+        // What the application said before it left, such as its last acks, is still said.
+        while let Ok(order) = self.application.orders.try_recv() {
+            self.order(&order);
+        }
+        self.session.close(&mut self.out);
+        if self.flush().await.is_ok() {
+            let _ = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+        }
+    }
+
+    /// After a GOAWAY, an end is what was announced, whoever ends it; a refusal for good stays one.
+    fn translate(&self, ended: Ended) -> Ended {
+        let Some((at, to)) = &self.leave else { return ended };
+        match ended {
+            Ended::Closed(refusal) if !refusal.reason.may_retry() => ended,
+            _ => Ended::GoAway { wait: at.saturating_duration_since(Instant::now()), to: to.clone() },
+        }
+    }
+}
+
+/// Tells the application of the login; gives the server's back-off.
+fn welcomed(welcome: Welcome, application: &mut Application, address: &str) -> BackOff {
+    let (address, node, heartbeat_s) = (address.to_owned(), welcome.node, welcome.heartbeat_s);
+    application.tell(Incoming::State(State::Connected { address, node, heartbeat_s }));
+    welcome.back_off
+}

@@ -1,0 +1,57 @@
+//! What the application was shown and has not acked yet.
+//!
+//! A message that comes again after a reconnect is acked by the device itself only if the application acked it before:
+//! the ack was lost. Otherwise the application still has it in hand and will ack it on the new connection.
+
+use std::collections::VecDeque;
+
+use longwire_proto::id::MessageId;
+use longwire_proto::limit::DEDUP_WINDOW_MESSAGES;
+use longwire_proto::wire::AckKind;
+
+/// Shown messages without an ack, and words of the application that could not be sent yet.
+#[derive(Debug, Default)]
+pub(crate) struct Unacked {
+    shown: VecDeque<MessageId>,
+    unsent: VecDeque<(AckKind, MessageId)>,
+}
+
+impl Unacked {
+    /// The application will be shown a message. At [`DEDUP_WINDOW_MESSAGES`] the oldest is forgotten; an honest server has
+    /// at most 32 unacked.
+    pub(crate) fn show(&mut self, message: MessageId) {
+        push_bounded(&mut self.shown, message);
+    }
+
+    /// Whether the application has the message in hand.
+    pub(crate) fn holds(&self, message: MessageId) -> bool {
+        self.shown.contains(&message)
+    }
+
+    /// The application acked a message.
+    pub(crate) fn settle(&mut self, message: MessageId) {
+        if let Some(at) = self.shown.iter().position(|shown| *shown == message) {
+            self.shown.remove(at);
+        }
+    }
+
+    /// Keeps a word for the next connection. A lost "received" needs no keeping: the message will come again and is
+    /// acked then. At the bound the oldest is forgotten.
+    pub(crate) fn keep(&mut self, kind: AckKind, message: MessageId) {
+        if kind != AckKind::Received {
+            push_bounded(&mut self.unsent, (kind, message));
+        }
+    }
+
+    /// Takes what was kept, oldest first.
+    pub(crate) fn take_kept(&mut self) -> impl Iterator<Item = (AckKind, MessageId)> + '_ {
+        self.unsent.drain(..)
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, entry: T) {
+    if queue.len() == DEDUP_WINDOW_MESSAGES {
+        queue.pop_front();
+    }
+    queue.push_back(entry);
+}

@@ -1,0 +1,73 @@
+//! A PUSH in two parts: the head that differs per delivery and the shared part that is encoded once.
+//!
+//! A frame that many devices get holds 0 as client id, so an online-only PUSH is the same bytes for all.
+
+use super::encode::put_text;
+use super::header::{Command, Header};
+use crate::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
+use crate::limit::{COLLAPSE_KEY_BYTES_MAX, HEADER_BYTES};
+
+/// Bytes of a shared part without collapse key and payload: message id, kind, trace, length of the key.
+const PUSH_SHARED_BYTES_MIN: usize = 16 + 1 + 16 + 1;
+
+/// What differs between two deliveries of one message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PushHead {
+    /// Where the position counts; `None` for online-only.
+    pub source: Option<Source>,
+    /// The message's place.
+    pub position: Position,
+    /// The delivery before it for this device.
+    pub previous: Position,
+    /// Seconds until expiry; 0 = online only.
+    pub ttl_s: u32,
+    /// See [`push_flags`](super::push_flags).
+    pub flags: u8,
+}
+
+impl PushHead {
+    /// Bytes of an encoded head: header, position, previous, ttl, source, flags.
+    pub const BYTES: usize = HEADER_BYTES + 8 + 8 + 4 + 1 + 1;
+
+    /// The head of a PUSH whose shared part is `shared_bytes` long.
+    #[must_use]
+    pub fn encode(&self, shared_bytes: usize) -> [u8; Self::BYTES] {
+        let body_bytes = Self::BYTES - HEADER_BYTES + shared_bytes;
+        let header = Header { command: Command::Push, body_bytes, client: ClientId(0) };
+        let mut head = [0; Self::BYTES];
+        head[..16].copy_from_slice(&header.encode());
+        head[16..24].copy_from_slice(&self.position.0.to_be_bytes());
+        head[24..32].copy_from_slice(&self.previous.0.to_be_bytes());
+        head[32..36].copy_from_slice(&self.ttl_s.to_be_bytes());
+        head[36] = self.source.map_or(0, |source| source as u8);
+        head[37] = self.flags;
+        head
+    }
+}
+
+/// Appends the shared part of a PUSH: message id, kind, trace, collapse key, payload. A collapse key is at most
+/// [`COLLAPSE_KEY_BYTES_MAX`] long; a longer one is cut.
+pub fn encode_push_shared(
+    message: MessageId,
+    kind: Kind,
+    trace: TraceId,
+    collapse_key: &str,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
+    out.reserve(PUSH_SHARED_BYTES_MIN + collapse_key.len() + payload.len());
+    out.extend_from_slice(&message.0.to_be_bytes());
+    out.push(kind as u8);
+    out.extend_from_slice(&trace.0.to_be_bytes());
+    put_text(out, collapse_key, COLLAPSE_KEY_BYTES_MAX);
+    out.extend_from_slice(payload);
+}
+
+/// A whole PUSH from a head and a shared part.
+#[must_use]
+pub fn push_frame(head: &PushHead, shared: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(PushHead::BYTES + shared.len());
+    frame.extend_from_slice(&head.encode(shared.len()));
+    frame.extend_from_slice(shared);
+    frame
+}

@@ -1,0 +1,78 @@
+//! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
+
+use super::fault::Fault;
+use super::{Api, devices, messages, probes, push};
+use axum::Router;
+use std::sync::Arc;
+use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Longwire",
+    description = "Push messages to devices over long-lived connections. Unknown fields are refused; every error has the same shape; 429 and 503 always say Retry-After. A W3C `traceparent` header is taken or made, and answered.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
+struct Document;
+
+fn documented() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(devices::register))
+        .routes(routes!(devices::device))
+        .routes(routes!(push::push))
+        .routes(routes!(messages::message))
+        .routes(routes!(probes::healthz))
+        .routes(routes!(probes::readyz))
+        .routes(routes!(probes::metrics))
+        .routes(routes!(probes::openapi))
+}
+
+/// The routes over their state.
+#[must_use]
+pub fn router(api: Arc<Api>) -> Router {
+    let (router, _) = documented().split_for_parts();
+    router
+        .fallback(|| async { Fault::not_found("no such path") })
+        .method_not_allowed_fallback(|| async { Fault::method_not_allowed() })
+        .with_state(api)
+}
+
+/// The OpenAPI document, as pretty JSON.
+#[must_use]
+pub fn document() -> String {
+    let (_, mut document) = documented().split_for_parts();
+    let schemes = &mut document.components.get_or_insert_default().security_schemes;
+    let http = |scheme, text: &str| {
+        RefOr::T(SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(text)).build()))
+    };
+    let header = |name: &str, text: &str| {
+        RefOr::T(SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, text))))
+    };
+    schemes.insert("basic".into(), http(HttpAuthScheme::Basic, "app key and app secret"));
+    schemes.insert("bearer".into(), http(HttpAuthScheme::Bearer, "app_key.app_secret"));
+    schemes.insert("api_key".into(), header("X-API-Key", "app_key.app_secret"));
+    schemes.insert("app_key".into(), header("X-App-Key", "app key alone, for apps with open registration"));
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn the_stored_contract_is_what_the_code_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+        let now = super::document();
+        assert!(now.contains("\"openapi\": \"3.1"), "{now}");
+        if std::env::var_os("UPDATE_CONTRACT").is_some() {
+            std::fs::write(path, &now).unwrap();
+        }
+        let stored = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(stored == now, "docs/openapi.json is stale; run this test with UPDATE_CONTRACT=1");
+    }
+}

@@ -1,0 +1,190 @@
+//! Everything that is refused, in one shape: a status, and `{"code","errno","message","trace_id"}`.
+
+use super::trace::Trace;
+use crate::delivery::hub::PushError;
+use crate::domain::Invalid;
+use crate::store::port::StoreError;
+use crate::store::registry::RegisterError;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What a refused caller is told.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct FaultBody<'a> {
+    /// A word for programs.
+    #[schema(example = "invalid")]
+    pub code: &'a str,
+    /// The same as a number.
+    #[schema(example = 1001)]
+    pub errno: u16,
+    /// For people; names the field where there is one.
+    pub message: &'a str,
+    /// The request's trace.
+    pub trace_id: String,
+}
+
+/// A request that is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    status: StatusCode,
+    code: &'static str,
+    errno: u16,
+    message: String,
+    retry_after_s: Option<u32>,
+    close: bool,
+}
+
+impl Fault {
+    fn new(status: StatusCode, errno: u16, code: &'static str, message: impl Into<String>) -> Fault {
+        Fault { status, code, errno, message: message.into(), retry_after_s: None, close: false }
+    }
+    fn after(mut self, seconds: u32) -> Fault {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+    fn closing(mut self) -> Fault {
+        self.close = true;
+        self
+    }
+
+    /// A value that is not allowed: 400.
+    pub fn invalid(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::BAD_REQUEST, 1001, "invalid", message)
+    }
+    /// HTTP that is not strict: 400, and the connection ends.
+    pub fn bad_framing(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::BAD_REQUEST, 1002, "bad_request", message).closing()
+    }
+    /// No app has these credentials: 401.
+    pub fn unauthorized(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::UNAUTHORIZED, 1003, "unauthorized", message)
+    }
+    /// Nothing of this app is there: 404.
+    pub fn not_found(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::NOT_FOUND, 1004, "not_found", message)
+    }
+    /// The path is there, the method is not: 405.
+    pub fn method_not_allowed() -> Fault {
+        let text = "this path does not know that method";
+        Fault::new(StatusCode::METHOD_NOT_ALLOWED, 1005, "method_not_allowed", text)
+    }
+    /// The body did not come in time: 408, and the connection ends.
+    pub fn body_timeout(seconds: u64) -> Fault {
+        let text = format!("the body was not complete after {seconds} s");
+        Fault::new(StatusCode::REQUEST_TIMEOUT, 1006, "body_timeout", text).closing()
+    }
+    /// More than one request may carry: 413.
+    pub fn too_large(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::PAYLOAD_TOO_LARGE, 1008, "too_large", message)
+    }
+    /// Not JSON: 415.
+    pub fn unsupported_media_type() -> Fault {
+        let text = "the body must be JSON: content-type: application/json";
+        Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, 1009, "unsupported_media_type", text)
+    }
+    /// The app has too many requests in work: 429.
+    pub fn too_many_requests(limit: usize) -> Fault {
+        let text = format!("more than {limit} requests of this app at once");
+        Fault::new(StatusCode::TOO_MANY_REQUESTS, 2001, "too_many_requests", text).after(1)
+    }
+
+    /// The status that it is answered with.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The answer, with its trace.
+    #[must_use]
+    pub fn render(&self, trace: &Trace) -> Response {
+        let body = FaultBody {
+            code: self.code,
+            errno: self.errno,
+            message: &self.message,
+            trace_id: trace.id.to_string(),
+        };
+        let json = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], json).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"longwire\""));
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// The fault travels in the response's extensions to the place that knows the trace, which renders it.
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Invalid> for Fault {
+    fn from(invalid: Invalid) -> Fault {
+        Fault::invalid(invalid.to_string())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Fault {
+        let text = error.to_string();
+        match error {
+            StoreError::Full { .. } => {
+                Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3002, "storage_full", text).after(10)
+            }
+            StoreError::MailboxFull => {
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, 2002, "device_queue_full", text).after(30)
+            }
+            // The cause is for the log: it may name paths.
+            StoreError::Unavailable(cause) => {
+                tracing::warn!(cause, "the store is unavailable");
+                let text = "the store is unavailable; nothing was stored";
+                Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3003, "store_unavailable", text).after(2)
+            }
+            StoreError::Unknown(cause) => {
+                tracing::error!(cause, "the store failed while writing");
+                let text = "the store failed while writing: it is not known whether this was stored";
+                Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 3004, "unknown_outcome", text)
+            }
+        }
+    }
+}
+
+impl From<PushError> for Fault {
+    fn from(error: PushError) -> Fault {
+        let text = error.to_string();
+        match error {
+            PushError::NobodyMatches => {
+                Fault::new(StatusCode::UNPROCESSABLE_ENTITY, 1010, "nobody_matches", text)
+            }
+            PushError::TooManyTargets(_) => Fault::too_large(text),
+            PushError::Draining => {
+                Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
+            }
+            PushError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RegisterError> for Fault {
+    fn from(error: RegisterError) -> Fault {
+        match error {
+            RegisterError::Taken => {
+                Fault::new(StatusCode::CONFLICT, 1007, "taken", "registration_id: is taken")
+            }
+            RegisterError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use axum::http::StatusCode;
+
+fn push(json: &str) -> Result<Push, Fault> {
+    let request = serde_json::from_str::<PushRequest>(json).map_err(|e| Fault::invalid(e.to_string()))?;
+    request.into_push(TraceId(7))
+}
+
+fn message(message: &str) -> Result<Content, Fault> {
+    push(&format!(r#"{{"audience":"all","message":{message}}}"#)).map(|push| push.content)
+}
+
+#[test]
+fn every_audience_becomes_the_domains() {
+    let of = |audience: &str| {
+        push(&format!(r#"{{"audience":{audience},"notification":{{"title":"t"}}}}"#))
+            .map(|push| push.audience)
+    };
+    assert_eq!(of(r#""all""#).unwrap(), Audience::All);
+    let names = of(r#"{"registration_id":["b","a","b"]}"#).unwrap();
+    let name = |text| DeviceName::parse("", text).unwrap();
+    assert_eq!(names, Audience::Devices(vec![name("b"), name("a")]));
+    let tag = |text| Tag::parse("", text).unwrap();
+    assert_eq!(of(r#"{"tag":["z","a","z"]}"#).unwrap(), Audience::AnyTag(vec![tag("a"), tag("z")]));
+    assert_eq!(of(r#"{"alias":["x"]}"#).unwrap(), Audience::Aliases(vec![Alias::parse("", "x").unwrap()]));
+    let bad = [
+        r#""some""#,
+        "{}",
+        "[]",
+        "3",
+        "null",
+        r#"{"tag":[]}"#,
+        r#"{"tag":["a"],"alias":["b"]}"#,
+        r#"{"tag":["a/b"]}"#,
+        r#"{"tag":"a"}"#,
+        r#"{"tags":["a"]}"#,
+    ];
+    for audience in bad {
+        assert_eq!(of(audience).unwrap_err().status(), StatusCode::BAD_REQUEST, "{audience}");
+    }
+    let many = format!(r#"{{"registration_id":[{}"a"]}}"#, r#""a","#.repeat(ADDRESSES_MAX));
+    assert_eq!(of(&many).unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[test]
+fn contents_reach_the_device_as_they_were_written() {
+    let text = message(r#"{"msg_content":"h\u00e9"}"#).unwrap();
+    assert_eq!((text.kind, &text.payload[..]), (Kind::Text, "hé".as_bytes()));
+    let json =
+        message(r#"{"content_type":"json","msg_content":{"n":1.10,"big":123456789012345678901}}"#).unwrap();
+    assert_eq!(
+        (json.kind, &json.payload[..]),
+        (Kind::Text, &br#"{"n":1.10,"big":123456789012345678901}"#[..])
+    );
+    let binary = message(r#"{"content_type":"binary","msg_content":"AAH/"}"#).unwrap();
+    assert_eq!((binary.kind, &binary.payload[..]), (Kind::Custom, &[0, 1, 255][..]));
+    let extras = message(r#"{"msg_content":"t","extras":{"a":1}}"#).unwrap();
+    assert_eq!(&extras.payload[..], br#"{"msg_content":"t","extras":{"a":1}}"#);
+    let shown =
+        push(r#"{"audience":"all","notification":{"body":"b","title":"t","extras":{"k":[1]}}}"#).unwrap();
+    assert_eq!(shown.content.kind, Kind::Notification);
+    assert_eq!(&shown.content.payload[..], br#"{"title":"t","body":"b","extras":{"k":[1]}}"#);
+}
+
+#[test]
+fn contents_of_another_shape_are_refused() {
+    let bad = [
+        "{}",
+        r#"{"msg_content":3}"#,
+        r#"{"content_type":"xml","msg_content":"a"}"#,
+        r#"{"content_type":"binary","msg_content":"?"}"#,
+        r#"{"content_type":"binary","msg_content":"AAH/","extras":{}}"#,
+        r#"{"msg_content":"a","extras":[]}"#,
+        r#"{"msg_content":"a","colour":"red"}"#,
+    ];
+    for text in bad {
+        assert_eq!(message(text).unwrap_err().status(), StatusCode::BAD_REQUEST, "{text}");
+    }
+    for json in [
+        r#"{"audience":"all"}"#,
+        r#"{"audience":"all","notification":{}}"#,
+        r#"{"audience":"all","notification":{"title":"t"},"message":{"msg_content":"m"}}"#,
+        r#"{"audience":"all","notification":{"title":"t"},"cid":"x"}"#,
+        r#"{"audience":"all","notification":{"title":"t","badge":-1}}"#,
+        r#"{"notification":{"title":"t"}}"#,
+    ] {
+        assert_eq!(push(json).unwrap_err().status(), StatusCode::BAD_REQUEST, "{json}");
+    }
+}
+
+#[test]
+fn sizes_end_exactly_at_their_limits() {
+    let text = |bytes| message(&format!(r#"{{"msg_content":"{}"}}"#, "x".repeat(bytes)));
+    assert!(text(MESSAGE_BYTES_MAX).is_ok());
+    assert_eq!(text(MESSAGE_BYTES_MAX + 1).unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let frame = r#"{"title":""}"#.len();
+    let shown = |bytes: usize| {
+        push(&format!(r#"{{"audience":"all","notification":{{"title":"{}"}}}}"#, "x".repeat(bytes - frame)))
+    };
+    assert!(shown(NOTIFICATION_BYTES_MAX).is_ok());
+    assert_eq!(shown(NOTIFICATION_BYTES_MAX + 1).unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[test]
+fn options_have_defaults_and_limits() {
+    let with = |options: &str| {
+        push(&format!(r#"{{"audience":"all","notification":{{"title":"t"}},"options":{options}}}"#))
+    };
+    assert_eq!(with("null").unwrap().ttl_s, TTL_S_DEFAULT);
+    assert_eq!(with(r#"{"time_to_live":0}"#).unwrap().ttl_s, 0);
+    assert_eq!(with(r#"{"time_to_live":99999999999}"#).unwrap().ttl_s, TTL_S_MAX);
+    assert_eq!(with(r#"{"collapse_key":"k","priority":"high"}"#).unwrap().collapse_key, "k");
+    let long = format!(r#"{{"collapse_key":"{}"}}"#, "k".repeat(65));
+    for options in
+        [r#"{"time_to_live":-1}"#, r#"{"time_to_live":"1"}"#, r#"{"priority":"urgent"}"#, &long, r#"{"x":1}"#]
+    {
+        assert_eq!(with(options).unwrap_err().status(), StatusCode::BAD_REQUEST, "{options}");
+    }
+}

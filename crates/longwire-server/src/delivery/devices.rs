@@ -1,0 +1,108 @@
+//! Registration, and profiles kept equal to the registry.
+
+use super::border::{Command, Handle};
+use super::hub::{Core, Registered};
+use crate::domain::{App, AppId, ClientId, DeviceName, Registration, Tag, Token, WallMs};
+use crate::store::port::{DeviceView, StoreError};
+use crate::store::registry::RegisterError;
+use longwire_proto::close::CloseReason;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use tokio::sync::Mutex;
+
+/// Locks over device names: registrations of different devices seldom wait for each other.
+const LOCKS: usize = 256;
+
+/// One change of a device at a time, so that profiles are written in the order in which the registry changed.
+pub(super) struct Turns {
+    locks: Box<[Mutex<()>]>,
+    // Names come from outside, so their hash is keyed.
+    hash: RandomState,
+}
+
+impl Turns {
+    pub(super) fn new() -> Turns {
+        Turns { locks: (0..LOCKS).map(|_| Mutex::default()).collect(), hash: RandomState::new() }
+    }
+
+    fn of(&self, app: AppId, name: &DeviceName) -> &Mutex<()> {
+        &self.locks[self.hash.hash_one((app, name)) as usize % LOCKS]
+    }
+}
+
+impl Core {
+    /// See [`super::hub::Hub::register`].
+    pub(super) async fn register(
+        &self,
+        app: &App,
+        registration: Registration,
+        may_update: bool,
+    ) -> Result<Registered, RegisterError> {
+        let turn = registration.name.as_ref().map(|name| self.turns.of(app.id, name));
+        let _turn = match turn {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        };
+        let tags_given = registration.tags.is_some();
+        let registered = self.registry.register(app, registration, may_update).await?;
+        let device = registered.device;
+        self.store.project(vec![device.clone()]).await?;
+        if tags_given && let Some(to) = self.sessions.current(device.client) {
+            // Before the command: a login that is being decided may have read the old tags.
+            self.retags.fetch_add(1, SeqCst);
+            self.retag(to, app.id, &device.tags).await;
+        }
+        let ends_ms = (self.clock)().0.saturating_add(self.token_ttl_s.saturating_mul(1000));
+        // Whole seconds, as the token keeps them.
+        let expires = WallMs(ends_ms / 1000 * 1000);
+        let token = Token { app: app.id, client: device.client, generation: device.generation, expires };
+        Ok(Registered {
+            name: device.name,
+            client: device.client,
+            token: self.token_key.sign(&token),
+            expires,
+            created: registered.created,
+        })
+    }
+
+    /// Tells a connection its device's tags.
+    pub(super) async fn retag(&self, to: Handle, app: AppId, tags: &[Tag]) {
+        match self.tags.intern(app, tags) {
+            Ok(tags) => self.posts.send(to.shard(), Command::Retag { to, tags }).await,
+            Err(_) => self.posts.close(to, CloseReason::Full, self.retry_after_s()).await,
+        }
+    }
+
+    /// Writes missing profiles again from the registry. True: there was at least one.
+    pub(super) async fn heal(&self, clients: &[ClientId]) -> Result<bool, StoreError> {
+        let mut healed = false;
+        for client in clients {
+            let Some(device) = self.registry.device_by_client(*client).await? else { continue };
+            let _turn = self.turns.of(device.app, &device.name).lock().await;
+            // Once more under the lock: a registration may have come in between.
+            let Some(device) = self.registry.device_by_client(*client).await? else { continue };
+            self.store.project(vec![device]).await?;
+            self.stats.profiles_healed.fetch_add(1, Relaxed);
+            healed = true;
+        }
+        Ok(healed)
+    }
+
+    /// See [`super::hub::Hub::device`].
+    pub(super) async fn device(
+        &self,
+        app: &App,
+        name: DeviceName,
+    ) -> Result<Option<(DeviceView, bool)>, StoreError> {
+        let mut view = self.store.device(app.id, name.clone()).await?;
+        if view.is_none() {
+            let Some(device) = self.registry.device(app, &name).await? else { return Ok(None) };
+            self.heal(&[device.client]).await?;
+            view = self.store.device(app.id, name).await?;
+        }
+        Ok(view.map(|view| {
+            let online = self.sessions.current(view.device.client).is_some();
+            (view, online)
+        }))
+    }
+}

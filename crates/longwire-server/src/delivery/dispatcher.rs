@@ -1,0 +1,46 @@
+//! Durable messages on their way to the shards: one task, in the order of commits.
+
+use super::border::{Broadcast, Command, Outgoing};
+use super::hub::Core;
+use crate::domain::Position;
+use crate::store::port::{Accepted, Committed};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Messages taken from the store's queue at once.
+const BATCH: usize = 256;
+
+/// Runs until the store has closed. The reply leaves after the message was handed to the shards, so that a caller who has
+/// an answer knows that a later push comes later in the log and on every connection.
+pub(super) async fn run(core: Arc<Core>, mut committed: mpsc::Receiver<Committed>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while committed.recv_many(&mut batch, BATCH).await > 0 {
+        for Committed { accepted, reply } in batch.drain(..) {
+            dispatch(&core, &accepted).await;
+            // The caller may have gone away; its message is stored and counts nevertheless.
+            let _ = reply.send(Ok(accepted));
+        }
+    }
+}
+
+async fn dispatch(core: &Core, accepted: &Accepted) {
+    let record = &accepted.record;
+    let message = Arc::new(Outgoing {
+        message: accepted.message,
+        deadline: record.deadline,
+        shared: accepted.shared.clone(),
+    });
+    if record.log_position != Position::START {
+        let tags = core.tags.audience(record.app, &accepted.tags);
+        let broadcast = Broadcast { app: record.app, tags, position: record.log_position, message };
+        // Every shard sees every position, also when nobody online has the tags: a login whose view of the log is older
+        // is recognized by that.
+        core.posts.broadcast(&Arc::new(broadcast)).await;
+        return;
+    }
+    for target in &record.targets {
+        let Some(to) = core.sessions.current(target.client) else { continue };
+        let deliver = Command::Deliver { to, position: target.position, message: message.clone() };
+        core.posts.send(to.shard(), deliver).await;
+    }
+}

@@ -1,0 +1,13 @@
+//! What the hub keeps in memory. Nothing in here waits, and every map has a bound.
+//!
+//! - [`sessions`]: client id → the connection that is the device's now.
+//! - [`deciding`]: logins of one shard that are being decided, and those just decided.
+//! - [`tags`]: tags as small numbers.
+//! - [`live`]: what became of recent messages on live connections.
+//! - [`ids`]: message ids.
+
+pub(super) mod deciding;
+pub(super) mod ids;
+pub(super) mod live;
+pub(super) mod sessions;
+pub(super) mod tags;

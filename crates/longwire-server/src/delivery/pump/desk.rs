@@ -1,0 +1,110 @@
+//! Reads of the store for one shard's connections: logins together, pages side by side, both bounded.
+
+use super::super::border::{Command, Handle};
+use super::super::hub::Core;
+use super::super::memory::deciding::Deciding;
+use super::logins::{self, Wish};
+use crate::domain::{AppId, ClientId, Source, Tag};
+use crate::store::port::{Page, PageRequest, StoreError};
+use longwire_proto::close::CloseReason;
+use longwire_proto::session::Pull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Reads of one shard under way; a batch of logins counts as one.
+const UNDER_WAY_MAX: usize = 64;
+/// Logins decided by one read of the store.
+const LOGINS_TOGETHER_MAX: usize = 256;
+
+/// Something to be read from the store.
+pub(super) enum Read {
+    /// A login whose token is good.
+    Login(Wish),
+    /// A login that is refused without a read: the answer may wait for room.
+    Refused { to: Handle, reason: CloseReason },
+    /// What waits for a connection.
+    Page { from: Handle, client: ClientId, app: AppId, pull: Pull },
+}
+
+/// Runs until the pump has ended and every read is answered.
+pub(super) async fn run(core: Arc<Core>, deciding: Arc<Deciding>, mut waiting: mpsc::Receiver<Read>) {
+    let mut under_way = JoinSet::new();
+    let mut batch = Vec::with_capacity(LOGINS_TOGETHER_MAX);
+    while waiting.recv_many(&mut batch, LOGINS_TOGETHER_MAX).await > 0 {
+        let mut wishes = Vec::new();
+        for read in batch.drain(..) {
+            match read {
+                Read::Login(wish) => wishes.push(wish),
+                Read::Refused { to, reason } => core.refuse(to, reason).await,
+                Read::Page { from, client, app, pull } => {
+                    make_room(&mut under_way).await;
+                    under_way.spawn(answer_pull(core.clone(), from, client, app, pull));
+                }
+            }
+        }
+        if !wishes.is_empty() {
+            make_room(&mut under_way).await;
+            under_way.spawn(logins::decide(core.clone(), deciding.clone(), wishes));
+        }
+    }
+    while let Some(ended) = under_way.join_next().await {
+        report(ended);
+    }
+}
+
+async fn make_room(under_way: &mut JoinSet<()>) {
+    while let Some(ended) = under_way.try_join_next() {
+        report(ended);
+    }
+    while under_way.len() >= UNDER_WAY_MAX {
+        if let Some(ended) = under_way.join_next().await {
+            report(ended);
+        }
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a read for a connection panicked; its device will come back at its deadline");
+    }
+}
+
+async fn answer_pull(core: Arc<Core>, from: Handle, client: ClientId, app: AppId, pull: Pull) {
+    let page = match page(&core, client, app, pull).await {
+        Ok(page) => Some(Box::new(page)),
+        Err(error) => {
+            core.stats.pages_failed.fetch_add(1, Relaxed);
+            tracing::debug!(%error, client = client.0, "a page was not read");
+            None
+        }
+    };
+    core.posts.send(from.shard(), Command::Page { to: from, source: pull.source, page }).await;
+}
+
+async fn page(core: &Core, client: ClientId, app: AppId, pull: Pull) -> Result<Page, StoreError> {
+    let request = PageRequest {
+        client,
+        app,
+        tags: tags(core, client, pull.source).await?,
+        source: pull.source,
+        after: pull.after,
+        messages_max: pull.messages_max,
+        bytes_max: pull.bytes_max,
+        now: (core.clock)(),
+    };
+    core.store.page(request).await
+}
+
+/// The device's tags are read again for each page of the log: pages are rare, and kept tags would cost every session.
+async fn tags(core: &Core, client: ClientId, source: Source) -> Result<Arc<[Tag]>, StoreError> {
+    if source == Source::Mailbox {
+        return Ok(Arc::default());
+    }
+    let views = core.store.logins(vec![client]).await?;
+    let view = views.into_iter().next().flatten();
+    // Without a profile the tags are not known; a page read without them would skip messages for good.
+    let view = view.ok_or_else(|| StoreError::Unavailable("the device has no profile".into()))?;
+    Ok(view.device.tags.into())
+}

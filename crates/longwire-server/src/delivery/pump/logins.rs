@@ -1,0 +1,174 @@
+//! A login from token to answer.
+
+use super::super::border::{Attach, Command, Handle, Login};
+use super::super::hub::Core;
+use super::super::memory::deciding::Deciding;
+use crate::domain::{ClientId, Token, TokenFault};
+use crate::store::port::{LoginView, StoreError};
+use longwire_proto::close::CloseReason;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// A login whose token is good.
+#[derive(Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) from: Handle,
+    pub(super) token: Token,
+}
+
+/// Checks everything that needs no store.
+///
+/// # Errors
+/// The reason to refuse with.
+pub(super) fn verify(core: &Core, login: &Login) -> Result<Wish, CloseReason> {
+    if core.posts.stopping() {
+        return Err(CloseReason::Draining);
+    }
+    let app = core.app(&login.app_key).ok_or(CloseReason::UnknownApp)?;
+    let token = core.token_key.verify(&login.token, (core.clock)()).map_err(|fault| match fault {
+        TokenFault::Bad => CloseReason::BadToken,
+        TokenFault::Expired => CloseReason::ExpiredToken,
+    })?;
+    let other_device = login.client != ClientId(0) && login.client != token.client;
+    if token.app != app.id || other_device {
+        return Err(CloseReason::BadToken);
+    }
+    Ok(Wish { from: login.from, token })
+}
+
+/// Decides logins with one read of the store (two if one of them meets an older connection of its device).
+///
+/// A device enters the session table before its view is read: a message committed after the read then finds the
+/// connection, one committed before it is in the view. A login that would displace a connection is judged first, so that
+/// a refused one disturbs nobody.
+pub(super) async fn decide(core: Arc<Core>, deciding: Arc<Deciding>, wishes: Vec<Wish>) {
+    let (mut entered, occupied): (Vec<Wish>, Vec<Wish>) =
+        wishes.into_iter().partition(|wish| core.sessions.enter_vacant(wish.token.client, wish.from));
+    let table = Table { core: &core, deciding: &deciding };
+    if !occupied.is_empty() {
+        entered.extend(table.displace(occupied).await);
+    }
+    let retags = core.retags.load(SeqCst);
+    let views = table.views(&entered).await;
+    for (wish, view) in entered.iter().zip(views) {
+        table.answer(*wish, view).await;
+    }
+    if core.retags.load(SeqCst) != retags {
+        table.retag(&entered).await;
+    }
+}
+
+struct Table<'a> {
+    core: &'a Arc<Core>,
+    deciding: &'a Deciding,
+}
+
+type Judged = Result<LoginView, CloseReason>;
+
+impl Table<'_> {
+    async fn displace(&self, wishes: Vec<Wish>) -> Vec<Wish> {
+        let views = self.views(&wishes).await;
+        let mut entered = Vec::with_capacity(wishes.len());
+        for (wish, view) in wishes.into_iter().zip(views) {
+            if let Err(reason) = view {
+                self.refuse(wish, reason).await;
+                continue;
+            }
+            if let Some(old) = self.core.sessions.enter(wish.token.client, wish.from) {
+                self.core.stats.takeovers.fetch_add(1, Relaxed);
+                self.core.posts.close(old, CloseReason::TakenOver, 0).await;
+            }
+            entered.push(wish);
+        }
+        entered
+    }
+
+    async fn views(&self, wishes: &[Wish]) -> Vec<Judged> {
+        if wishes.is_empty() {
+            return Vec::new();
+        }
+        let read = async {
+            let mut views = self.read(wishes).await?;
+            if views.iter().any(Option::is_none) {
+                let missing = wishes.iter().zip(&views).filter(|(_, view)| view.is_none());
+                let clients: Vec<ClientId> = missing.map(|(wish, _)| wish.token.client).collect();
+                if self.core.heal(&clients).await? {
+                    views = self.read(wishes).await?;
+                }
+            }
+            Ok::<_, StoreError>(views)
+        };
+        match read.await {
+            Ok(views) => wishes.iter().zip(views).map(|(wish, view)| judge(&wish.token, view)).collect(),
+            Err(error) => {
+                tracing::warn!(%error, logins = wishes.len(), "logins were refused: the store does not answer");
+                wishes.iter().map(|_| Err(CloseReason::StoreUnavailable)).collect()
+            }
+        }
+    }
+
+    async fn read(&self, wishes: &[Wish]) -> Result<Vec<Option<LoginView>>, StoreError> {
+        let views = self.core.store.logins(wishes.iter().map(|wish| wish.token.client).collect()).await?;
+        if views.len() == wishes.len() {
+            return Ok(views);
+        }
+        Err(StoreError::Unavailable(format!("{} views for {} clients", views.len(), wishes.len())))
+    }
+
+    async fn answer(&self, wish: Wish, view: Judged) {
+        let attach = view.and_then(|view| self.attach(wish, view));
+        match attach {
+            Ok(attach) => {
+                // Gone, or displaced and told so.
+                if !self.deciding.decide(wish.from) {
+                    self.core.sessions.leave(wish.token.client, wish.from);
+                } else if self.core.sessions.is_current(wish.token.client, wish.from) {
+                    self.core.stats.logins_accepted.fetch_add(1, Relaxed);
+                    self.core.posts.send(wish.from.shard(), Command::Attach(Box::new(attach))).await;
+                }
+            }
+            Err(reason) => self.refuse(wish, reason).await,
+        }
+    }
+
+    fn attach(&self, wish: Wish, view: LoginView) -> Result<Attach, CloseReason> {
+        let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
+        Ok(Attach {
+            to: wish.from,
+            client: wish.token.client,
+            app: wish.token.app,
+            tags,
+            mailbox: view.mailbox,
+            log: view.log,
+            log_head: view.log_head,
+            server_time: (self.core.clock)(),
+        })
+    }
+
+    async fn refuse(&self, wish: Wish, reason: CloseReason) {
+        self.deciding.decide(wish.from);
+        self.core.sessions.leave(wish.token.client, wish.from);
+        self.core.refuse(wish.from, reason).await;
+    }
+
+    /// Tags changed while these logins were read: what was attached may be older than the change.
+    async fn retag(&self, wishes: &[Wish]) {
+        let views = self.views(wishes).await;
+        for (wish, view) in wishes.iter().zip(views) {
+            if let Ok(view) = view {
+                self.core.retag(wish.from, wish.token.app, &view.device.tags).await;
+            }
+        }
+    }
+}
+
+fn judge(token: &Token, view: Option<LoginView>) -> Judged {
+    let view = view.ok_or(CloseReason::BadToken)?;
+    if view.device.app != token.app {
+        return Err(CloseReason::BadToken);
+    }
+    if token.generation < view.device.generation {
+        return Err(CloseReason::RevokedToken);
+    }
+    Ok(view)
+}

@@ -1,0 +1,150 @@
+//! The events of one shard.
+//!
+//! The pump never waits for the store or for room in a shard's queue. A shard whose events are not taken takes no commands,
+//! a dispatcher without room takes no commits, and a store whose commits are not taken takes no acks: a pump that waited
+//! for any of them would close the ring, and all would stand still for ever. So it does at once what needs memory only
+//! and hands on the rest.
+//!
+//! - `desk`: reads under way, bounded; answers to connections.
+//! - `logins`: a login from token to answer.
+//! - `ledger`: ends of deliveries on their way to the store.
+
+mod desk;
+mod ledger;
+mod logins;
+
+use super::border::{Closed, Event, Events, Handle, Login};
+use super::hub::Core;
+use super::memory::deciding::Deciding;
+use super::memory::live::Change;
+use crate::store::port::{End, Settle};
+use desk::Read;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::mpsc;
+
+/// Events taken at once.
+const BATCH: usize = 1024;
+/// Reads that may wait for the desk. A connection has one login or one pull per source under way, so this is never
+/// reached by the connections of a node (two million, about 80 bytes each while they wait).
+const READS_WAITING_MAX: usize = 1 << 22;
+/// Batches of ends that may wait for the store; beyond it a batch is dropped and counted, and its devices get those
+/// messages again in their next session.
+const ENDS_WAITING_MAX: usize = 1024;
+
+/// Serves a shard until it ends and its last read is answered.
+pub(super) async fn serve(core: Arc<Core>, events: impl Events) {
+    let deciding = Arc::new(Deciding::default());
+    let (reads, waiting) = mpsc::channel(READS_WAITING_MAX);
+    let (ends, ended) = mpsc::channel(ENDS_WAITING_MAX);
+    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends };
+    tokio::join!(pump.run(events), desk::run(core.clone(), deciding, waiting), ledger::run(core, ended));
+}
+
+struct Pump {
+    core: Arc<Core>,
+    deciding: Arc<Deciding>,
+    reads: mpsc::Sender<Read>,
+    ends: mpsc::Sender<Vec<Settle>>,
+}
+
+/// What one batch of events leaves to be written down together.
+#[derive(Default)]
+struct Notes {
+    ends: Vec<Settle>,
+    changes: Vec<Change>,
+}
+
+impl Pump {
+    async fn run(self, mut events: impl Events) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut notes = Notes::default();
+        while events.take(&mut batch, BATCH).await {
+            for event in batch.drain(..) {
+                self.take(event, &mut notes).await;
+            }
+            self.write_down(&mut notes);
+        }
+    }
+
+    async fn take(&self, event: Event, notes: &mut Notes) {
+        let stats = &self.core.stats;
+        match event {
+            Event::Login(login) => self.login(*login).await,
+            Event::Pull { from, client, app, pull } => {
+                if self.core.sessions.is_current(client, from) {
+                    self.read(Read::Page { from, client, app, pull }).await;
+                } else {
+                    stats.stale_acks.fetch_add(1, Relaxed);
+                }
+            }
+            Event::Settled { from, client, app, source, position, message, gap } => {
+                let end = if gap { End::GapNoted } else { End::Delivered };
+                self.settled(from, Settle { client, app, source, position, message, end }, notes);
+            }
+            Event::Feedback { kind, .. } => stats.feedback_came(kind),
+            Event::Sent { message, sent, dropped } => {
+                stats.deliveries_sent.fetch_add(u64::from(sent), Relaxed);
+                stats.deliveries_dropped.fetch_add(u64::from(dropped), Relaxed);
+                notes.changes.push(Change::Sent { message, sent, dropped });
+            }
+            Event::Closed(closed) => self.closed(*closed, notes),
+        }
+    }
+
+    async fn login(&self, login: Login) {
+        match logins::verify(&self.core, &login) {
+            Ok(wish) => {
+                // Before the read is queued, so that an end of the connection meanwhile is seen.
+                self.deciding.begin(wish.from, wish.token.client);
+                self.read(Read::Login(wish)).await;
+            }
+            Err(reason) => self.read(Read::Refused { to: login.from, reason }).await,
+        }
+    }
+
+    async fn read(&self, read: Read) {
+        // The desk ends only after this side has, and has room for all that connections can ask.
+        let _ = self.reads.send(read).await;
+    }
+
+    fn settled(&self, from: Handle, end: Settle, notes: &mut Notes) {
+        // A GAP was never counted as sent. Also a displaced connection's delivery is in flight no more.
+        if end.end == End::Delivered {
+            notes.changes.push(Change::Landed(end.message));
+        }
+        if !self.core.sessions.is_current(end.client, from) {
+            self.core.stats.stale_acks.fetch_add(1, Relaxed);
+            return;
+        }
+        if end.end == End::Delivered {
+            self.core.stats.deliveries_acked.fetch_add(1, Relaxed);
+        }
+        notes.ends.push(end);
+    }
+
+    fn closed(&self, closed: Closed, notes: &mut Notes) {
+        let Closed { from, client, reason, unacked, lived_s } = closed;
+        notes.changes.extend(unacked.into_iter().map(Change::Landed));
+        let Some(client) = client else {
+            if let Some(asked_for) = self.deciding.ended(from) {
+                self.core.sessions.leave(asked_for, from);
+            }
+            return;
+        };
+        self.core.sessions.leave(client, from);
+        tracing::info!(client = client.0, reason = reason.label(), lived_s, "session ended");
+    }
+
+    fn write_down(&self, notes: &mut Notes) {
+        self.core.live.apply(&notes.changes);
+        notes.changes.clear();
+        if notes.ends.is_empty() {
+            return;
+        }
+        if let Err(error) = self.ends.try_send(std::mem::take(&mut notes.ends)) {
+            let lost = error.into_inner().len() as u64;
+            self.core.stats.settles_failed.fetch_add(lost, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the hub counts; read by the metrics page.
+
+use crate::domain::Audience;
+use longwire_proto::close::CloseReason;
+use longwire_proto::wire::AckKind;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The labels of [`HubStats::accepted`], in order.
+pub const AUDIENCE_LABELS: [&str; 4] = ["registration_id", "alias", "tag", "all"];
+/// The labels of [`HubStats::feedback`], in order.
+pub const FEEDBACK_LABELS: [&str; 4] = ["received", "displayed", "clicked", "dismissed"];
+
+/// The hub's counters. All rise, except `sessions_online`.
+#[derive(Debug, Default)]
+pub struct HubStats {
+    /// Devices with a session now, those being decided included.
+    pub sessions_online: AtomicU64,
+    /// Logins that were accepted.
+    pub logins_accepted: AtomicU64,
+    /// Logins that were refused, by [`CloseReason::index`].
+    pub logins_refused: [AtomicU64; CloseReason::ALL.len()],
+    /// Connections displaced by a newer login.
+    pub takeovers: AtomicU64,
+    /// Profiles that were missing in the message store and were written again from the registry.
+    pub profiles_healed: AtomicU64,
+    /// Acks and pulls of connections that were not their device's current one.
+    pub stale_acks: AtomicU64,
+    /// Ends that the store did not take: the device gets the message again.
+    pub settles_failed: AtomicU64,
+    /// Pages that the store did not give: the shard asks again.
+    pub pages_failed: AtomicU64,
+    /// Milliseconds waited for room in the queues to the shards.
+    pub commands_waited: AtomicU64,
+    /// Commands given up because a shard took nothing while the node was stopping.
+    pub commands_dropped: AtomicU64,
+    /// Stored messages accepted, by [`AUDIENCE_LABELS`].
+    pub accepted: [AtomicU64; 4],
+    /// Online-only messages accepted, by [`AUDIENCE_LABELS`].
+    pub online_only: [AtomicU64; 4],
+    /// Deliveries given to sockets or outboxes.
+    pub deliveries_sent: AtomicU64,
+    /// Online-only deliveries dropped at a full outbox.
+    pub deliveries_dropped: AtomicU64,
+    /// Deliveries that devices acked.
+    pub deliveries_acked: AtomicU64,
+    /// Messages whose live counts were forgotten because newer ones needed the room.
+    pub live_forgotten: AtomicU64,
+    /// Devices' other words about messages, by [`FEEDBACK_LABELS`].
+    pub feedback: [AtomicU64; 4],
+}
+
+impl HubStats {
+    pub(super) fn login_refused(&self, reason: CloseReason) {
+        self.logins_refused[reason.index()].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn feedback_came(&self, kind: AckKind) {
+        let index = match kind {
+            AckKind::Received => 0,
+            AckKind::Displayed => 1,
+            AckKind::Clicked => 2,
+            AckKind::Dismissed => 3,
+        };
+        self.feedback[index].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn push_accepted(&self, audience: &Audience, stored: bool) {
+        let index = match audience {
+            Audience::Devices(_) => 0,
+            Audience::Aliases(_) => 1,
+            Audience::AnyTag(_) => 2,
+            Audience::All => 3,
+        };
+        let counters = if stored { &self.accepted } else { &self.online_only };
+        counters[index].fetch_add(1, Relaxed);
+    }
+}

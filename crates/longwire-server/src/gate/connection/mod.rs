@@ -1,0 +1,124 @@
+//! One connection: its record, its socket, its outbox; the slab that holds all of a shard's, and the wheel that watches
+//! their deadlines.
+
+mod outbox;
+mod slab;
+mod socket;
+mod wheel;
+
+pub(super) use outbox::{Outbox, OutboxPool, Piece};
+pub(super) use slab::Slab;
+pub(super) use socket::{ReadOutcome, listen, read_once, refuse_and_drop, write_slices};
+pub(super) use wheel::{Link, Wheel};
+
+use crate::delivery::border::Handle;
+use crate::domain::AppId;
+use longwire_proto::session::{AwaitingConnect, Deciding, Established};
+
+/// Where a connection is in its life.
+#[derive(Debug)]
+pub(super) enum Conversation {
+    Awaiting(AwaitingConnect),
+    Deciding(Deciding),
+    Live(Established),
+    /// Only while a transition consumes the state.
+    Over,
+}
+
+/// One connection. An idle one owns nothing beyond this record.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) socket: mio::net::TcpStream,
+    pub(super) flags: Flags,
+    pub(super) app: AppId,
+    pub(super) conversation: Conversation,
+    pub(super) outbox: Option<Box<Outbox>>,
+    pub(super) link: Link,
+    /// Shard seconds of: the accept, the last read, the first byte of an unfinished frame, the last progress of the
+    /// window and of the outbox. The last three count only while there is such a thing.
+    pub(super) accepted_s: u32,
+    pub(super) read_s: u32,
+    pub(super) frame_s: u32,
+    pub(super) window_s: u32,
+    pub(super) drained_s: u32,
+}
+
+/// States of a connection that are not in its types.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Flags {
+    /// In the list of connections to flush at the end of the turn.
+    pub(super) dirty: bool,
+    /// The outbox passed its high mark and has not come below the low one: not read, nothing pulled.
+    pub(super) unwritable: bool,
+    /// The socket may hold bytes that were left unread.
+    pub(super) unread: bool,
+    /// In the list of connections to read without a new epoll event.
+    pub(super) listed: bool,
+    /// The device has tags (in the shard's side table).
+    pub(super) tagged: bool,
+    /// The session's window is not empty, `window_s` counts.
+    pub(super) waits_for_ack: bool,
+    /// A frame was begun, `frame_s` counts.
+    pub(super) in_frame: bool,
+}
+
+/// The deadlines that a connection is held to, seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadlines {
+    pub(super) login_s: u32,
+    pub(super) frame_s: u32,
+    pub(super) ack_s: u32,
+    pub(super) stall_s: u32,
+}
+
+impl Connection {
+    pub(super) fn new(socket: mio::net::TcpStream, now_s: u32) -> Connection {
+        Connection {
+            socket,
+            flags: Flags::default(),
+            app: AppId(0),
+            conversation: Conversation::Awaiting(AwaitingConnect::default()),
+            outbox: None,
+            link: Link::default(),
+            accepted_s: now_s,
+            read_s: now_s,
+            frame_s: 0,
+            window_s: 0,
+            drained_s: 0,
+        }
+    }
+
+    pub(super) fn live(&mut self) -> Option<&mut Established> {
+        match &mut self.conversation {
+            Conversation::Live(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(super) fn outbox_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
+    }
+
+    /// The next moment at which this connection may have to end, and why it would.
+    pub(super) fn deadline(&self, limits: &Deadlines) -> (u32, longwire_proto::close::CloseReason) {
+        use longwire_proto::close::CloseReason;
+        let mut next = match &self.conversation {
+            Conversation::Live(session) => (self.read_s + session.idle_limit_s(), CloseReason::Idle),
+            _ => (self.accepted_s + limits.login_s, CloseReason::LoginTimeout),
+        };
+        let mut consider = |counts: bool, at: u32, reason| {
+            if counts && at < next.0 {
+                next = (at, reason);
+            }
+        };
+        consider(self.flags.in_frame, self.frame_s + limits.frame_s, CloseReason::FrameTimeout);
+        consider(self.flags.waits_for_ack, self.window_s + limits.ack_s, CloseReason::AckTimeout);
+        consider(self.outbox.is_some(), self.drained_s + limits.stall_s, CloseReason::WriteStall);
+        next
+    }
+}
+
+/// The handle of a slot.
+pub(super) fn handle(shard: crate::delivery::border::ShardId, slot: u32, slab: &Slab) -> Handle {
+    Handle::new(shard, slot, slab.generation(slot))
+}

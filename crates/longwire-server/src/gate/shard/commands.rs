@@ -1,0 +1,255 @@
+//! What the hub says. A command for a connection that is gone is counted and forgotten.
+
+use super::Shard;
+use crate::delivery::border::{Attach, Command, Event, Handle, Outgoing};
+use crate::domain::{Position, Source, WallMs};
+use crate::gate::connection::{Connection, Conversation, Piece, handle};
+use crate::gate::stats::ShardStats;
+use crate::store::port::{Page, PageEntry as Stored};
+use bytes::Bytes;
+use longwire_proto::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
+use longwire_proto::session::{FeedStart, Offer, PageEntry};
+use longwire_proto::wire::{BackOff, Gap, PushHead, ServerFrame, Welcome, push_frame};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Commands taken in one turn.
+const COMMANDS_PER_TURN: usize = 1024;
+
+impl Shard {
+    pub(super) fn take_commands(&mut self) {
+        if !std::mem::take(&mut self.commands_waiting) {
+            return;
+        }
+        self.queue.look();
+        self.take_controls();
+        for _ in 0..COMMANDS_PER_TURN {
+            if self.outlet.is_backed_up() || self.fanout.is_full() {
+                self.commands_waiting = true;
+                return;
+            }
+            match self.queue.next_command() {
+                Some(command) => self.command(command),
+                None => return,
+            }
+        }
+        self.commands_waiting = true;
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Attach(attach) => self.attach(*attach),
+            Command::Refuse { to, reason, retry_after_s } | Command::Close { to, reason, retry_after_s } => {
+                if let Some(slot) = self.find(to) {
+                    self.close(slot, reason, retry_after_s);
+                }
+            }
+            Command::Deliver { to, position, message } => self.deliver(to, position, &message),
+            Command::DeliverNow { to, message } => self.deliver_now(to, &message),
+            Command::Broadcast(broadcast) => {
+                if broadcast.position != Position::START {
+                    self.members.log_grew(broadcast.app, broadcast.position);
+                }
+                self.fanout.queue(broadcast);
+            }
+            Command::Page { to, source, page } => match (self.find(to), page) {
+                (Some(slot), Some(page)) => self.page(slot, source, &page),
+                (Some(_), None) => self.failed_pages.push((to, source)),
+                (None, _) => {}
+            },
+            Command::Retag { to, tags } => {
+                if let Some(slot) = self.find(to)
+                    && let Some(connection) = self.slab.at(slot)
+                {
+                    connection.flags.tagged = !tags.is_empty();
+                    self.members.tag(slot, tags);
+                }
+            }
+        }
+    }
+
+    fn find(&mut self, handle: Handle) -> Option<u32> {
+        let slot = self.slab.find(handle);
+        if slot.is_none() {
+            ShardStats::count(&self.stats.own().commands_missed, 1);
+        }
+        slot
+    }
+
+    fn attach(&mut self, attach: Attach) {
+        let Some(slot) = self.find(attach.to) else { return };
+        let now_s = self.time.now_s();
+        // A broadcast that this shard has handed out already, and that the store's view does not hold, was missed.
+        let missed = self.members.log_head(attach.app) > attach.log_head;
+        let log = FeedStart { waiting: attach.log.waiting || missed, ..attach.log };
+        let Some(connection) = self.slab.at(slot) else { return };
+        let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
+        let Conversation::Deciding(deciding) = state else {
+            connection.conversation = state;
+            return;
+        };
+        let session = deciding.accept(attach.client, attach.mailbox, log);
+        connection.conversation = Conversation::Live(session);
+        connection.app = attach.app;
+        connection.read_s = now_s;
+        connection.flags.tagged = !attach.tags.is_empty();
+        let unread = std::mem::take(&mut connection.flags.unread);
+        self.members.join(attach.app, slot, attach.tags);
+        self.stats.own().sessions.fetch_add(1, Relaxed);
+        let welcome = Welcome {
+            node: self.options.node.clone(),
+            heartbeat_s: self.options.heartbeat_s,
+            heartbeat_min_s: self.options.heartbeat_min_s,
+            heartbeat_max_s: self.options.heartbeat_max_s,
+            window: WINDOW_MESSAGES_MAX as u16,
+            server_time_ms: attach.server_time.0,
+            back_off: BackOff::default(),
+        };
+        self.scratch.reply.clear();
+        ServerFrame::Welcome(welcome).encode(attach.client, &mut self.scratch.reply);
+        self.reply(slot);
+        self.pull(slot);
+        if unread {
+            self.list(slot);
+        }
+    }
+
+    fn deliver(&mut self, to: Handle, position: Position, message: &Arc<Outgoing>) {
+        let Some(slot) = self.find(to) else { return };
+        let Some(connection) = self.slab.at(slot) else { return };
+        let unwritable = connection.flags.unwritable;
+        let bytes = message.shared.len() as u32;
+        let session = match &mut connection.conversation {
+            Conversation::Live(session) => session,
+            Conversation::Deciding(deciding) => return deciding.mailbox_grew(),
+            _ => return,
+        };
+        if unwritable {
+            return session.defer(Source::Mailbox, position);
+        }
+        match session.offer(Source::Mailbox, position, message.message, bytes) {
+            Offer::Send { previous } => {
+                let head = self.head(Source::Mailbox, position, previous, message.deadline, 0);
+                let piece = Piece::push(head.encode(message.shared.len()), message.shared.clone());
+                self.send_later(slot, piece);
+                self.await_ack(slot);
+                ShardStats::count(&self.stats.own().sent, 1);
+                self.outlet.tell(Event::Sent { message: message.message, sent: 1, dropped: 0 });
+            }
+            Offer::Later => self.pull(slot),
+            Offer::Skip => {}
+        }
+    }
+
+    fn deliver_now(&mut self, to: Handle, message: &Arc<Outgoing>) {
+        let found = self.find(to);
+        let writable = found.and_then(|slot| {
+            let connection = self.slab.at(slot)?;
+            let live = connection.live().is_some();
+            (live && !connection.flags.unwritable).then_some(slot)
+        });
+        let stats = self.stats.own();
+        let (sent, dropped) = if writable.is_some() { (1, 0) } else { (0, 1) };
+        ShardStats::count(&stats.sent, sent.into());
+        ShardStats::count(&stats.dropped, dropped.into());
+        if let Some(slot) = writable {
+            let frame = push_frame(&ONLINE_ONLY, &message.shared);
+            self.send_later(slot, Piece::whole(Bytes::from(frame)));
+        }
+        self.outlet.tell(Event::Sent { message: message.message, sent, dropped });
+    }
+
+    fn page(&mut self, slot: u32, source: Source, page: &Page) {
+        let mut end = page.end;
+        for entry in &page.entries {
+            let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
+            let (position, message, bytes, gap) = match entry {
+                Stored::Message { position, message, shared, .. } => {
+                    (*position, *message, shared.len() as u32, false)
+                }
+                Stored::Gap { position, message, .. } => (*position, *message, 0, true),
+            };
+            match session.page_entry(source, position, message, bytes, gap) {
+                PageEntry::Send { previous } => self.send_stored(slot, source, previous, entry),
+                PageEntry::Repeated => {}
+                PageEntry::Full => {
+                    end = false;
+                    break;
+                }
+            }
+        }
+        if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
+            session.page_ends(source, end);
+        }
+        self.pull(slot);
+    }
+
+    fn send_stored(&mut self, slot: u32, source: Source, previous: Position, entry: &Stored) {
+        match entry {
+            Stored::Message { position, message, deadline, shared } => {
+                let flags = longwire_proto::wire::push_flags::MAY_REPEAT;
+                let head = self.head(source, *position, previous, *deadline, flags);
+                self.send_later(slot, Piece::push(head.encode(shared.len()), shared.clone()));
+                ShardStats::count(&self.stats.own().sent, 1);
+                self.outlet.tell(Event::Sent { message: *message, sent: 1, dropped: 0 });
+                self.await_ack(slot);
+            }
+            Stored::Gap { position, message, reason, count } => {
+                let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
+                let gap = Gap {
+                    source,
+                    position: *position,
+                    previous,
+                    reason: *reason,
+                    message: *message,
+                    count: *count,
+                };
+                let mut frame = Vec::with_capacity(64);
+                ServerFrame::Gap(gap).encode(session.client(), &mut frame);
+                let awaits = session.has_unacked();
+                self.send_later(slot, Piece::whole(Bytes::from(frame)));
+                if awaits {
+                    self.await_ack(slot);
+                }
+            }
+        }
+    }
+
+    /// The head of a stored delivery; what is left of its ttl is told in whole seconds, at least one.
+    pub(super) fn head(
+        &self,
+        source: Source,
+        position: Position,
+        previous: Position,
+        deadline: WallMs,
+        flags: u8,
+    ) -> PushHead {
+        let left_ms = deadline.0.saturating_sub((self.wall)().0);
+        let ttl_s = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+        PushHead { source: Some(source), position, previous, ttl_s, flags }
+    }
+
+    /// Asks again for pages that the store could not give.
+    pub(super) fn retry_failed_pages(&mut self) {
+        let failed = std::mem::take(&mut self.failed_pages);
+        for (to, source) in failed {
+            if let Some(slot) = self.slab.find(to) {
+                if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
+                    session.page_ends(source, false);
+                }
+                self.pull(slot);
+            }
+        }
+    }
+
+    /// The handle of a slot of this shard.
+    pub(super) fn handle(&self, slot: u32) -> Handle {
+        handle(self.id, slot, &self.slab)
+    }
+}
+
+/// The head of every online-only delivery.
+pub(super) const ONLINE_ONLY: PushHead =
+    PushHead { source: None, position: Position::START, previous: Position::START, ttl_s: 0, flags: 0 };
+
+const _: () = assert!(WINDOW_BYTES_MAX >= crate::domain::message::MESSAGE_BYTES_MAX);

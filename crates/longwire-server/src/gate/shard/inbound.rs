@@ -1,0 +1,231 @@
+//! Bytes from devices: one shared buffer, the session's judgement, answers straight back.
+
+use super::Shard;
+use crate::delivery::border::{Event, Login};
+use crate::gate::connection::{Connection, Conversation, ReadOutcome, handle, read_once};
+use crate::gate::stats::ShardStats;
+use longwire_proto::close::CloseReason;
+use longwire_proto::session::FromDevice;
+use longwire_proto::wire::AckKind;
+
+/// Full buffers read from one connection before the others have their turn.
+const READS_PER_TURN: usize = 4;
+/// Connections read again without a new epoll event, in one turn.
+const LISTED_PER_TURN: usize = 256;
+
+impl Shard {
+    /// Epoll says that a connection's socket changed. One rule for its edges: a short read means drained, and whatever
+    /// else ends a reading early leaves the connection in the list.
+    pub(super) fn socket_ready(&mut self, slot: u32, event: &mio::event::Event) {
+        if event.is_writable() && self.slab.at(slot).is_some_and(|connection| connection.outbox.is_some()) {
+            self.flush(slot);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            if self.outlet.is_backed_up() {
+                self.list(slot);
+            } else {
+                self.read(slot, event.is_read_closed() || event.is_error());
+            }
+        }
+    }
+
+    pub(super) fn read_listed(&mut self) {
+        for _ in 0..self.unread.len().min(LISTED_PER_TURN) {
+            if self.outlet.is_backed_up() {
+                return;
+            }
+            let Some(slot) = self.unread.pop_front() else { return };
+            let Some(connection) = self.slab.at(slot) else { continue };
+            // A slot may have a new owner since it was listed; reading that one early does no harm.
+            connection.flags.listed = false;
+            self.read(slot, true);
+        }
+    }
+
+    /// Puts a connection into the list of those to read without a new epoll event.
+    pub(super) fn list(&mut self, slot: u32) {
+        if let Some(connection) = self.slab.at(slot)
+            && !connection.flags.listed
+        {
+            connection.flags.listed = true;
+            self.unread.push_back(slot);
+        }
+    }
+
+    /// `to_the_end`: there may be an end or an error behind the bytes, so a short read does not mean drained.
+    fn read(&mut self, slot: u32, to_the_end: bool) {
+        for _ in 0..READS_PER_TURN {
+            let Some(connection) = self.slab.at(slot) else { return };
+            let deciding = matches!(connection.conversation, Conversation::Deciding(_));
+            if deciding || connection.flags.unwritable {
+                // Not read now: back-pressure (002-19), or the login is being decided. A peer that has gone is let go.
+                connection.flags.unread = true;
+                if to_the_end && is_gone(connection) {
+                    self.close(slot, CloseReason::PeerClosed, 0);
+                }
+                return;
+            }
+            connection.flags.unread = false;
+            match read_once(&mut connection.socket, &mut self.scratch.read) {
+                ReadOutcome::Bytes(count) => {
+                    self.received(slot, count);
+                    if count < self.scratch.read.len() && !to_the_end {
+                        return;
+                    }
+                }
+                ReadOutcome::Drained => return,
+                ReadOutcome::Ended => return self.close(slot, CloseReason::PeerClosed, 0),
+                ReadOutcome::Broken => return self.close(slot, CloseReason::PeerLost, 0),
+            }
+            if self.outlet.is_backed_up() {
+                break;
+            }
+        }
+        self.list(slot);
+    }
+
+    fn received(&mut self, slot: u32, count: usize) {
+        ShardStats::count(&self.stats.own().read_bytes, count as u64);
+        let now_s = self.time.now_s();
+        let Some(connection) = self.slab.at(slot) else { return };
+        connection.read_s = now_s;
+        let outcome = match connection.conversation {
+            Conversation::Live(_) => self.received_live(slot, count),
+            Conversation::Awaiting(_) => self.received_login(slot, count),
+            Conversation::Deciding(_) | Conversation::Over => Ok(()),
+        };
+        match outcome {
+            Ok(()) => self.watch_frame(slot),
+            Err(CloseReason::PeerClosed) => self.close(slot, CloseReason::PeerClosed, 0),
+            Err(reason) => self.close(slot, reason, 0),
+        }
+    }
+
+    fn received_login(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
+        let from = handle(self.id, slot, &self.slab);
+        let Some(connection) = self.slab.at(slot) else { return Ok(()) };
+        let Conversation::Awaiting(awaiting) = &mut connection.conversation else { return Ok(()) };
+        let mut input = &self.scratch.read[..count];
+        let Some((client, connect)) = awaiting.receive(&mut input)? else { return Ok(()) };
+        let heartbeat_s = connect.heartbeat_s.clamp(
+            self.options.heartbeat_min_s,
+            self.options.heartbeat_max_s.max(self.options.heartbeat_min_s),
+        );
+        let peer = connection.socket.peer_addr().map_err(|_| CloseReason::PeerLost)?;
+        let login = Login {
+            from,
+            client,
+            app_key: connect.app_key.to_owned(),
+            token: connect.token.to_vec(),
+            heartbeat_s,
+            network: connect.network,
+            class: connect.class,
+            peer,
+        };
+        if !input.is_empty() {
+            // A device waits for the answer to CONNECT.
+            return Err(CloseReason::OutOfOrder);
+        }
+        let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
+        if let Conversation::Awaiting(awaiting) = state {
+            connection.conversation = Conversation::Deciding(awaiting.decide(heartbeat_s));
+        }
+        self.outlet.tell(Event::Login(Box::new(login)));
+        Ok(())
+    }
+
+    fn received_live(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
+        self.scratch.reply.clear();
+        let mut at = 0;
+        loop {
+            let Some(connection) = self.slab.at(slot) else { return Ok(()) };
+            let Conversation::Live(session) = &mut connection.conversation else { return Ok(()) };
+            let mut rest = &self.scratch.read[at..count];
+            let body_bytes_max = self.options.frame_body_bytes_max;
+            let from = session.receive(&mut rest, body_bytes_max, &mut self.scratch.reply)?;
+            at = count - rest.len();
+            match from {
+                None => break,
+                Some(FromDevice::Heartbeat) => ShardStats::count(&self.stats.own().heartbeats, 1),
+                Some(FromDevice::Answered) => {}
+                Some(FromDevice::HeartbeatChanged) => {
+                    let due_s = connection.deadline(&self.limits).0;
+                    self.wheel.pull_in(&mut self.slab, slot, due_s);
+                }
+                Some(FromDevice::Acked(ack)) => {
+                    self.scratch.ids.clear();
+                    self.scratch.ids.extend(ack.ids());
+                    let kind = ack.kind;
+                    self.acked(slot, kind);
+                }
+            }
+        }
+        if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
+            session.release();
+        }
+        self.reply(slot);
+        self.pull(slot);
+        Ok(())
+    }
+
+    /// The ids in the scratch were acked.
+    fn acked(&mut self, slot: u32, kind: AckKind) {
+        let from = handle(self.id, slot, &self.slab);
+        let now_s = self.time.now_s();
+        let Some(connection) = self.slab.at(slot) else { return };
+        let app = connection.app;
+        let Conversation::Live(session) = &mut connection.conversation else { return };
+        let client = session.client();
+        for message in self.scratch.ids.drain(..) {
+            if kind != AckKind::Received {
+                self.outlet.tell(Event::Feedback { client, app, message, kind });
+                continue;
+            }
+            let Some(settled) = session.settle(message) else {
+                ShardStats::count(&self.stats.own().stray_acks, 1);
+                continue;
+            };
+            ShardStats::count(&self.stats.own().acked, 1);
+            self.outlet.tell(Event::Settled {
+                from,
+                client,
+                app,
+                source: settled.source,
+                position: settled.position,
+                message,
+                gap: settled.gap,
+            });
+        }
+        connection.window_s = now_s;
+        connection.flags.waits_for_ack = connection.live().is_some_and(|session| session.has_unacked());
+    }
+
+    /// Starts or ends the deadline of an unfinished frame.
+    fn watch_frame(&mut self, slot: u32) {
+        let now_s = self.time.now_s();
+        let Some(connection) = self.slab.at(slot) else { return };
+        let held = match &connection.conversation {
+            Conversation::Live(session) => session.held_bytes(),
+            // Before login its own deadline is shorter.
+            _ => 0,
+        };
+        if held == 0 {
+            connection.flags.in_frame = false;
+        } else if !connection.flags.in_frame {
+            connection.flags.in_frame = true;
+            connection.frame_s = now_s;
+            self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.frame_s);
+        }
+    }
+}
+
+/// Whether the peer has closed or reset, without taking bytes off the socket. Bytes that wait in front of an end hide it
+/// from a look at the first byte; then the end is found when they are read, or by the write-stall deadline.
+fn is_gone(connection: &mut Connection) -> bool {
+    let mut byte = [0; 1];
+    match connection.socket.peek(&mut byte) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
+}

@@ -1,0 +1,295 @@
+//! The loop of one shard: wait, accept and read, take commands, sweep broadcasts, write, look at deadlines.
+//!
+//! - `accept`: new connections; never ends on an error.
+//! - `inbound`: bytes from devices.
+//! - `commands`: what the hub says.
+//! - `members`: which connections belong to which app and tag.
+//! - `fanout`: broadcasts, in slices.
+//! - `outbound`: bytes to devices.
+//! - `ending`: deadlines, closing, drain.
+//!
+//! Budgets per turn bound how long a device waits for its turn; the lengths of turns are a metric.
+
+mod accept;
+mod commands;
+mod ending;
+mod fanout;
+mod inbound;
+mod members;
+mod outbound;
+
+use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
+use super::queue::{Control, ShardQueue, WAKE};
+use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
+use super::{Clock, GateOptions};
+use crate::delivery::border::{Event, Handle, ShardId};
+use longwire_proto::close::CloseReason;
+use longwire_proto::id::{MessageId, Source};
+use members::Members;
+use mio::{Events, Poll};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Epoll events taken in one turn.
+const EVENTS_PER_TURN: usize = 512;
+/// The shared read buffer, bytes.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// A gap between two turns above this means that the process itself stood still (SIGSTOP, a paused machine): it is not
+/// counted as the devices' silence.
+const STALL_MS: u64 = 2500;
+
+/// What a shard is made of.
+pub(super) struct ShardParts {
+    pub(super) id: ShardId,
+    pub(super) queue: Arc<ShardQueue>,
+    pub(super) stats: Arc<GateStats>,
+    pub(super) clock: Clock,
+    pub(super) open_connections: Arc<AtomicUsize>,
+    pub(super) options: GateOptions,
+}
+
+pub(super) struct Shard {
+    id: ShardId,
+    poll: Poll,
+    queue: Arc<ShardQueue>,
+    outlet: Outlet,
+    stats: Stats,
+    wall: Clock,
+    time: ShardTime,
+    options: GateOptions,
+    limits: Deadlines,
+    door: accept::Door,
+    slab: Slab,
+    wheel: Wheel,
+    members: Members,
+    fanout: fanout::Fanout,
+    pool: OutboxPool,
+    scratch: Scratch,
+    /// Slots to read again without a new epoll event.
+    unread: VecDeque<u32>,
+    /// Slots whose outbox is flushed at the end of the turn.
+    dirty: Vec<u32>,
+    /// Sessions whose page failed in the store, to ask again at the next tick; each stands here once per failed page.
+    failed_pages: Vec<(Handle, Source)>,
+    commands_waiting: bool,
+    stopping: Option<Instant>,
+}
+
+/// Buffers that every connection of the shard uses in turn.
+struct Scratch {
+    read: Vec<u8>,
+    reply: Vec<u8>,
+    ids: Vec<MessageId>,
+    due: Vec<u32>,
+}
+
+/// Events on their way to the hub. When its queue is full they wait here, and the shard stops taking in anything new
+/// until they are gone, so what waits here is at most what one read, command or slice brought.
+struct Outlet {
+    queue: Arc<ShardQueue>,
+    waiting: VecDeque<Event>,
+    told: bool,
+}
+
+impl Outlet {
+    fn tell(&mut self, event: Event) {
+        self.told = true;
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(event);
+        } else if let Err(event) = self.queue.tell(event) {
+            self.waiting.push_back(event);
+        }
+    }
+
+    fn is_backed_up(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Hands over what waits, and wakes the hub if there was anything.
+    fn flush(&mut self) {
+        while let Some(event) = self.waiting.pop_front() {
+            self.told = true;
+            if let Err(event) = self.queue.tell(event) {
+                self.waiting.push_front(event);
+                break;
+            }
+        }
+        if std::mem::take(&mut self.told) {
+            self.queue.ring();
+        }
+    }
+}
+
+/// This shard's counters.
+#[derive(Clone)]
+struct Stats(Arc<GateStats>, usize);
+
+impl Stats {
+    fn own(&self) -> &ShardStats {
+        &self.0.shards[self.1]
+    }
+}
+
+/// Seconds that the shard has lived through. Only monotonic time, and a stall of the process counts as one second.
+struct ShardTime {
+    last: Instant,
+    counted_ms: u64,
+}
+
+impl ShardTime {
+    fn advance(&mut self) {
+        let now = Instant::now();
+        let gap_ms = now.duration_since(self.last).as_millis() as u64;
+        if gap_ms > 0 {
+            self.counted_ms += if gap_ms > STALL_MS { 1000 } else { gap_ms };
+            self.last = now;
+        }
+    }
+
+    fn now_s(&self) -> u32 {
+        (self.counted_ms / 1000) as u32
+    }
+
+    fn until_tick(&self) -> Duration {
+        Duration::from_millis(1000 - self.counted_ms % 1000)
+    }
+}
+
+impl Shard {
+    pub(super) fn new(parts: ShardParts, poll: Poll) -> Shard {
+        let options = parts.options;
+        let limits = Deadlines {
+            login_s: options.login_deadline_s,
+            frame_s: options.frame_deadline_s,
+            ack_s: options.ack_deadline_s,
+            stall_s: options.write_stall_s,
+        };
+        Shard {
+            id: parts.id,
+            poll,
+            outlet: Outlet { queue: parts.queue.clone(), waiting: VecDeque::new(), told: false },
+            queue: parts.queue,
+            stats: Stats(parts.stats, usize::from(parts.id.0)),
+            wall: parts.clock,
+            time: ShardTime { last: Instant::now(), counted_ms: 1000 },
+            limits,
+            door: accept::Door::new(parts.open_connections, options.connections_max),
+            options,
+            slab: Slab::default(),
+            wheel: Wheel::new(),
+            members: Members::default(),
+            fanout: fanout::Fanout::default(),
+            pool: OutboxPool::default(),
+            scratch: Scratch {
+                read: vec![0; READ_BUFFER_BYTES],
+                reply: Vec::with_capacity(1024),
+                ids: Vec::new(),
+                due: Vec::new(),
+            },
+            unread: VecDeque::new(),
+            dirty: Vec::new(),
+            failed_pages: Vec::new(),
+            commands_waiting: false,
+            stopping: None,
+        }
+    }
+
+    /// Runs until stopped.
+    pub(super) fn run(mut self) {
+        self.pin();
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        while !self.is_over() {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.patience()))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                // Only a descriptor of our own that is broken can bring this; without epoll there is no shard.
+                ShardStats::count(&self.stats.own().accept_errors, 1);
+                break;
+            }
+            let began = Instant::now();
+            self.turn(&events);
+            self.record_turn(began.elapsed());
+        }
+        self.close_all(CloseReason::Draining);
+        self.outlet.flush();
+        while self.outlet.is_backed_up() {
+            std::thread::yield_now();
+            self.outlet.flush();
+        }
+        self.queue.end();
+    }
+
+    fn turn(&mut self, events: &Events) {
+        self.time.advance();
+        self.outlet.flush();
+        if self.outlet.is_backed_up() {
+            ShardStats::count(&self.stats.own().events_held_back, 1);
+        }
+        for event in events {
+            match event.token() {
+                WAKE => self.commands_waiting = true,
+                accept::LISTENER => self.door.ready(),
+                token => self.socket_ready(token.0 as u32, event),
+            }
+        }
+        if !self.outlet.is_backed_up() {
+            self.accept_some();
+            self.read_listed();
+            self.take_commands();
+            self.flush_dirty();
+            self.sweep_slice();
+        }
+        self.flush_dirty();
+        self.tick();
+        self.outlet.flush();
+    }
+
+    /// How long the shard may sleep.
+    fn patience(&self) -> Duration {
+        if self.outlet.is_backed_up() || self.door.is_paused() {
+            return Duration::from_millis(1);
+        }
+        let busy = self.commands_waiting
+            || self.door.is_ready()
+            || !self.unread.is_empty()
+            || self.fanout.is_running();
+        if busy {
+            Duration::ZERO
+        } else if self.stopping.is_some() {
+            Duration::from_millis(20)
+        } else {
+            self.time.until_tick()
+        }
+    }
+
+    fn take_controls(&mut self) {
+        while let Some(control) = self.queue.next_control() {
+            match control {
+                Control::Listen(listener) => self.listen(listener),
+                Control::Stop { spread, patience } => self.begin_stop(spread, patience),
+            }
+        }
+    }
+
+    fn record_turn(&mut self, length: Duration) {
+        let us = length.as_micros() as u64;
+        let stats = self.stats.own();
+        let bucket = TURN_BUCKETS_US.iter().position(|bound| us <= *bound).unwrap_or(TURN_BUCKETS_US.len());
+        ShardStats::count(&stats.turns[bucket], 1);
+        ShardStats::count(&stats.turn_us_sum, us);
+        if us > stats.turn_us_max.load(Relaxed) {
+            stats.turn_us_max.store(us, Relaxed);
+        }
+    }
+
+    fn pin(&self) {
+        if self.options.pin {
+            let mut cpus = rustix::thread::CpuSet::new();
+            cpus.set(usize::from(self.id.0));
+            // A core that we may not use leaves the thread where it is.
+            let _ = rustix::thread::sched_setaffinity(None, &cpus);
+        }
+    }
+}

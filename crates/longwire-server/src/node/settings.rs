@@ -1,0 +1,412 @@
+//! The one table of settings: key, kind, default, unit and meaning. Parsing, checking, `gen-config` and
+//! `docs/configuration.md` are all driven by it.
+
+use longwire_proto::limit::{FRAME_BODY_BYTES_CEILING, HEARTBEAT_S_RANGE};
+
+/// What a setting may hold.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A whole number in this range, both ends included.
+    Integer {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// `true` or `false`.
+    Switch,
+    /// `ip:port`; port 0 lets the kernel choose.
+    Address,
+    /// Text of at most so many bytes.
+    Text {
+        /// The most bytes.
+        max: usize,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// A setting's default.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// A number.
+    Integer(u64),
+    /// A switch.
+    Switch(bool),
+    /// Text, an address or a word.
+    Text(&'static str),
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Section and name, joined by dots.
+    pub key: &'static str,
+    /// What it may hold.
+    pub kind: Kind,
+    /// What it is counted in; empty where there is no unit.
+    pub unit: &'static str,
+    /// What holds when nothing is said.
+    pub fallback: Fallback,
+    /// Never printed.
+    pub secret: bool,
+    /// What it does, and what happens at its limit.
+    pub doc: &'static str,
+}
+
+const fn integer(
+    key: &'static str,
+    fallback: u64,
+    unit: &'static str,
+    min: u64,
+    max: u64,
+    doc: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        kind: Kind::Integer { min, max },
+        unit,
+        fallback: Fallback::Integer(fallback),
+        secret: false,
+        doc,
+    }
+}
+
+const fn switch(key: &'static str, doc: &'static str) -> Setting {
+    Setting { key, kind: Kind::Switch, unit: "", fallback: Fallback::Switch(false), secret: false, doc }
+}
+
+const fn text(key: &'static str, kind: Kind, fallback: &'static str, doc: &'static str) -> Setting {
+    Setting { key, kind, unit: "", fallback: Fallback::Text(fallback), secret: false, doc }
+}
+
+const HEARTBEAT_MIN: u64 = *HEARTBEAT_S_RANGE.start() as u64;
+const HEARTBEAT_MAX: u64 = *HEARTBEAT_S_RANGE.end() as u64;
+const DAY_S: u64 = 86_400;
+const MIB: u64 = 1024 * 1024;
+
+/// Every setting, in the order in which it is shown.
+pub const SETTINGS: &[Setting] = &[
+    text(
+        "node.id",
+        Kind::Text { max: 64 },
+        "longwire",
+        "This node's name, told to devices at login and written in logs.",
+    ),
+    text(
+        "node.data_dir",
+        Kind::Text { max: 4096 },
+        "longwire-data",
+        "Folder of everything that must survive; made with mode 0700 if missing. One process at a time: a second one is refused.",
+    ),
+    integer(
+        "node.drain_s",
+        10,
+        "seconds",
+        0,
+        600,
+        "At a stop: how long requests in flight and outboxes of devices get to finish; then they are closed.",
+    ),
+    integer(
+        "node.goaway_spread_s",
+        5,
+        "seconds",
+        0,
+        3600,
+        "At a stop: devices are told to reconnect after a random part of this, so that they do not all come at once.",
+    ),
+    text(
+        "listener.device.bind",
+        Kind::Address,
+        "127.0.0.1:7800",
+        "Where devices connect. An address other than loopback is refused while there is no TLS, unless `listener.device.insecure_plaintext` says so.",
+    ),
+    switch(
+        "listener.device.insecure_plaintext",
+        "Accept devices without TLS on an address that others can reach: tokens and messages can then be read on the way. Meant for a trusted network or behind a TLS proxy.",
+    ),
+    integer(
+        "listener.device.connections_max",
+        1_000_000,
+        "connections",
+        1,
+        16_000_000,
+        "Device connections at once; beyond it a new one is answered with `full` and closed. The descriptor limit of the process may be lower: the start says so.",
+    ),
+    integer(
+        "listener.device.socket_buffer_bytes",
+        0,
+        "bytes",
+        0,
+        16 * MIB,
+        "SO_SNDBUF and SO_RCVBUF of device sockets; 0 leaves it to the kernel, which tunes by itself.",
+    ),
+    text(
+        "api.bind",
+        Kind::Address,
+        "127.0.0.1:8080",
+        "Where the HTTP API listens. An address other than loopback is refused while there is no TLS, unless `api.insecure_plaintext` says so.",
+    ),
+    switch(
+        "api.insecure_plaintext",
+        "Serve the API without TLS on an address that others can reach: app secrets can then be read on the way. Meant for a trusted network or behind a TLS proxy.",
+    ),
+    integer(
+        "api.connections_max",
+        1024,
+        "connections",
+        1,
+        65_536,
+        "API connections at once; beyond it a new one is answered with 503 and closed.",
+    ),
+    integer(
+        "api.requests_per_app_max",
+        512,
+        "requests",
+        1,
+        65_536,
+        "API requests of one app in work at once; beyond it 429 with Retry-After.",
+    ),
+    integer(
+        "api.header_s",
+        10,
+        "seconds",
+        1,
+        600,
+        "A request's head must be complete after so long, also on a connection kept alive; then the connection is closed.",
+    ),
+    integer(
+        "api.body_s",
+        30,
+        "seconds",
+        1,
+        600,
+        "A request's body must be complete after so long; then 408.",
+    ),
+    integer(
+        "heartbeat.default",
+        60,
+        "seconds",
+        HEARTBEAT_MIN,
+        HEARTBEAT_MAX,
+        "Heartbeat asked of devices. A connection is idle, and closed, after three announced heartbeats and 20 seconds.",
+    ),
+    integer(
+        "heartbeat.min",
+        15,
+        "seconds",
+        HEARTBEAT_MIN,
+        HEARTBEAT_MAX,
+        "Shortest heartbeat; a device that announces less is treated as if it had announced this.",
+    ),
+    integer(
+        "heartbeat.max",
+        1200,
+        "seconds",
+        HEARTBEAT_MIN,
+        HEARTBEAT_MAX,
+        "Longest heartbeat; a device that announces more is treated as if it had announced this.",
+    ),
+    integer(
+        "limits.frame_bytes",
+        64 * 1024,
+        "bytes",
+        1024,
+        FRAME_BODY_BYTES_CEILING as u64,
+        "Body of a frame from a device; a longer announcement closes with `frame_too_long` before the body is read.",
+    ),
+    integer("limits.login_s", 10, "seconds", 1, 600, "From accept to complete login; then `login_timeout`."),
+    integer(
+        "limits.frame_s",
+        30,
+        "seconds",
+        1,
+        600,
+        "A frame that was begun must be complete; then `frame_timeout`.",
+    ),
+    integer(
+        "limits.write_stall_s",
+        30,
+        "seconds",
+        1,
+        600,
+        "A device that takes no byte for so long is closed with `write_stall`; also TCP_USER_TIMEOUT.",
+    ),
+    integer(
+        "limits.ack_s",
+        30,
+        "seconds",
+        1,
+        600,
+        "A delivery must be acked; then `ack_timeout`, and it is delivered again to the next connection.",
+    ),
+    integer(
+        "limits.outbox_high",
+        64 * 1024,
+        "bytes",
+        4096,
+        64 * MIB,
+        "Bytes waiting for one connection above which it is not read and online-only messages for it are dropped and counted.",
+    ),
+    integer(
+        "limits.outbox_low",
+        16 * 1024,
+        "bytes",
+        1024,
+        64 * MIB,
+        "Bytes waiting for one connection below which it is read again; less than `limits.outbox_high`.",
+    ),
+    integer(
+        "limits.command_queue",
+        16 * 1024,
+        "commands",
+        64,
+        MIB,
+        "Commands that may wait for one shard; when full, pushes wait.",
+    ),
+    integer(
+        "limits.event_queue",
+        16 * 1024,
+        "events",
+        64,
+        MIB,
+        "Events of one shard that may wait for the hub; when full, the shard leaves its sockets unread.",
+    ),
+    integer("shards.count", 0, "threads", 0, 64, "Threads that own device connections; 0 is one per core."),
+    switch("shards.pin", "Pin shard n to core n."),
+    integer(
+        "storage.reserve",
+        256 * MIB,
+        "bytes",
+        0,
+        1 << 50,
+        "Free bytes on the file system that pushes may not use; below it pushes get 503 `storage_full` while deliveries go on.",
+    ),
+    integer(
+        "storage.retention",
+        3 * DAY_S,
+        "seconds",
+        60,
+        400 * DAY_S,
+        "How long records of ended messages, and broadcasts for devices that are away, are kept.",
+    ),
+    Setting {
+        key: "sql.url",
+        kind: Kind::Text { max: 1024 },
+        unit: "",
+        fallback: Fallback::Text(""),
+        secret: true,
+        doc: "Database of apps and devices, `sqlite:PATH`; empty is `registry.db` in the data folder.",
+    },
+    integer(
+        "tokens.ttl",
+        30 * DAY_S,
+        "seconds",
+        60,
+        3650 * DAY_S,
+        "How long a device token is valid; the device then registers again.",
+    ),
+    text(
+        "log.level",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        "info",
+        "Least severity that is written.",
+    ),
+    text(
+        "log.format",
+        Kind::Choice(&["text", "json"]),
+        "text",
+        "One line per event, for people or for machines.",
+    ),
+    text("log.target", Kind::Choice(&["stderr", "stdout"]), "stderr", "Where the lines go."),
+    integer(
+        "log.buffer_lines",
+        8192,
+        "lines",
+        16,
+        MIB,
+        "Lines that may wait for a slow reader; beyond it lines are dropped and counted in `longwire_log_lines_dropped_total`. Logging never waits.",
+    ),
+];
+
+/// Where a key stands in [`SETTINGS`].
+#[must_use]
+pub fn index_of(key: &str) -> Option<usize> {
+    SETTINGS.iter().position(|setting| setting.key == key)
+}
+
+/// The known key that is nearest to what somebody wrote, if one is near enough to be meant.
+#[must_use]
+pub fn nearest(written: &str) -> Option<&'static str> {
+    let written: String = written.chars().take(64).collect();
+    let near = SETTINGS.iter().map(|setting| (distance(&written, setting.key), setting.key)).min()?;
+    (near.0 <= 2.max(written.len() / 3)).then_some(near.1)
+}
+
+/// Single-character edits from one text to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn env(&self) -> String {
+        format!("LONGWIRE_{}", self.key.replace('.', "__").to_uppercase())
+    }
+
+    /// What it may hold, in words.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        match self.kind {
+            Kind::Integer { min, max } => format!("{min} to {max}"),
+            Kind::Switch => "true or false".into(),
+            Kind::Address => "ip:port".into(),
+            Kind::Text { max } => format!("text, at most {max} bytes"),
+            Kind::Choice(words) => words.join(", "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_named_and_nonsense_is_not() {
+        assert_eq!(nearest("heartbeat.defalt"), Some("heartbeat.default"));
+        assert_eq!(nearest("limit.ack_s"), Some("limits.ack_s"));
+        assert_eq!(nearest("qqqqqqqqqq"), None);
+        assert_eq!(nearest(""), None);
+    }
+
+    #[test]
+    fn every_default_is_within_its_own_limits() {
+        for setting in SETTINGS {
+            assert_eq!(index_of(setting.key).map(|at| SETTINGS[at].key), Some(setting.key));
+            match (setting.kind, setting.fallback) {
+                (Kind::Integer { min, max }, Fallback::Integer(n)) => {
+                    assert!((min..=max).contains(&n), "{}", setting.key);
+                }
+                (Kind::Switch, Fallback::Switch(_)) => {}
+                (Kind::Address, Fallback::Text(text)) => {
+                    assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", setting.key);
+                }
+                (Kind::Text { max }, Fallback::Text(text)) => assert!(text.len() <= max),
+                (Kind::Choice(words), Fallback::Text(text)) => assert!(words.contains(&text)),
+                _ => panic!("{}: the default is of another kind", setting.key),
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Rooms opened in order, ports last; closed in the opposite order, ports first.
+
+use super::clock::wall_clock;
+use super::config::Config;
+use super::descriptors;
+use super::metrics::{Sources, render};
+use crate::api::listen::{self, Bound, Listening};
+use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
+use crate::delivery::hub::{Hub, Parts as HubParts};
+use crate::domain::{AppKey, AppSecret, Invalid};
+use crate::gate::{Gate, GateError};
+use crate::store::messages::{MessageStore, OpenError};
+use crate::store::port::{StoreError, StoreOptions};
+use crate::store::registry::Registry;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::task::JoinHandle;
+use tracing_appender::non_blocking::ErrorCounter;
+
+/// Durable messages that may wait for the dispatcher; the store's writer waits when it is full.
+const COMMITTED_QUEUE: usize = 4096;
+
+/// An app that must be there before the ports open.
+#[derive(Clone, Debug)]
+pub struct AppSeed {
+    /// Its key.
+    pub key: AppKey,
+    /// Its secret; an app that exists must have this one.
+    pub secret: AppSecret,
+    /// Devices may register with the key alone.
+    pub open_registration: bool,
+}
+
+impl AppSeed {
+    /// A seed with a new secret.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub fn fresh(key: AppKey, open_registration: bool) -> Result<AppSeed, ServeError> {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(|cause| ServeError::Random(cause.to_string()))?;
+        Ok(AppSeed { key, secret: AppSecret::from_random(bytes), open_registration })
+    }
+}
+
+/// How a node is started.
+pub struct ServeOptions {
+    /// The configuration.
+    pub config: Config,
+    /// An app to be made if missing.
+    pub app: Option<AppSeed>,
+    /// The log's count of dropped lines, for `/metrics`.
+    pub log_dropped: Option<ErrorCounter>,
+}
+
+/// Why a node did not start. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data folder.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The engine, after it was opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Shards or the devices' port.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The API's port.
+    #[error(
+        "cannot listen for HTTP on {address}: {cause}; choose another address (api.bind) or stop what holds it"
+    )]
+    ApiBind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The app is there with another secret.
+    #[error("app {0} exists and has another secret; give the secret it was made with, or another key")]
+    OtherSecret(String),
+    /// A name that cannot be an app's.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// No random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+}
+
+/// A node at work.
+pub struct Running {
+    /// Where devices connect.
+    pub device: SocketAddr,
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// The app "default", if this was the first start: its secret is shown once and kept nowhere.
+    pub first_app: Option<AppSeed>,
+    config: Config,
+    ready: Arc<AtomicBool>,
+    listening: Listening,
+    gate: Gate,
+    hub: Hub,
+    shards: Vec<JoinHandle<()>>,
+}
+
+/// The runtime of everything but the shards: half the cores, at least two threads, so that shards and runtime together
+/// do not crowd a small machine.
+///
+/// # Errors
+/// The system's.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / 2).max(2))
+        .max_blocking_threads(16)
+        .thread_name("longwire-async")
+        .enable_all()
+        .build()
+}
+
+/// Starts a node: store → registry → shards, closed → hub → API's port → devices' port → ready.
+///
+/// # Errors
+/// See [`ServeError`]; nothing is left running or listening.
+pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
+    let ServeOptions { mut config, app, log_dropped } = options;
+    fit_descriptors(&mut config);
+    let clock = wall_clock();
+    make_folder(&config.data_dir)?;
+    let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
+    let store_options = StoreOptions {
+        folder: config.data_dir.join("messages"),
+        reserve_bytes: config.storage_reserve_bytes,
+        retention_ms: u64::try_from(config.storage_retention.as_millis()).unwrap_or(u64::MAX),
+        clock: clock.clone(),
+    };
+    let store = tokio::task::spawn_blocking(move || MessageStore::open(store_options, committed))
+        .await
+        .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+    let registry = Registry::open(&registry_url(&config)).await?;
+    let first_app = prepare_apps(&registry, &config, app).await?;
+    let (gate, shards, events) = Gate::prepare(config.gate.clone(), clock.clone())?;
+    let parts = HubParts {
+        store,
+        registry,
+        shards,
+        committed: committed_out,
+        clock,
+        token_ttl_s: config.token_ttl.as_secs(),
+    };
+    let hub = Hub::start(parts).await?;
+    let shards = events
+        .into_iter()
+        .map(|events| {
+            let hub = hub.clone();
+            tokio::spawn(async move { hub.serve_shard(events).await })
+        })
+        .collect();
+    let (bound, device) = match open_ports(&config, &gate).await {
+        Ok(ports) => ports,
+        Err(error) => {
+            hub.close().await;
+            return Err(error);
+        }
+    };
+    let ready = Arc::new(AtomicBool::new(false));
+    let api = make_api(&config, &hub, &gate, device, log_dropped, ready.clone());
+    let listening = bound.serve(api);
+    ready.store(true, Ordering::Release);
+    let api = listening.address();
+    tracing::info!(%device, %api, node = config.gate.node, shards = config.gate.shards, "ready");
+    Ok(Running { device, api, first_app, config, ready, listening, gate, hub, shards })
+}
+
+/// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
+async fn open_ports(config: &Config, gate: &Gate) -> Result<(Bound, SocketAddr), ServeError> {
+    let address = config.api.bind;
+    let bound = listen::bind(address).await.map_err(|cause| ServeError::ApiBind { address, cause })?;
+    let device = gate.open(config.device_bind)?;
+    Ok((bound, device))
+}
+
+fn fit_descriptors(config: &mut Config) {
+    let limit = descriptors::raise();
+    let room = descriptors::capacity(limit, config.api.connections_max);
+    config.gate.connections_max = config.gate.connections_max.min(room);
+    let connections = config.gate.connections_max;
+    if limit < descriptors::FEW {
+        tracing::warn!(
+            limit,
+            connections,
+            "few file descriptors: raise the hard limit (ulimit -Hn, LimitNOFILE) for more devices"
+        );
+    } else {
+        tracing::info!(limit, connections, "capacity for devices");
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<(), OpenError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|cause| {
+        OpenError::NotWritable { path: folder.display().to_string(), cause: cause.to_string() }
+    })
+}
+
+fn registry_url(config: &Config) -> String {
+    if config.sql_url.is_empty() {
+        format!("sqlite:{}", config.data_dir.join("registry.db").display())
+    } else {
+        config.sql_url.clone()
+    }
+}
+
+/// Makes the app that was asked for; on a first start on loopback the app "default", which is returned to be shown.
+async fn prepare_apps(
+    registry: &Registry,
+    config: &Config,
+    seed: Option<AppSeed>,
+) -> Result<Option<AppSeed>, ServeError> {
+    let apps = registry.apps().await?;
+    if let Some(seed) = seed {
+        match apps.iter().find(|app| app.key == seed.key) {
+            Some(app) if app.secret_hash.matches(&seed.secret) => {}
+            Some(app) => return Err(ServeError::OtherSecret(app.key.as_str().to_owned())),
+            None => {
+                registry.create_app(&seed.key, seed.secret.hash(), seed.open_registration).await?;
+            }
+        }
+        return Ok(None);
+    }
+    if !apps.is_empty() {
+        return Ok(None);
+    }
+    if !config.api.bind.ip().is_loopback() {
+        tracing::warn!("there is no app: start once with api.bind on loopback to have one made and shown");
+        return Ok(None);
+    }
+    let seed = AppSeed::fresh(AppKey::parse("default")?, false)?;
+    registry.create_app(&seed.key, seed.secret.hash(), false).await?;
+    Ok(Some(seed))
+}
+
+fn make_api(
+    config: &Config,
+    hub: &Hub,
+    gate: &Gate,
+    device: SocketAddr,
+    log_dropped: Option<ErrorCounter>,
+    ready: Arc<AtomicBool>,
+) -> Arc<Api> {
+    let stats = Arc::new(ApiStats::default());
+    let sources = Sources { gate: gate.stats(), api: stats.clone(), log_dropped };
+    let options = ApiOptions {
+        connections_max: config.api.connections_max,
+        requests_per_app_max: config.api.requests_per_app_max,
+        header: config.api.header,
+        body: config.api.body,
+        heartbeat_s: [config.gate.heartbeat_s, config.gate.heartbeat_min_s, config.gate.heartbeat_max_s],
+    };
+    Api::new(ApiParts {
+        hub: hub.clone(),
+        options,
+        entry_nodes: vec![device.to_string()],
+        metrics: Box::new(move || render(&sources)),
+        ready,
+        stats,
+    })
+}
+
+impl Running {
+    /// Ends the node in order: not ready, API closed and its requests finished, devices told, store flushed. Takes at
+    /// most about twice `node.drain_s`.
+    pub async fn shutdown(self) {
+        self.ready.store(false, Ordering::Release);
+        tracing::info!("draining");
+        let patience = self.config.drain;
+        // The port closes first and what is in flight ends as it began; only then does the hub refuse.
+        let in_time = self.listening.finish(patience).await;
+        self.hub.drain();
+        self.gate.stop(self.config.goaway_spread, patience).await;
+        for shard in self.shards {
+            if let Err(ended) = shard.await {
+                tracing::error!(%ended, "a shard's events were not served to the end");
+            }
+        }
+        self.hub.close().await;
+        tracing::info!(in_time, "stopped");
+    }
+}

@@ -1,0 +1,230 @@
+//! A gate with a hub of the test's own behind it, and devices over real sockets.
+
+use bytes::Bytes;
+use longwire_proto::close::CloseReason;
+use longwire_proto::id::{ClientId, Kind, MessageId, Position, TraceId};
+use longwire_proto::session::FeedStart;
+use longwire_proto::wire::{
+    Assembler, Class, Command as Word, Connect, DeviceFrame, Header, Network, ServerFrame, VERSION,
+    encode_push_shared,
+};
+use longwire_server::delivery::border::{
+    Attach, Broadcast, Command, Event, Events as _, Handle, Outgoing, ShardId, Shards, TagId,
+};
+use longwire_server::domain::{AppId, WallMs};
+use longwire_server::gate::{Gate, GateOptions, GateStats};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub(crate) const APP: AppId = AppId(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Rig {
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) shards: Arc<dyn Shards>,
+    pub(crate) stats: Arc<GateStats>,
+    pub(crate) address: SocketAddr,
+    pub(crate) events: Arc<Mutex<Vec<Event>>>,
+}
+
+pub(crate) fn options() -> GateOptions {
+    GateOptions { shards: 2, heartbeat_min_s: 5, ..GateOptions::default() }
+}
+
+/// How a login of a client id is answered.
+pub(crate) type Answer = fn(Handle, ClientId) -> Command;
+
+pub(crate) fn welcome(to: Handle, client: ClientId) -> Command {
+    attach(to, client, &[], Position::START)
+}
+
+pub(crate) fn attach(to: Handle, client: ClientId, tags: &[u32], log_head: Position) -> Command {
+    Command::Attach(Box::new(Attach {
+        to,
+        client,
+        app: APP,
+        tags: tags.iter().map(|tag| TagId(*tag)).collect(),
+        mailbox: FeedStart { last: Position::new(1, 0), waiting: false },
+        log: FeedStart { last: log_head, waiting: false },
+        log_head,
+        server_time: WallMs(1_000),
+    }))
+}
+
+impl Rig {
+    pub(crate) fn new(options: GateOptions, answer: Answer) -> Rig {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let guard = runtime.enter();
+        let clock = Arc::new(|| WallMs(5_000));
+        let (gate, shards, all_events) = Gate::prepare(options, clock).unwrap();
+        let events: Arc<Mutex<Vec<Event>>> = Arc::default();
+        for mut shard_events in all_events {
+            let (events, shards) = (events.clone(), shards.clone());
+            runtime.spawn(async move {
+                let mut batch = Vec::new();
+                while shard_events.take(&mut batch, 256).await {
+                    for event in batch.drain(..) {
+                        if let Event::Login(login) = &event {
+                            shards.post(login.from.shard(), answer(login.from, login.client)).unwrap();
+                        }
+                        events.lock().unwrap().push(event);
+                    }
+                }
+            });
+        }
+        let address = gate.open("127.0.0.1:0".parse().unwrap()).unwrap();
+        drop(guard);
+        let stats = gate.stats();
+        Rig { runtime, gate: Arc::new(gate), shards, stats, address, events }
+    }
+
+    pub(crate) fn to_all(&self, make: impl Fn() -> Command) {
+        for shard in 0..self.shards.count() {
+            let mut command = make();
+            while let Err(back) = self.shards.post(ShardId(shard as u8), command) {
+                command = back;
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    pub(crate) fn broadcast(&self, position: Position, tags: &[u32], number: u128, payload: &[u8]) {
+        let message = outgoing(number, payload);
+        let tags: Box<[TagId]> = tags.iter().map(|tag| TagId(*tag)).collect();
+        let broadcast = Arc::new(Broadcast { app: APP, tags, position, message });
+        self.to_all(|| Command::Broadcast(broadcast.clone()));
+    }
+
+    /// The connection that a client logged in on.
+    pub(crate) fn handle(&self, client: u64) -> Handle {
+        let found = self.until(|rig| {
+            let events = rig.events.lock().unwrap();
+            events.iter().rev().find_map(|event| match event {
+                Event::Login(login) if login.client == ClientId(client) => Some(login.from),
+                _ => None,
+            })
+        });
+        found.expect("the client logged in")
+    }
+
+    pub(crate) fn until<T>(&self, mut look: impl FnMut(&Rig) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look(self) {
+                return Some(found);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn closed(&self, reason: CloseReason) -> u64 {
+        self.stats.shards.iter().map(|shard| shard.closed[reason.index()].load(Relaxed)).sum()
+    }
+
+    pub(crate) fn sum(
+        &self,
+        pick: impl Fn(&longwire_server::gate::ShardStats) -> &std::sync::atomic::AtomicU64,
+    ) -> u64 {
+        self.stats.shards.iter().map(|shard| pick(shard).load(Relaxed)).sum()
+    }
+
+    pub(crate) fn connect(&self) -> Device {
+        let socket = TcpStream::connect(self.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Device { socket, client: ClientId(0), assembler: Assembler::default(), waiting: Vec::new() }
+    }
+
+    pub(crate) fn login(&self, client: u64) -> Device {
+        let mut device = self.connect();
+        device.send_connect(client);
+        assert!(matches!(device.next(), Some(ServerFrame::Welcome(_))), "welcome");
+        device
+    }
+}
+
+pub(crate) fn outgoing(number: u128, payload: &[u8]) -> Arc<Outgoing> {
+    let mut shared = Vec::new();
+    encode_push_shared(MessageId(number), Kind::Custom, TraceId(0), "", payload, &mut shared);
+    Arc::new(Outgoing { message: MessageId(number), deadline: WallMs(65_000), shared: Bytes::from(shared) })
+}
+
+pub(crate) struct Device {
+    pub(crate) socket: TcpStream,
+    pub(crate) client: ClientId,
+    assembler: Assembler,
+    waiting: Vec<u8>,
+}
+
+impl Device {
+    pub(crate) fn send_connect(&mut self, client: u64) {
+        self.client = ClientId(client);
+        let connect = Connect {
+            version: VERSION,
+            network: Network::Wifi,
+            class: Class::Phone,
+            heartbeat_s: 60,
+            resume_mailbox: Position::START,
+            resume_log: Position::START,
+            app_key: "demo",
+            token: b"token",
+        };
+        self.send(&DeviceFrame::Connect(connect));
+    }
+
+    pub(crate) fn send(&mut self, frame: &DeviceFrame<'_>) {
+        let mut bytes = Vec::new();
+        frame.encode(self.client, &mut bytes);
+        self.socket.write_all(&bytes).unwrap();
+    }
+
+    /// The next frame; `None` at the end of the connection.
+    pub(crate) fn next(&mut self) -> Option<ServerFrame<'static>> {
+        let (header, body) = self.next_raw()?;
+        // Tests hold frames as long as they like.
+        let body: &'static [u8] = Vec::leak(body);
+        Some(ServerFrame::decode(&header, body).unwrap())
+    }
+
+    pub(crate) fn next_raw(&mut self) -> Option<(Header, Vec<u8>)> {
+        loop {
+            let mut input = &self.waiting[..];
+            if let Some(frame) = self.assembler.next(&mut input, 1 << 20).unwrap() {
+                let found = (frame.header, frame.body.to_vec());
+                let left = input.len();
+                self.waiting.drain(..self.waiting.len() - left);
+                return Some(found);
+            }
+            self.waiting.clear();
+            let mut buffer = [0; 4096];
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => self.waiting.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("reading: {error}"),
+            }
+        }
+    }
+
+    /// The number of the next PUSH.
+    pub(crate) fn push(&mut self) -> u128 {
+        match self.next() {
+            Some(ServerFrame::Push(push)) => push.message.0,
+            other => panic!("expected a push, got {other:?}"),
+        }
+    }
+
+    /// The next frame must not be a delivery: a heartbeat comes back first.
+    pub(crate) fn nothing_before_pong(&mut self) {
+        self.send(&DeviceFrame::Ping);
+        let (header, _) = self.next_raw().expect("a pong");
+        assert_eq!(header.command, Word::Pong);
+    }
+}

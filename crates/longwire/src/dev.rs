@@ -1,0 +1,66 @@
+//! What `serve --dev` adds: a folder, ports and an app that nobody had to think of.
+
+use crate::Failure;
+use crate::serve::ServeArgs;
+use longwire_server::domain::{AppKey, AppSecret};
+use longwire_server::node::{AppSeed, Config, Layers};
+use tempfile::TempDir;
+
+/// A server for trying and testing; dropping it removes the folder that it made.
+pub(crate) struct Setup {
+    /// The app made on the fly.
+    pub(crate) app: AppSeed,
+    folder: Option<TempDir>,
+}
+
+impl Setup {
+    /// An app, fresh unless flags name one, and a folder unless a flag names one.
+    pub(crate) fn new(args: &ServeArgs) -> Result<Setup, Failure> {
+        let key = match &args.app_key {
+            Some(key) => key.clone(),
+            None => format!("dev-{}", fresh_word()?),
+        };
+        let key = AppKey::parse(&key).map_err(|fault| Failure::Usage(fault.to_string()))?;
+        let mut app = AppSeed::fresh(key, true).map_err(Failure::failed)?;
+        if let Some(secret) = &args.app_secret {
+            app.secret = AppSecret::presented(secret);
+        }
+        let named = args.config.data_dir.is_some() || args.config.settings.iter().any(|s| s.starts_with("node.data_dir"));
+        let folder = if named { None } else { Some(temporary()?) };
+        Ok(Setup { app, folder })
+    }
+
+    /// The defaults of a server for trying; file, environment and flags go over them.
+    pub(crate) fn lay_under(&self, layers: &mut Layers) {
+        layers.flag("--dev", "listener.device.bind", "127.0.0.1:0");
+        layers.flag("--dev", "api.bind", "127.0.0.1:0");
+        layers.flag("--dev", "log.level", "warn");
+        // A test that stops a server wants it gone, not its devices spread out.
+        layers.flag("--dev", "node.drain_s", "5");
+        layers.flag("--dev", "node.goaway_spread_s", "1");
+        if let Some(path) = self.folder.as_ref().and_then(|folder| folder.path().to_str()) {
+            layers.flag("--dev", "node.data_dir", path);
+        }
+    }
+}
+
+/// Refuses what others could reach: the app's secret was printed, and anybody may register.
+pub(crate) fn check_loopback(config: &Config) -> Result<(), Failure> {
+    if config.api.bind.ip().is_loopback() && config.device_bind.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(Failure::Usage("--dev serves loopback only: bind to 127.0.0.1, or leave --dev out".into()))
+}
+
+fn fresh_word() -> Result<String, Failure> {
+    let mut bytes = [0_u8; 4];
+    getrandom::fill(&mut bytes).map_err(Failure::failed)?;
+    Ok(format!("{:08x}", u32::from_be_bytes(bytes)))
+}
+
+fn temporary() -> Result<TempDir, Failure> {
+    tempfile::Builder::new()
+        .prefix("longwire-dev-")
+        .tempdir()
+        .map_err(|cause| Failure::failed(format!("cannot make a temporary folder: {cause}")))
+}

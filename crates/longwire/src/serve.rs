@@ -1,0 +1,110 @@
+//! `longwire serve`.
+
+use crate::configure::{ConfigArgs, build};
+use crate::{Failure, dev};
+use clap::Args;
+use longwire_server::node::telemetry::Telemetry;
+use longwire_server::node::{Layers, Running, ServeOptions, runtime, serve};
+use serde_json::json;
+use std::io::Write as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How a server is run.
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// For trying and testing: loopback only, a fresh data folder that is removed at the end unless one is given,
+    /// ports from flags or chosen by the kernel, an app made on the fly, one JSON line on standard output when ready.
+    #[arg(long)]
+    pub(crate) dev: bool,
+    /// With --dev: the app's key.
+    #[arg(long, requires = "dev", value_name = "KEY")]
+    pub(crate) app_key: Option<String>,
+    /// With --dev: the app's secret.
+    #[arg(long, requires_all = ["dev", "app_key"], value_name = "SECRET")]
+    pub(crate) app_secret: Option<String>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+    let setup = if args.dev { Some(dev::Setup::new(&args)?) } else { None };
+    let mut layers = Layers::default();
+    if let Some(setup) = &setup {
+        setup.lay_under(&mut layers);
+    }
+    args.config.lay_over(&mut layers);
+    let config = build(layers)?;
+    if setup.is_some() {
+        dev::check_loopback(&config)?;
+    }
+    let telemetry = Telemetry::start(&config.log).map_err(Failure::Failed)?;
+    let options = ServeOptions {
+        config,
+        app: setup.as_ref().map(|setup| setup.app.clone()),
+        log_dropped: Some(telemetry.dropped()),
+    };
+    let runtime = runtime().map_err(|cause| Failure::failed(format!("cannot start threads: {cause}")))?;
+    let done = runtime.block_on(until_told(options, setup.as_ref()));
+    // Whatever still runs is ours and idle: nothing is waited for that could hold up the end.
+    runtime.shutdown_background();
+    drop(telemetry);
+    done
+}
+
+async fn until_told(options: ServeOptions, setup: Option<&dev::Setup>) -> Result<(), Failure> {
+    let mut stop = Stop::new()?;
+    let running = tokio::select! {
+        started = serve(options) => started.map_err(Failure::failed)?,
+        () = stop.told() => return Ok(()), // nothing listens yet: the store is safe against sudden ends
+    };
+    greet(&running, setup);
+    stop.told().await;
+    // A second signal means now: what is durable is so already.
+    tokio::select! {
+        () = running.shutdown() => Ok(()),
+        () = stop.told() => Err(Failure::Failed("stopped before everything was finished, as told twice".into())),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Stop, Failure> {
+        let on = |kind| signal(kind).map_err(|cause| Failure::failed(format!("cannot take signals: {cause}")));
+        Ok(Stop { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn greet(running: &Running, setup: Option<&dev::Setup>) {
+    if let Some(setup) = setup {
+        let line = json!({
+            "ready": true,
+            "device": running.device.to_string(),
+            "api": running.api.to_string(),
+            "app_key": setup.app.key.as_str(),
+            "app_secret": setup.app.secret.reveal(),
+            "pid": std::process::id(),
+        });
+        // Whoever started us may have closed the other end; that is no reason to end.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    } else if let Some(app) = &running.first_app {
+        let (key, secret) = (app.key.as_str(), app.secret.reveal());
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "\nFirst start: an app was made. Its secret is shown now and never again.\n\n  app key     {key}\n  app secret  {secret}\n\n  \
+             try it: curl -u {key}:{secret} -H 'content-type: application/json' \\\n    \
+             -d '{{\"registration_id\":\"me\"}}' http://{}/v1/devices\n",
+            running.api
+        );
+    }
+}

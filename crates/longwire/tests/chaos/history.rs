@@ -1,0 +1,145 @@
+//! What the test side did and saw, line by line, on one monotonic clock. Nothing in it is taken from the server's word
+//! but the counts at the end, which are evidence to be checked.
+
+use longwire_proto::id::{MessageId, Position, Source};
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// One registered device, by its place in the [`Fleet`].
+pub type DeviceNo = u32;
+/// One request to push.
+pub type PushNo = u64;
+/// One login, unique over the whole run.
+pub type SessionNo = u64;
+
+/// Whom a push was for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Audience {
+    /// One device.
+    Device(DeviceNo),
+    /// All devices with this tag.
+    Tag(u32),
+    /// All devices.
+    All,
+}
+
+impl Audience {
+    /// Where its deliveries have their positions.
+    pub fn source(self) -> Source {
+        match self {
+            Audience::Device(_) => Source::Mailbox,
+            Audience::Tag(_) | Audience::All => Source::AppLog,
+        }
+    }
+}
+
+/// The devices of a run and their tags, which do not change in it.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// The tags of each device.
+    pub tags: Vec<Vec<u32>>,
+}
+
+impl Fleet {
+    /// Whether a push for `audience` is for `device`.
+    pub fn is_for(&self, audience: Audience, device: DeviceNo) -> bool {
+        match audience {
+            Audience::Device(only) => only == device,
+            Audience::Tag(tag) => self.tags.get(device as usize).is_some_and(|tags| tags.contains(&tag)),
+            Audience::All => (device as usize) < self.tags.len(),
+        }
+    }
+    /// Every device that a push for `audience` is for.
+    pub fn members(&self, audience: Audience) -> impl Iterator<Item = DeviceNo> + '_ {
+        (0..self.tags.len() as DeviceNo).filter(move |device| self.is_for(audience, *device))
+    }
+}
+
+/// A delivery's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Where the positions count.
+    pub source: Source,
+    /// Its position.
+    pub position: Position,
+    /// The position of the delivery before it.
+    pub previous: Position,
+}
+
+/// The server's record of a message at the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Deliveries that exist.
+    pub created: u64,
+    /// The device acked.
+    pub delivered: u64,
+    /// Expired first.
+    pub expired: u64,
+    /// Dropped for a recorded reason.
+    pub dropped: u64,
+    /// Without an end.
+    pub pending: u64,
+}
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A push is about to be asked for.
+    Invoked { push: PushNo, audience: Audience, ttl_us: u64, hash: u64 },
+    /// It got a 202.
+    Accepted { push: PushNo, message: MessageId },
+    /// It got a 4xx, 429 or 503.
+    Refused { push: PushNo, status: u16 },
+    /// Connection lost, 500 or 504: accepted or not.
+    Unknown { push: PushNo },
+    /// A device is logged in.
+    Login { device: DeviceNo, session: SessionNo },
+    /// A device got a message.
+    Received { device: DeviceNo, session: SessionNo, message: MessageId, place: Place, hash: u64 },
+    /// A device was told what was left out.
+    Gap { device: DeviceNo, session: SessionNo, message: MessageId, place: Place, count: u32, expired: bool },
+    /// A device is about to ack.
+    Acked { device: DeviceNo, session: SessionNo, message: MessageId },
+    /// A device's connection is over.
+    Closed { device: DeviceNo, session: SessionNo },
+    /// The server's record, read when everything was quiet.
+    Counted { message: MessageId, counts: Counts },
+}
+
+/// One line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// Monotonic microseconds since the run began.
+    pub at_us: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Takes lines from all threads of a run.
+pub struct Recorder {
+    since: Instant,
+    lines: Mutex<Vec<Line>>,
+}
+
+impl Recorder {
+    /// Starts the clock.
+    pub fn new() -> Recorder {
+        Recorder { since: Instant::now(), lines: Mutex::new(Vec::new()) }
+    }
+    /// Adds a line with the time of now. The clock is read under the lock, so lines are in the order of their times.
+    pub fn add(&self, event: Event) {
+        let mut lines = self.lines.lock().unwrap();
+        lines.push(Line { at_us: self.since.elapsed().as_micros() as u64, event });
+    }
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<Line> {
+        self.lines.lock().unwrap().clone()
+    }
+}
+
+/// FNV-1a: tells payloads apart, nothing more.
+pub fn hash(payload: &[u8]) -> u64 {
+    payload
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
+}

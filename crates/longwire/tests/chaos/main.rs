@@ -1,0 +1,16 @@
+//! Kill the server with SIGKILL, again and again, under load, and let a checker decide from what the test side saw.
+//!
+//! - `history`: what was done and seen.
+//! - `checker`: whether the promises held.
+//! - `story`, `altered`: the checker is checked with clean and with altered histories.
+//! - `storm`: the run itself.
+
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
+
+mod altered;
+mod checker;
+mod history;
+mod storm;
+mod story;
+#[path = "../support/mod.rs"]
+mod support;
