@@ -1,1 +1,66 @@
-//! Placeholder map, replaced by the first build.
+//! Load generator and limit probe: what a Longwire server does, beside what this machine can do at all.
+//!
+//! A measurement is several processes, because one may hold 20,000 descriptors only: this one gives orders, the
+//! server is a `longwire serve` process, fleets of devices or bare readers and the bare writer are this command run
+//! again as `bench fleet`. Orders go to a child's standard input and reports come from its standard output, one JSON
+//! object a line. In the order of a run:
+//!
+//! - `args`: the scenarios and their options.
+//! - `scenario`: `limit`, `idle`, `fanout`, `unicast`.
+//! - `server`: a server of our own, or one that runs already; its memory, processor time and metrics.
+//! - `child`, `order`: a child process and the words spoken with it.
+//! - `fleet`: many devices or bare readers in one loop; `writer`: the bare write and echo loops.
+//! - `http`, `pump`: an HTTP/1.1 client that costs far less than the server it loads; `devices` registers with it.
+//! - `metrics`: what the server says of itself.
+//! - `probe`: what one fsync costs here.
+//! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures.
+//! - `demo`: a server and a thousand devices, to look at.
+//!
+//! The bench knows the protocol and the HTTP API, never the server's insides.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to the person who started it")]
+
+mod args;
+mod child;
+mod clock;
+mod demo;
+mod devices;
+mod error;
+mod fleet;
+mod http;
+mod latency;
+mod machine;
+mod metrics;
+mod order;
+mod probe;
+mod progress;
+mod pump;
+mod report;
+mod scenario;
+mod series;
+mod server;
+mod slope;
+mod writer;
+
+pub use args::BenchArgs;
+pub use demo::{DemoArgs, run_demo};
+pub use error::BenchError;
+
+use args::Scenario;
+
+/// Runs one scenario to its end and prints its figures. Blocks.
+///
+/// # Errors
+/// The options contradict each other, the server cannot be reached or refuses, or a deadline passed.
+pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
+    machine::raise_descriptor_limit();
+    match args.scenario {
+        Scenario::Limit(limit) => scenario::limit::run(&limit),
+        Scenario::Idle(idle) => scenario::idle::run(&idle),
+        Scenario::Fanout(fanout) => scenario::fanout::run(&fanout),
+        Scenario::Unicast(unicast) => scenario::unicast::run(&unicast),
+        Scenario::Fleet(fleet) => match fleet.role {
+            args::Role::Readers => fleet::run(),
+            args::Role::Writer => writer::run(),
+        },
+    }
+}

@@ -37,7 +37,8 @@ impl ConfigArgs {
             layers.file(path);
         }
         // A variable that is not UTF-8 cannot be one of ours.
-        let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let variables =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         layers.environment(variables);
         let flags = [
             ("--data-dir", "node.data_dir", &self.data_dir),

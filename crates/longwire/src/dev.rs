@@ -25,7 +25,8 @@ impl Setup {
         if let Some(secret) = &args.app_secret {
             app.secret = AppSecret::presented(secret);
         }
-        let named = args.config.data_dir.is_some() || args.config.settings.iter().any(|s| s.starts_with("node.data_dir"));
+        let named = args.config.data_dir.is_some()
+            || args.config.settings.iter().any(|s| s.starts_with("node.data_dir"));
         let folder = if named { None } else { Some(temporary()?) };
         Ok(Setup { app, folder })
     }

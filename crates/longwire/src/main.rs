@@ -62,11 +62,11 @@ fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(args),
         Verb::CheckConfig(args) => configure::check(&args),
         Verb::GenConfig => {
-            print!("{}", longwire_server::node::manual::sample_file());
+            print!("{}", longwire_server::node::config::manual::sample_file());
             Ok(())
         }
         Verb::ConfigDoc => {
-            print!("{}", longwire_server::node::manual::page());
+            print!("{}", longwire_server::node::config::manual::page());
             Ok(())
         }
         Verb::Register(args) => register::run(args),

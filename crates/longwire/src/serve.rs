@@ -74,7 +74,8 @@ struct Stop {
 
 impl Stop {
     fn new() -> Result<Stop, Failure> {
-        let on = |kind| signal(kind).map_err(|cause| Failure::failed(format!("cannot take signals: {cause}")));
+        let on =
+            |kind| signal(kind).map_err(|cause| Failure::failed(format!("cannot take signals: {cause}")));
         Ok(Stop { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
     }
     async fn told(&mut self) {

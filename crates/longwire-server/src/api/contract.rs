@@ -1,7 +1,8 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
-use super::fault::Fault;
-use super::{Api, devices, messages, probes, push};
+use super::Api;
+use super::endpoints::{devices, messages, probes, push};
+use super::exchange::fault::Fault;
 use axum::Router;
 use std::sync::Arc;
 use utoipa::OpenApi;

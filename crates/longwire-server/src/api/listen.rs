@@ -2,9 +2,9 @@
 
 use super::Api;
 use super::contract;
-use super::fault::Fault;
+use super::exchange::fault::Fault;
+use super::exchange::trace::{TRACEPARENT, Trace};
 use super::stats::Gauge;
-use super::trace::{TRACEPARENT, Trace};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};

@@ -3,32 +3,21 @@
 //! In the order of a request:
 //!
 //! - [`listen`]: connections, their limits, the end.
-//! - [`trace`]: the W3C trace id, taken or made.
-//! - `caller`: whose request it is.
-//! - `body`: JSON read within its bounds.
-//! - `devices`, `push`, `messages`, `probes`: the endpoints.
-//! - [`fault`]: everything that is refused, in one shape.
+//! - [`exchange`]: what every request meets: trace, caller, body, fault.
+//! - `endpoints`: what can be asked.
 //! - [`contract`]: the routes, and the OpenAPI document made from them.
 
-mod body;
-mod caller;
 pub mod contract;
-mod devices;
-pub mod fault;
+mod endpoints;
+pub mod exchange;
 pub mod listen;
-mod messages;
-mod probes;
-mod push;
-mod push_request;
-mod rfc3339;
 mod stats;
-pub mod trace;
 
 pub use stats::ApiStats;
 
 use crate::delivery::hub::Hub;
 use crate::domain::AppId;
-use fault::Fault;
+use exchange::fault::Fault;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -15,7 +15,10 @@ use crate::domain::{
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
-use crate::store::registry::{RegisterError, Registry};
+use crate::store::registry::Registry;
+
+pub use crate::store::registry::RegisterError;
+
 use longwire_proto::close::CloseReason;
 use parking_lot::RwLock;
 use std::collections::HashMap;

@@ -9,6 +9,7 @@ use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppKey, AppSecret, Invalid};
 use crate::gate::{Gate, GateError};
+use crate::store::messages::stats::StoreStats;
 use crate::store::messages::{MessageStore, OpenError};
 use crate::store::port::{StoreError, StoreOptions};
 use crate::store::registry::Registry;
@@ -139,6 +140,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let store = tokio::task::spawn_blocking(move || MessageStore::open(store_options, committed))
         .await
         .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+    let store_stats = store.stats();
     let registry = Registry::open(&registry_url(&config)).await?;
     let first_app = prepare_apps(&registry, &config, app).await?;
     let (gate, shards, events) = Gate::prepare(config.gate.clone(), clock.clone())?;
@@ -166,7 +168,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         }
     };
     let ready = Arc::new(AtomicBool::new(false));
-    let api = make_api(&config, &hub, &gate, device, log_dropped, ready.clone());
+    let api = make_api(&config, &hub, &gate, device, log_dropped, ready.clone(), store_stats);
     let listening = bound.serve(api);
     ready.store(true, Ordering::Release);
     let api = listening.address();
@@ -248,9 +250,10 @@ fn make_api(
     device: SocketAddr,
     log_dropped: Option<ErrorCounter>,
     ready: Arc<AtomicBool>,
+    store_stats: Arc<StoreStats>,
 ) -> Arc<Api> {
     let stats = Arc::new(ApiStats::default());
-    let sources = Sources { gate: gate.stats(), api: stats.clone(), log_dropped };
+    let sources = Sources { gate: gate.stats(), store: store_stats, api: stats.clone(), log_dropped };
     let options = ApiOptions {
         connections_max: config.api.connections_max,
         requests_per_app_max: config.api.requests_per_app_max,

@@ -3,13 +3,15 @@
 //! - `history`: what was done and seen.
 //! - `checker`: whether the promises held.
 //! - `story`, `altered`: the checker is checked with clean and with altered histories.
-//! - `storm`: the run itself.
+//! - `storm`: the run itself, with its `callers` and its devices (`sides`).
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 mod altered;
+mod callers;
 mod checker;
 mod history;
+mod sides;
 mod storm;
 mod story;
 #[path = "../support/mod.rs"]

@@ -1,45 +1,43 @@
 //! The run: a server that is killed and started again in the same data directory, devices that come and go, callers that
 //! push to one, some and all of them.
 
+use crate::callers::{call, count_all};
 use crate::checker::check;
-use crate::history::{Audience, Counts, DeviceNo, Event, Fleet, Line, Place, PushNo, Recorder, hash};
-use crate::support::{Api, Dice, Seen, TestDevice, TestServer, count_of, push_body, until};
-use longwire_proto::id::MessageId;
-use longwire_proto::wire::GapReason;
-use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
+use crate::history::{Event, Fleet, Line, Recorder};
+use crate::sides::Side;
+use crate::support::{Api, Dice, TestDevice, TestServer, until};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-const DEVICES: u32 = 50;
-const TAGS: u32 = 5;
-const CALLERS: u64 = 4;
+pub const DEVICES: u32 = 50;
+pub const TAGS: u32 = 5;
+const CALLERS: u64 = 8;
 /// `LONGWIRE_CHAOS_ROUNDS` changes it.
 const ROUNDS: u64 = 30;
 
 /// Where the server of this round is.
-struct Address {
-    device: SocketAddr,
-    api: Api,
+pub struct Address {
+    pub device: SocketAddr,
+    pub api: Api,
 }
 
-struct Run {
-    fleet: Fleet,
-    recorder: Recorder,
-    current: Mutex<Address>,
-    pushing: AtomicBool,
+pub struct Run {
+    pub fleet: Fleet,
+    pub recorder: Recorder,
+    pub current: Mutex<Address>,
+    pub pushing: AtomicBool,
     /// Devices stay and ack everything.
-    draining: AtomicBool,
-    ended: AtomicBool,
-    in_flight: AtomicU64,
-    accepted: AtomicU64,
-    received: AtomicU64,
-    holes: AtomicU64,
-    pushes: AtomicU64,
-    sessions: AtomicU64,
+    pub draining: AtomicBool,
+    pub ended: AtomicBool,
+    pub in_flight: AtomicU64,
+    pub accepted: AtomicU64,
+    pub received: AtomicU64,
+    pub holes: AtomicU64,
+    pub pushes: AtomicU64,
+    pub sessions: AtomicU64,
 }
 
 #[test]
@@ -48,7 +46,6 @@ fn nothing_accepted_is_lost_when_the_server_is_killed_at_random_moments() {
     let rounds = std::env::var("LONGWIRE_CHAOS_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
     let folder = tempfile::tempdir().unwrap();
     let mut server = TestServer::start_in(folder.path());
-    let credentials = (server.app_key.clone(), server.app_secret.clone());
     let fleet = fleet(&mut dice);
     let devices = register(&server, &fleet);
     let run = Run::new(fleet, &server);
@@ -73,7 +70,7 @@ fn nothing_accepted_is_lost_when_the_server_is_killed_at_random_moments() {
         for _ in 0..rounds {
             bitten += u64::from(kill_once(&run, &mut server, &mut dice));
             server = TestServer::start_in(folder.path());
-            *run.current.lock().unwrap() = Address::of(&server, &credentials);
+            *run.current.lock().unwrap() = Address::of(&server);
         }
         run.pushing.store(false, SeqCst);
         callers.into_iter().for_each(|caller| caller.join().unwrap());
@@ -96,8 +93,8 @@ impl Drop for Ending<'_> {
 }
 
 impl Address {
-    fn of(server: &TestServer, (key, secret): &(String, String)) -> Address {
-        Address { device: server.device, api: Api::new(server.api_address, key, secret) }
+    fn of(server: &TestServer) -> Address {
+        Address { device: server.device, api: server.api.clone() }
     }
 }
 
@@ -106,7 +103,7 @@ impl Run {
         Run {
             fleet,
             recorder: Recorder::new(),
-            current: Mutex::new(Address { device: server.device, api: server.api.clone() }),
+            current: Mutex::new(Address::of(server)),
             pushing: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -118,10 +115,10 @@ impl Run {
             sessions: AtomicU64::new(0),
         }
     }
-    fn api(&self) -> Api {
+    pub fn api(&self) -> Api {
         self.current.lock().unwrap().api.clone()
     }
-    fn add(&self, event: Event) {
+    pub fn add(&self, event: Event) {
         self.recorder.add(event);
     }
 }
@@ -156,152 +153,6 @@ fn kill_once(run: &Run, server: &mut TestServer, dice: &mut Dice) -> bool {
     bites
 }
 
-/// One caller of the API.
-fn call(run: &Run, mut dice: Dice) {
-    while run.pushing.load(SeqCst) {
-        let audience = match dice.within(0..10) {
-            0 => Audience::All,
-            1 | 2 => Audience::Tag(dice.within(0..u64::from(TAGS)) as u32),
-            _ => Audience::Device(dice.within(0..u64::from(DEVICES)) as DeviceNo),
-        };
-        let ttl_s = if dice.one_in(12) { dice.within(1..4) as u32 } else { 86_400 };
-        let push = run.pushes.fetch_add(1, SeqCst);
-        let filler = "x".repeat(dice.within(0..400) as usize);
-        push_once(run, push, audience, ttl_s, &format!("push {push} {} {filler}", dice.bits()));
-        std::thread::sleep(Duration::from_micros(dice.within(1_000..12_000)));
-    }
-}
-
-fn push_once(run: &Run, push: PushNo, audience: Audience, ttl_s: u32, text: &str) {
-    let whom = match audience {
-        Audience::Device(device) => json!({ "registration_id": [format!("d{device}")] }),
-        Audience::Tag(tag) => json!({ "tag": [format!("t{tag}")] }),
-        Audience::All => json!("all"),
-    };
-    let body = push_body(whom, text, Some(ttl_s));
-    let api = run.api();
-    let ttl_us = u64::from(ttl_s) * 1_000_000;
-    run.add(Event::Invoked { push, audience, ttl_us, hash: hash(text.as_bytes()) });
-    run.in_flight.fetch_add(1, SeqCst);
-    let answer = api.try_post("/v1/push", &body);
-    run.in_flight.fetch_sub(1, SeqCst);
-    let event = match answer {
-        Ok(answer) if answer.status == 202 => {
-            run.accepted.fetch_add(1, SeqCst);
-            Event::Accepted { push, message: MessageId::parse(&answer.message_id()).unwrap() }
-        }
-        Ok(answer) if matches!(answer.status, 500 | 504) => Event::Unknown { push },
-        Ok(answer) => Event::Refused { push, status: answer.status },
-        // Nobody listened, so nobody was asked.
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Event::Refused { push, status: 0 },
-        Err(_) => Event::Unknown { push },
-    };
-    run.add(event);
-}
-
-/// One device and its habits.
-struct Side<'a> {
-    run: &'a Run,
-    number: DeviceNo,
-    device: TestDevice,
-    dice: Dice,
-}
-
-/// How a session treats what it gets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Habit {
-    AcksAtOnce,
-    AcksAtTheEnd,
-    NeverAcks,
-}
-
-impl Side<'_> {
-    fn live(mut self) {
-        while !self.run.ended.load(SeqCst) {
-            self.device.to = self.run.current.lock().unwrap().device;
-            let logged_in = self.device.try_connect().is_ok()
-                && matches!(self.device.next(Duration::from_secs(2)), Some(Seen::Welcome(_)));
-            if logged_in {
-                self.session();
-            }
-            self.device.drop_connection();
-            // Away for a while; a device that finds nobody backs off too.
-            std::thread::sleep(Duration::from_millis(self.dice.within(5..60)));
-        }
-    }
-
-    fn session(&mut self) {
-        let (device, session) = (self.number, self.run.sessions.fetch_add(1, SeqCst) + 1);
-        self.run.add(Event::Login { device, session });
-        let habit = match self.dice.within(0..8) {
-            0 => Habit::NeverAcks,
-            1 | 2 => Habit::AcksAtTheEnd,
-            _ => Habit::AcksAtOnce,
-        };
-        let leaves = Instant::now() + Duration::from_millis(self.dice.within(20..2_500));
-        let mut kept = Vec::new();
-        loop {
-            let draining = self.run.draining.load(SeqCst);
-            if self.run.ended.load(SeqCst) || (!draining && Instant::now() > leaves) {
-                break;
-            }
-            if draining && habit != Habit::AcksAtOnce {
-                break;
-            }
-            match self.device.next(Duration::from_millis(20)) {
-                Some(Seen::Ended | Seen::Closed(_) | Seen::Broken(_)) => break,
-                Some(seen) => {
-                    let Some(message) = self.take(session, &seen) else { continue };
-                    if habit == Habit::AcksAtOnce {
-                        self.ack(session, &[message]);
-                    } else {
-                        kept.push(message);
-                    }
-                }
-                None => {}
-            }
-        }
-        if habit == Habit::AcksAtTheEnd {
-            // No more than a window can be unacked, so they fit into one frame.
-            self.ack(session, &kept);
-        }
-        self.run.add(Event::Closed { device, session });
-    }
-
-    fn ack(&mut self, session: u64, messages: &[MessageId]) {
-        for message in messages {
-            self.run.add(Event::Acked { device: self.number, session, message: *message });
-        }
-        if !messages.is_empty() {
-            self.device.ack(messages);
-        }
-    }
-
-    /// Writes down what came; the id of a delivery that wants an ack.
-    fn take(&mut self, session: u64, seen: &Seen) -> Option<MessageId> {
-        let device = self.number;
-        match seen {
-            Seen::Push { source, position, previous, message, payload, hole, .. } => {
-                let place = Place { source: (*source)?, position: *position, previous: *previous };
-                let (message, hash) = (*message, hash(payload));
-                self.run.add(Event::Received { device, session, message, place, hash });
-                self.run.received.fetch_add(1, SeqCst);
-                self.run.holes.fetch_add(u64::from(*hole), SeqCst);
-                Some(message)
-            }
-            Seen::Gap(gap) => {
-                let place = Place { source: gap.source, position: gap.position, previous: gap.previous };
-                let (message, count) = (gap.message, gap.count);
-                let expired = gap.reason == GapReason::Expired;
-                self.run.add(Event::Gap { device, session, message, place, count, expired });
-                self.run.received.fetch_add(1, SeqCst);
-                None
-            }
-            _ => None,
-        }
-    }
-}
-
 /// All devices stay connected and ack; quiet is when nothing new has come for two seconds.
 fn await_quiet(run: &Run) {
     let mut last = (run.received.load(SeqCst), Instant::now());
@@ -313,60 +164,6 @@ fn await_quiet(run: &Run) {
         last.1.elapsed() > Duration::from_secs(2)
     });
     assert!(quiet, "deliveries never come to an end");
-}
-
-/// Asks the server for its record of every accepted message.
-fn count_all(run: &Run) {
-    let audiences: HashMap<PushNo, Audience> = run
-        .recorder
-        .lines()
-        .iter()
-        .filter_map(|line| match line.event {
-            Event::Invoked { push, audience, .. } => Some((push, audience)),
-            _ => None,
-        })
-        .collect();
-    let accepted: Vec<(MessageId, Audience)> = run
-        .recorder
-        .lines()
-        .iter()
-        .filter_map(|line| match line.event {
-            Event::Accepted { push, message } => Some((message, audiences[&push])),
-            _ => None,
-        })
-        .collect();
-    let api = run.api();
-    std::thread::scope(|scope| {
-        for part in accepted.chunks(accepted.len().div_ceil(4).max(1)) {
-            let api = api.clone();
-            scope.spawn(move || {
-                part.iter().for_each(|(message, audience)| count_one(run, &api, *message, *audience))
-            });
-        }
-    });
-}
-
-fn count_one(run: &Run, api: &Api, message: MessageId, audience: Audience) {
-    let members = run.fleet.members(audience).count() as u64;
-    let mut story = Value::Null;
-    // Acks ride on the next commit; what is not settled after this is judged as it stands.
-    let _ = until(Duration::from_secs(3), || {
-        let answer = api.get(&format!("/v1/messages/{message}"));
-        story = if answer.status == 200 { answer.json } else { Value::Null };
-        count_of(&story, "delivered") + count_of(&story, "expired") + count_of(&story, "dropped") >= members
-    });
-    if story.is_null() {
-        return;
-    }
-    let count = |state| count_of(&story, state);
-    let counts = Counts {
-        created: count("created"),
-        delivered: count("delivered"),
-        expired: count("expired"),
-        dropped: count("dropped"),
-        pending: count("pending"),
-    };
-    run.add(Event::Counted { message, counts });
 }
 
 fn judge(run: &Run, rounds: u64, bitten: u64) {

@@ -10,12 +10,16 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::sync_channel;
 use tempfile::TempDir;
 
+const APP_KEY: &str = "tests";
+const APP_SECRET: &str = "a-secret-of-tests-0123456789abcdef";
+
 /// How to start a server.
 #[derive(Default)]
 pub struct Start {
     folder: Option<PathBuf>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    descriptors: Option<u32>,
 }
 
 impl Start {
@@ -37,9 +41,25 @@ impl Start {
         self.env.push((key.to_owned(), value.to_owned()));
         self
     }
+    /// With a hard limit of open descriptors.
+    #[must_use]
+    pub fn descriptors(mut self, limit: u32) -> Start {
+        self.descriptors = Some(limit);
+        self
+    }
     fn command(&self, folder: &Path, stderr: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
-        command.args(["serve", "--dev", "--data-dir"]).arg(folder).args(&self.args);
+        let binary = env!("CARGO_BIN_EXE_longwire");
+        let mut command = match self.descriptors {
+            None => Command::new(binary),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh", binary]);
+                shell
+            }
+        };
+        // The same app each time, so that a second start in the same folder finds its own.
+        command.args(["serve", "--dev", "--app-key", APP_KEY, "--app-secret", APP_SECRET]);
+        command.arg("--data-dir").arg(folder).args(&self.args);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         let log = File::options().create(true).append(true).open(stderr).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
@@ -125,8 +145,7 @@ impl TestServer {
         let word = |field: &str| ready[field].as_str().unwrap_or_else(|| panic!("{field} in {line}"));
         let api_address: SocketAddr = word("api").parse().unwrap();
         let app_key = word("app_key").to_owned();
-        // A server that finds an app in its data directory holds a hash only, and cannot say the secret again.
-        let app_secret = ready["app_secret"].as_str().unwrap_or_default().to_owned();
+        let app_secret = word("app_secret").to_owned();
         assert_eq!(ready["pid"].as_u64(), Some(u64::from(child.id())));
         Ok(TestServer {
             child,

@@ -1,0 +1,185 @@
+//! The scenarios and their options.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `longwire bench`: measure a server, and the machine beside it.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) scenario: Scenario,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// What this machine can do without a server: bare write and echo loops.
+    Limit(LimitArgs),
+    /// Server memory per idle, logged-in connection.
+    Idle(IdleArgs),
+    /// One push to many devices, beside a bare write loop of the same bytes.
+    Fanout(FanoutArgs),
+    /// Durable pushes to one device each, through the HTTP API.
+    Unicast(UnicastArgs),
+    /// A process of a measurement; the scenarios start it.
+    #[command(hide = true)]
+    Fleet(FleetArgs),
+}
+
+/// Which server is measured.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Start a server for the measurement and end it afterwards (the default without --target).
+    #[arg(long, conflicts_with_all = ["target", "api", "app_key", "app_secret", "pid"])]
+    pub(crate) spawn: bool,
+    /// Where devices connect at a server that runs already.
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["api", "app_key", "app_secret"])]
+    pub(crate) target: Option<SocketAddr>,
+    /// Its HTTP API.
+    #[arg(long, value_name = "HOST:PORT", requires = "target")]
+    pub(crate) api: Option<SocketAddr>,
+    /// Key of the app to push for.
+    #[arg(long, requires = "target")]
+    pub(crate) app_key: Option<String>,
+    /// Secret of that app.
+    #[arg(long, requires = "target")]
+    pub(crate) app_secret: Option<String>,
+    /// Its process id, for memory and processor time (this host only).
+    #[arg(long, requires = "target")]
+    pub(crate) pid: Option<u32>,
+    /// Another argument for the spawned server; may be repeated.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) serve_arg: Vec<String>,
+    /// The longwire program to start the server from (default: this one).
+    #[arg(long, value_name = "PATH")]
+    pub(crate) server_program: Option<PathBuf>,
+}
+
+/// How figures are printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Also print the figures as one last line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// Connections to write to.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=18_000))]
+    pub(crate) connections: u32,
+    /// Writing threads; 0 = one per core.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Bytes of one message.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub(crate) bytes: u32,
+    /// Messages of one vectored write.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) batch: u32,
+    /// Turns of each kind.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) turns: u32,
+    /// Writes (and echoes) per connection in one turn.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// How often the readers look for bytes, milliseconds; 0 = sleep in epoll.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) sweep_ms: u64,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// Fill levels, connections; at least two, rising.
+    #[arg(long, value_delimiter = ',', default_values_t = [2_000, 6_000, 10_000, 14_000, 18_000])]
+    pub(crate) levels: Vec<u32>,
+    /// Longest wait for memory to settle at a level, seconds.
+    #[arg(long, default_value_t = 15)]
+    pub(crate) settle_s: u64,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FanoutArgs {
+    /// Push to the audience `all` (the default).
+    #[arg(long, conflicts_with = "tag")]
+    pub(crate) all: bool,
+    /// Push to a tag that every device has.
+    #[arg(long)]
+    pub(crate) tag: bool,
+    /// Store the messages and have them acked; without it they are online-only (ttl 0).
+    #[arg(long)]
+    pub(crate) stored: bool,
+    /// Devices.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=18_000))]
+    pub(crate) devices: u32,
+    /// Bytes of the payload.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=4_096))]
+    pub(crate) bytes: u32,
+    /// Turns of the bare loop and of the server, each.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) turns: u32,
+    /// Pushes of one turn, sent without waiting; the bare loop writes as many messages in one call.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) coalesce: u32,
+    /// Writing threads of the bare loop; 0 = one per core, as the server has.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// How often the readers look for bytes, milliseconds; 0 = sleep in epoll. A turn's end is seen so much late.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) sweep_ms: u64,
+    /// Without the bare loop: no ratio.
+    #[arg(long)]
+    pub(crate) no_limit: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UnicastArgs {
+    /// Devices online; each push goes to a random one.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=18_000))]
+    pub(crate) devices: u32,
+    /// Pushes in all.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) pushes: u32,
+    /// Pushes under way at once, one per connection.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) in_flight: u32,
+    /// Bytes of the payload.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=4_096))]
+    pub(crate) bytes: u32,
+    /// No new push after so many seconds.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) seconds: u64,
+    /// Directory for the fsync probe, on the file system of the server's data.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) probe_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FleetArgs {
+    /// What this process does.
+    #[arg(long)]
+    pub(crate) role: Role,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Role {
+    /// Devices, or bare readers.
+    Readers,
+    /// The bare write and echo loops.
+    Writer,
+}

@@ -1,0 +1,324 @@
+//! All connections of a fleet process.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use longwire_proto::id::ClientId;
+use longwire_proto::session::{ClientSession, Credentials, Memory, Millis};
+use longwire_proto::wire::{Class, Network};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::peer::{Over, Peer, Standing};
+use crate::clock;
+use crate::latency::Latencies;
+use crate::order::{Login, Order, Report, Tally};
+
+/// Connections under way at once: well below any listener's backlog.
+const OPENING_MAX: usize = 128;
+/// A connection that is not up after this counts as failed.
+const OPENING_TIME: Duration = Duration::from_secs(60);
+/// Bytes read at once.
+const READ_BYTES: usize = 256 * 1024;
+/// Sockets taken from epoll at once.
+const EVENTS_MAX: usize = 4096;
+/// How often the clocks of all sessions are looked at.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What was received since the last tally.
+#[derive(Debug, Default)]
+pub(super) struct Count {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) repeated: u64,
+    pub(super) holes: u64,
+    latencies: Latencies,
+}
+
+impl Count {
+    /// One message, read at `read_ns`, sent at `stamp_ns` if it says so.
+    pub(super) fn message(&mut self, bytes: u64, stamp_ns: Option<u64>, read_ns: u64) {
+        self.messages += 1;
+        self.bytes += bytes;
+        if let Some(sent) = stamp_ns {
+            self.latencies.record_ns(read_ns.saturating_sub(sent));
+        }
+    }
+
+    fn clear(&mut self) {
+        (self.messages, self.bytes, self.repeated, self.holes) = (0, 0, 0, 0);
+        self.latencies.clear();
+    }
+}
+
+/// What is to be opened still.
+#[derive(Debug)]
+struct Opening {
+    target: SocketAddr,
+    source: Ipv4Addr,
+    /// `None`: bare connections.
+    logins: Option<(Credentials, VecDeque<Login>)>,
+    left: usize,
+    under_way: usize,
+    failed: usize,
+    deadline: Instant,
+}
+
+/// All connections of this process.
+#[derive(Debug)]
+pub(super) struct Crew {
+    poll: Poll,
+    events: Option<Events>,
+    peers: Vec<Option<Peer>>,
+    live: usize,
+    closed: u64,
+    why: String,
+    opening: Option<Opening>,
+    count: Count,
+    expected: Option<(u64, Instant)>,
+    ack: bool,
+    begin: Instant,
+    next_tick: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Crew {
+    pub(super) fn new() -> io::Result<Crew> {
+        Ok(Crew {
+            poll: Poll::new()?,
+            events: Some(Events::with_capacity(EVENTS_MAX)),
+            peers: Vec::new(),
+            live: 0,
+            closed: 0,
+            why: String::new(),
+            opening: None,
+            count: Count::default(),
+            expected: None,
+            ack: true,
+            begin: Instant::now(),
+            next_tick: Instant::now() + TICK_INTERVAL,
+            buffer: vec![0; READ_BYTES],
+        })
+    }
+
+    pub(super) fn waker(&self, token: Token) -> io::Result<Waker> {
+        Waker::new(self.poll.registry(), token)
+    }
+
+    /// Whether something is under way that a long sleep would delay.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.opening.is_some()
+    }
+
+    /// Follows an order; what is to be answered at once is returned.
+    pub(super) fn follow(&mut self, order: Order) -> Vec<Report> {
+        match order {
+            Order::Open { target, source, count } => self.open(target, source, None, count),
+            Order::LogIn { target, source, app_key, devices, heartbeat_s } => {
+                let credentials = Credentials {
+                    app_key,
+                    token: String::new(),
+                    client: ClientId(0),
+                    network: Network::Wired,
+                    class: Class::Iot,
+                    heartbeat_s,
+                };
+                let count = devices.len();
+                self.open(target, source, Some((credentials, devices.into())), count)
+            }
+            Order::Ack { on } => {
+                self.ack = on;
+                vec![Report::Armed]
+            }
+            Order::Expect { messages, within_ms } => {
+                self.expect(messages, within_ms);
+                vec![Report::Armed]
+            }
+            Order::Ping { rounds, within_ms } => {
+                self.expect(self.live as u64 * u64::from(rounds), within_ms);
+                for peer in self.peers.iter_mut().flatten() {
+                    peer.rounds = rounds;
+                    peer.ping();
+                }
+                vec![Report::Armed]
+            }
+            Order::Tally => vec![Report::Held(self.tally())],
+            other => vec![Report::Failed { text: format!("not an order for a fleet: {other:?}") }],
+        }
+    }
+
+    fn expect(&mut self, messages: u64, within_ms: u64) {
+        self.count.clear();
+        self.expected = Some((messages, Instant::now() + Duration::from_millis(within_ms)));
+    }
+
+    fn open(
+        &mut self,
+        target: SocketAddr,
+        source: Ipv4Addr,
+        logins: Option<(Credentials, VecDeque<Login>)>,
+        count: usize,
+    ) -> Vec<Report> {
+        let deadline = Instant::now() + OPENING_TIME + Duration::from_millis(count as u64);
+        self.opening =
+            Some(Opening { target, source, logins, left: count, under_way: 0, failed: 0, deadline });
+        Vec::new()
+    }
+
+    /// Reads everything that is ready, after waiting for at most `wait`.
+    pub(super) fn turn(&mut self, wait: Duration) -> io::Result<()> {
+        self.open_more();
+        let Some(mut events) = self.events.take() else { return Ok(()) };
+        let mut wait = wait;
+        loop {
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(()) => {}
+            }
+            let now = self.now();
+            for event in &events {
+                self.serve(event.token().0, event.is_readable(), event.is_writable(), now);
+            }
+            // A sweep takes all that is ready, not one epoll answer of it.
+            if events.iter().count() < EVENTS_MAX {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        self.events = Some(events);
+        if Instant::now() >= self.next_tick {
+            self.next_tick = Instant::now() + TICK_INTERVAL;
+            let now = self.now();
+            for index in 0..self.peers.len() {
+                let ticked = self.peers[index].as_mut().map_or(Ok(()), |peer| peer.tick(now));
+                self.end_if(index, ticked);
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, index: usize, readable: bool, writable: bool, now: Millis) {
+        let Some(Some(peer)) = self.peers.get_mut(index) else { return };
+        let before = peer.standing;
+        let mut result = if writable { peer.writable() } else { Ok(()) };
+        if result.is_ok() && readable {
+            result = peer.readable(&mut self.buffer, now, self.ack, &mut self.count);
+        }
+        if before == Standing::Opening && peer.standing == Standing::Live {
+            self.live += 1;
+            if let Some(opening) = self.opening.as_mut() {
+                opening.under_way -= 1;
+            }
+        }
+        self.end_if(index, result);
+    }
+
+    fn end_if(&mut self, index: usize, result: Result<(), Over>) {
+        let Err(Over(why)) = result else { return };
+        let Some(peer) = self.peers[index].take() else { return };
+        self.why = why;
+        match (peer.standing, self.opening.as_mut()) {
+            (Standing::Opening, Some(opening)) => {
+                opening.under_way -= 1;
+                opening.failed += 1;
+            }
+            (Standing::Opening, None) => {}
+            (Standing::Live, _) => {
+                self.live -= 1;
+                self.closed += 1;
+            }
+        }
+    }
+
+    fn open_more(&mut self) {
+        let now = self.now();
+        let Some(opening) = self.opening.as_mut() else { return };
+        while opening.left > 0 && opening.under_way < OPENING_MAX {
+            opening.left -= 1;
+            let mut first = Vec::new();
+            let session = opening.logins.as_mut().and_then(|(credentials, logins)| {
+                let login = logins.pop_front()?;
+                credentials.client = ClientId(login.client);
+                credentials.token = login.token;
+                Some(ClientSession::begin(credentials, Memory::default(), now, &mut first))
+            });
+            let index = self.peers.len();
+            let opened = connect(opening.source, opening.target).and_then(|mut socket| {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().register(&mut socket, Token(index), interest)?;
+                Ok(socket)
+            });
+            match opened {
+                Ok(socket) => {
+                    opening.under_way += 1;
+                    self.peers.push(Some(Peer::new(socket, session, first)));
+                }
+                Err(error) => {
+                    opening.failed += 1;
+                    self.why = error.to_string();
+                }
+            }
+        }
+    }
+
+    /// What has become true since the last call.
+    pub(super) fn reports(&mut self) -> Vec<Report> {
+        let mut reports = Vec::new();
+        if let Some(opening) = &self.opening {
+            let late = Instant::now() >= opening.deadline;
+            if late || (opening.left == 0 && opening.under_way == 0) {
+                let failed = opening.failed + opening.left + opening.under_way;
+                let why =
+                    if late && self.why.is_empty() { "no answer in time".into() } else { self.why.clone() };
+                reports.push(Report::Opened { connections: self.live, failed, why });
+                self.opening = None;
+            }
+        }
+        if let Some((messages, deadline)) = self.expected
+            && (self.count.messages >= messages || Instant::now() >= deadline)
+        {
+            self.expected = None;
+            reports.push(Report::Held(self.tally()));
+        }
+        reports
+    }
+
+    fn tally(&mut self) -> Tally {
+        let tally = Tally {
+            at_ns: clock::now_ns(),
+            messages: self.count.messages,
+            bytes: self.count.bytes,
+            repeated: self.count.repeated,
+            holes: self.count.holes,
+            closed: self.closed,
+            why: self.why.clone(),
+            latency_us: self.count.latencies.buckets(),
+        };
+        self.count.clear();
+        tally
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.begin.elapsed().as_millis() as u64)
+    }
+}
+
+fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    // A source address of its own per process: 28,000 ports each. Only the loopback has so many addresses.
+    if target.ip().is_loopback() && target.is_ipv4() {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    match socket.connect(&target.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}

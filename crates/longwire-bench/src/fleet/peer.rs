@@ -1,0 +1,234 @@
+//! One connection of a fleet.
+
+use std::io::{self, Read, Write};
+
+use longwire_proto::id::{ClientId, MessageId};
+use longwire_proto::limit::{ACK_IDS_MAX, HEADER_BYTES};
+use longwire_proto::session::{ClientSession, FromServer, Millis, Tick};
+use longwire_proto::wire::{AckKind, Command, heartbeat};
+use mio::net::TcpStream;
+
+use super::crew::Count;
+use crate::clock;
+use crate::latency::read_stamp;
+
+/// Bytes that wait for a socket at most; a peer that does not take its acks is lost.
+const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
+/// A connection: of a device, or a bare one that only counts frames.
+#[derive(Debug)]
+pub(super) struct Peer {
+    socket: TcpStream,
+    /// `None` for a bare reader.
+    session: Option<Box<ClientSession>>,
+    /// The beginning of a frame whose rest has not come (bare readers; a session keeps its own).
+    cut: Vec<u8>,
+    unsent: Vec<u8>,
+    /// Heartbeats still to be sent by a bare reader, each after an answer.
+    pub(super) rounds: u32,
+    pub(super) standing: Standing,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Not yet connected, or not yet welcomed.
+    Opening,
+    Live,
+}
+
+/// A connection is over, and why.
+#[derive(Debug)]
+pub(super) struct Over(pub(super) String);
+
+impl From<io::Error> for Over {
+    fn from(error: io::Error) -> Over {
+        Over(error.to_string())
+    }
+}
+
+impl Peer {
+    /// `first` goes out as soon as the socket is connected.
+    pub(super) fn new(socket: TcpStream, session: Option<ClientSession>, first: Vec<u8>) -> Peer {
+        Peer {
+            socket,
+            session: session.map(Box::new),
+            cut: Vec::new(),
+            unsent: first,
+            rounds: 0,
+            standing: Standing::Opening,
+        }
+    }
+
+    /// The socket takes bytes: it is connected, and what waited goes out.
+    pub(super) fn writable(&mut self) -> Result<(), Over> {
+        if self.standing == Standing::Opening {
+            if let Some(error) = self.socket.take_error()? {
+                return Err(error.into());
+            }
+            if self.session.is_none() && self.socket.peer_addr().is_ok() {
+                self.standing = Standing::Live;
+            }
+        }
+        if !self.unsent.is_empty() && self.socket.peer_addr().is_ok() {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Reads until the socket is drained.
+    pub(super) fn readable(
+        &mut self,
+        buffer: &mut [u8],
+        now: Millis,
+        ack: bool,
+        count: &mut Count,
+    ) -> Result<(), Over> {
+        loop {
+            let bytes = match self.socket.read(buffer) {
+                Ok(0) => return Err(Over("closed by the server".into())),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Not connected yet: an edge of the socket's making.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => break,
+                Err(error) => return Err(error.into()),
+            };
+            if self.session.is_some() {
+                self.converse(&buffer[..bytes], now, ack, count)?;
+            } else {
+                self.count(&buffer[..bytes], count);
+            }
+            if bytes < buffer.len() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn converse(&mut self, mut input: &[u8], now: Millis, ack: bool, count: &mut Count) -> Result<(), Over> {
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        let mut acks: Vec<MessageId> = Vec::new();
+        let read_ns = clock::now_ns();
+        loop {
+            // A slice of its own per frame: what `receive` returns borrows the session as long as its input.
+            let mut rest = input;
+            let Some(from) = session
+                .receive(&mut rest, now, &mut self.unsent)
+                .map_err(|reason| Over(format!("the server broke the protocol: {reason:?}")))?
+            else {
+                break;
+            };
+            let taken = input.len() - rest.len();
+            match from {
+                FromServer::Welcome(_) => self.standing = Standing::Live,
+                FromServer::Refused(refusal) | FromServer::Closed(refusal) => {
+                    return Err(Over(format!("refused or closed: {:?}", refusal.reason)));
+                }
+                FromServer::Push { push, repeated, hole } => {
+                    count.message(taken as u64, read_stamp(push.payload), read_ns);
+                    count.repeated += u64::from(repeated);
+                    count.holes += u64::from(hole);
+                    if ack && push.source.is_some() {
+                        acks.push(push.message);
+                    }
+                }
+                _ => {}
+            }
+            input = &input[taken..];
+        }
+        for ids in acks.chunks(ACK_IDS_MAX) {
+            session.ack(AckKind::Received, ids, &mut self.unsent);
+        }
+        if self.unsent.is_empty() { Ok(()) } else { self.flush() }
+    }
+
+    /// Counts whole frames, whatever they are, and answers with the next heartbeat of the round.
+    fn count(&mut self, input: &[u8], count: &mut Count) {
+        let read_ns = clock::now_ns();
+        let mut frames = 0;
+        let rest = if self.cut.is_empty() {
+            walk(input, read_ns, count, &mut frames)
+        } else {
+            self.cut.extend_from_slice(input);
+            let whole = std::mem::take(&mut self.cut);
+            let rest = walk(&whole, read_ns, count, &mut frames);
+            self.cut = whole[whole.len() - rest..].to_vec();
+            0
+        };
+        if rest > 0 {
+            self.cut = input[input.len() - rest..].to_vec();
+        }
+        if frames > 0 && self.rounds > 0 {
+            self.ping();
+        }
+    }
+
+    /// Sends one heartbeat. It is 16 bytes on a connection that has nothing else under way, so it is never cut.
+    pub(super) fn ping(&mut self) {
+        self.rounds -= 1;
+        let _ = self.socket.write(&heartbeat(Command::Ping, ClientId(1)));
+    }
+
+    /// The session's clock: heartbeats when due.
+    pub(super) fn tick(&mut self, now: Millis) -> Result<(), Over> {
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        if session.deadline() > now {
+            return Ok(());
+        }
+        if session.tick(now, &mut self.unsent) == Tick::Lost {
+            return Err(Over("the server does not answer".into()));
+        }
+        if self.unsent.is_empty() { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), Over> {
+        while !self.unsent.is_empty() {
+            match self.socket.write(&self.unsent) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.unsent.is_empty() {
+            // An idle device holds no buffer, so that big fleets fit beside the server they measure.
+            self.unsent = Vec::new();
+        }
+        if self.unsent.len() > UNSENT_BYTES_MAX {
+            Err(Over("the server does not read".into()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Counts the whole frames at the front of `input`; returns how many bytes of a cut frame are left.
+fn walk(input: &[u8], read_ns: u64, count: &mut Count, frames: &mut u64) -> usize {
+    let mut rest = input;
+    while let Some(header) = rest.first_chunk::<HEADER_BYTES>() {
+        let body = u32::from_be_bytes([0, header[5], header[6], header[7]]) as usize;
+        let Some(frame) = rest.get(..HEADER_BYTES + body) else { break };
+        count.message(frame.len() as u64, read_stamp(&frame[HEADER_BYTES..]), read_ns);
+        *frames += 1;
+        rest = &rest[frame.len()..];
+    }
+    rest.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_frames_are_counted_and_a_cut_one_is_left() {
+        let mut bytes = Vec::new();
+        for _ in 0..3 {
+            bytes.extend_from_slice(&heartbeat(Command::Pong, ClientId(7)));
+        }
+        let (mut count, mut frames) = (Count::default(), 0);
+        assert_eq!(walk(&bytes[..40], 0, &mut count, &mut frames), 8);
+        assert_eq!((count.messages, count.bytes, frames), (2, 32, 2));
+        assert_eq!(walk(&[], 0, &mut count, &mut frames), 0);
+    }
+}

@@ -1,0 +1,96 @@
+//! What the server says of itself: its reactor loop's lag, from `/metrics`.
+
+use std::collections::BTreeMap;
+
+use crate::error::BenchError;
+use crate::http::Api;
+
+const LOOP_BUCKETS: &str = "longwire_reactor_loop_seconds_bucket";
+
+/// A cumulative histogram at one moment: turns of all shards that took at most so many microseconds.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct LoopLag {
+    at_most: BTreeMap<u64, f64>,
+}
+
+/// A bound of `+Inf`.
+const UNBOUNDED: u64 = u64::MAX;
+
+impl LoopLag {
+    /// Now; empty if the server does not say.
+    pub(crate) fn read(api: &Api) -> Result<LoopLag, BenchError> {
+        let reply = api.open()?.call("GET", "/metrics", "")?;
+        Ok(if reply.status == 200 {
+            LoopLag::parse(&String::from_utf8_lossy(&reply.body))
+        } else {
+            LoopLag::default()
+        })
+    }
+
+    fn parse(text: &str) -> LoopLag {
+        let mut at_most = BTreeMap::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix(LOOP_BUCKETS)) {
+            let bound =
+                line.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(bound, _)| bound);
+            let count = line.rsplit_once(' ').and_then(|(_, count)| count.parse::<f64>().ok());
+            let bound = match bound {
+                Some("+Inf") => Some(UNBOUNDED),
+                Some(seconds) => seconds.parse::<f64>().ok().map(|seconds| (seconds * 1e6).round() as u64),
+                None => None,
+            };
+            if let (Some(bound), Some(count)) = (bound, count) {
+                *at_most.entry(bound).or_insert(0.0) += count;
+            }
+        }
+        LoopLag { at_most }
+    }
+
+    /// In words: the bound that 99 % of the turns since `before` kept.
+    pub(crate) fn p99_since(&self, before: &LoopLag) -> Option<f64> {
+        let turns = |bound: &u64, count: &f64| count - before.at_most.get(bound).copied().unwrap_or_default();
+        let total = self.at_most.iter().next_back().map(|(bound, count)| turns(bound, count))?;
+        let kept = self.at_most.iter().find(|(bound, count)| turns(bound, count) >= total * 0.99);
+        let (bound, _) = kept.filter(|_| total > 0.0)?;
+        Some(if *bound == UNBOUNDED { f64::INFINITY } else { *bound as f64 / 1000.0 })
+    }
+}
+
+/// The row and the extra of every scenario with a server.
+pub(crate) fn report_loop(figures: &mut crate::report::Figures, before: &LoopLag, after: &LoopLag) {
+    let p99 = after.p99_since(before);
+    let text = match p99 {
+        Some(ms) if ms.is_finite() => format!("at most {ms} ms"),
+        Some(_) => "above the largest bucket".into(),
+        None => "not exported".into(),
+    };
+    figures.row("shard loop p99", text);
+    figures.extra("shard_loop_p99_ms_at_most", p99.filter(|ms| ms.is_finite()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "longwire_reactor_loop_seconds_bucket{le=\"0.001\",shard=\"0\"} 5\n\
+        longwire_reactor_loop_seconds_bucket{le=\"+Inf\",shard=\"0\"} 10\n";
+    const AFTER: &str = "# TYPE longwire_reactor_loop_seconds histogram\n\
+        longwire_reactor_loop_seconds_bucket{le=\"0.001\",shard=\"0\"} 105\n\
+        longwire_reactor_loop_seconds_bucket{shard=\"0\",le=\"0.01\"} 109\n\
+        longwire_reactor_loop_seconds_bucket{le=\"+Inf\",shard=\"0\"} 110\n\
+        longwire_reactor_loop_seconds_bucket{le=\"0.001\",shard=\"1\"} 900\n\
+        longwire_reactor_loop_seconds_bucket{le=\"+Inf\",shard=\"1\"} 900\n\
+        longwire_reactor_loop_seconds_sum{shard=\"1\"} 9\n";
+
+    #[test]
+    fn the_p99_is_of_the_turns_in_between_and_over_all_shards() {
+        let (before, after) = (LoopLag::parse(BEFORE), LoopLag::parse(AFTER));
+        assert_eq!(after.p99_since(&before), Some(1.0));
+        assert_eq!(before.p99_since(&before), None);
+        assert_eq!(before.p99_since(&LoopLag::default()), Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn a_server_without_the_metric_has_no_p99() {
+        assert_eq!(LoopLag::parse("up 1\n").p99_since(&LoopLag::default()), None);
+    }
+}

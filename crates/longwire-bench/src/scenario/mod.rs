@@ -1,0 +1,9 @@
+//! The scenarios, and what they share: the fleets of one measurement as one thing.
+
+pub(crate) mod bare;
+pub(crate) mod fanout;
+pub(crate) mod idle;
+pub(crate) mod limit;
+pub(crate) mod online;
+pub(crate) mod team;
+pub(crate) mod unicast;

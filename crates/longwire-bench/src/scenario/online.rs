@@ -1,0 +1,46 @@
+//! A server with its devices online: what idle, fanout and unicast begin with.
+
+use crate::args::ServerArgs;
+use crate::devices::{Device, register};
+use crate::error::BenchError;
+use crate::http::Api;
+use crate::metrics::LoopLag;
+use crate::order::Login;
+use crate::scenario::team::Team;
+use crate::server::{self, Server};
+
+/// The heartbeat that devices announce, seconds: the longest, so that heartbeats do not disturb what is measured.
+pub(crate) const HEARTBEAT_S: u16 = 1200;
+/// The tag that every device has.
+pub(crate) const TAG: &str = "bench";
+
+/// A server, its API, registered devices and the fleets that play them. Fields end in this order: devices first.
+#[derive(Debug)]
+pub(crate) struct Online {
+    pub(crate) team: Team,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) api: Api,
+    /// The loop's lag before anything was measured.
+    pub(crate) lag: LoopLag,
+    pub(crate) server: Server,
+}
+
+impl Online {
+    /// Finds or starts the server and registers `count` devices; none is connected yet.
+    pub(crate) fn begin(args: &ServerArgs, count: usize) -> Result<Online, BenchError> {
+        let server = Server::obtain(args)?;
+        let api = Api::new(server.api, &server.app_key, &server.app_secret);
+        let devices = register(&api, count, |_| vec![TAG])?;
+        let team = Team::start(&server::program()?, count, 2)?;
+        let lag = LoopLag::read(&api)?;
+        Ok(Online { team, devices, api, lag, server })
+    }
+
+    /// Logs in the devices up to `count`; returns how many the server has welcomed.
+    pub(crate) fn log_in_up_to(&mut self, count: usize) -> Result<usize, BenchError> {
+        let live = self.team.live();
+        let logins: Vec<Login> =
+            self.devices[live..count].iter().map(|device| device.login.clone()).collect();
+        self.team.log_in(self.server.device, &self.server.app_key, &logins, HEARTBEAT_S)
+    }
+}

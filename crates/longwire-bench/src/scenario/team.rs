@@ -1,0 +1,190 @@
+//! The fleet processes of one kind, spoken to as one.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::child::Child;
+use crate::error::BenchError;
+use crate::latency::Latencies;
+use crate::order::{Login, Order, Report, Tally};
+
+/// Connections of one fleet process: well below the 20,000 descriptors that a process may have, and little enough
+/// for one reading thread.
+const CONNECTIONS_MAX: usize = 9_000;
+/// Answers that need no work come within this.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Time to open connections: a minute and a millisecond each, and a little for the report.
+const OPENING_TIME: Duration = Duration::from_secs(90);
+
+/// Several fleet processes; connections are spread over them evenly.
+#[derive(Debug)]
+pub(crate) struct Team {
+    fleets: Vec<Fleet>,
+}
+
+#[derive(Debug)]
+struct Fleet {
+    child: Child,
+    source: Ipv4Addr,
+    live: usize,
+}
+
+/// What a whole team received.
+#[derive(Debug, Default)]
+pub(crate) struct Haul {
+    /// When the last fleet had all, monotonic nanoseconds.
+    pub(crate) at_ns: u64,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) repeated: u64,
+    pub(crate) holes: u64,
+    pub(crate) closed: u64,
+    pub(crate) latencies: Latencies,
+}
+
+impl Team {
+    /// Starts as many processes as `connections` need. `net` tells teams apart: the source addresses are
+    /// 127.0.`net`.x.
+    pub(crate) fn start(program: &Path, connections: usize, net: u8) -> Result<Team, BenchError> {
+        let count = connections.div_ceil(CONNECTIONS_MAX).max(1);
+        let mut fleets = Vec::new();
+        for index in 0..count {
+            let source = Ipv4Addr::new(127, 0, net, index as u8 + 2);
+            fleets.push(Fleet { child: Child::start(program, "readers")?, source, live: 0 });
+        }
+        Ok(Team { fleets })
+    }
+
+    /// Opens bare connections; all of them must come up.
+    pub(crate) fn open(&mut self, target: SocketAddr, connections: usize) -> Result<(), BenchError> {
+        let share = connections.div_ceil(self.fleets.len());
+        let mut left = connections;
+        for fleet in &mut self.fleets {
+            let count = share.min(left);
+            left -= count;
+            fleet.child.order(&Order::Open { target, source: fleet.source, count })?;
+        }
+        self.opened(connections).map(|_| ())
+    }
+
+    /// Logs devices in, spread evenly; returns how many connections the server has welcomed in all.
+    pub(crate) fn log_in(
+        &mut self,
+        target: SocketAddr,
+        app_key: &str,
+        devices: &[Login],
+        heartbeat_s: u16,
+    ) -> Result<usize, BenchError> {
+        let share = devices.len().div_ceil(self.fleets.len()).max(1);
+        let before = self.live();
+        let mut shares = devices.chunks(share);
+        for fleet in &mut self.fleets {
+            fleet.child.order(&Order::LogIn {
+                target,
+                source: fleet.source,
+                app_key: app_key.to_owned(),
+                devices: shares.next().unwrap_or_default().to_vec(),
+                heartbeat_s,
+            })?;
+        }
+        self.opened(before + devices.len())
+    }
+
+    fn opened(&mut self, wanted: usize) -> Result<usize, BenchError> {
+        for fleet in &mut self.fleets {
+            let within = OPENING_TIME + Duration::from_millis(wanted as u64);
+            match fleet.child.report(within)? {
+                Report::Opened { connections, failed: 0, .. } => fleet.live = connections,
+                Report::Opened { connections, failed, why } => {
+                    let text = format!("{failed} connections failed, {connections} are up; the last: {why}");
+                    return Err(BenchError::Server(text));
+                }
+                other => return Err(fleet.child.fault(format!("unexpected report: {other:?}"))),
+            }
+        }
+        let live = self.live();
+        if live < wanted {
+            return Err(BenchError::Server(format!("{live} connections are up instead of {wanted}")));
+        }
+        Ok(live)
+    }
+
+    /// Connections that are up, as last reported.
+    pub(crate) fn live(&self) -> usize {
+        self.fleets.iter().map(|fleet| fleet.live).sum()
+    }
+
+    /// Gives every fleet the same order and waits until all have taken it.
+    pub(crate) fn arm(&mut self, order: &Order) -> Result<(), BenchError> {
+        self.arm_each(|_| order.clone())
+    }
+
+    /// Expects `each` messages on every connection.
+    pub(crate) fn expect_each(&mut self, each: u64, within: Duration) -> Result<(), BenchError> {
+        let within_ms = within.as_millis() as u64;
+        self.arm_each(|live| Order::Expect { messages: live as u64 * each, within_ms })
+    }
+
+    fn arm_each(&mut self, order: impl Fn(usize) -> Order) -> Result<(), BenchError> {
+        for fleet in &mut self.fleets {
+            fleet.child.order(&order(fleet.live))?;
+        }
+        for fleet in &self.fleets {
+            match fleet.child.report(ANSWER_TIME)? {
+                Report::Armed => {}
+                other => return Err(fleet.child.fault(format!("unexpected report: {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every fleet has what it expects, or has given up.
+    pub(crate) fn held(&self, within: Duration) -> Result<Haul, BenchError> {
+        let mut haul = Haul::default();
+        for fleet in &self.fleets {
+            match fleet.child.report(within + ANSWER_TIME)? {
+                Report::Held(tally) => haul.add(&tally),
+                other => return Err(fleet.child.fault(format!("unexpected report: {other:?}"))),
+            }
+        }
+        Ok(haul)
+    }
+
+    /// What has come since the last tally.
+    pub(crate) fn tally(&mut self) -> Result<Haul, BenchError> {
+        for fleet in &mut self.fleets {
+            fleet.child.order(&Order::Tally)?;
+        }
+        self.held(ANSWER_TIME)
+    }
+
+    /// Process ids, for processor time.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.fleets.iter().map(|fleet| fleet.child.pid())
+    }
+}
+
+impl Haul {
+    fn add(&mut self, tally: &Tally) {
+        self.at_ns = self.at_ns.max(tally.at_ns);
+        self.messages += tally.messages;
+        self.bytes += tally.bytes;
+        self.repeated += tally.repeated;
+        self.holes += tally.holes;
+        self.closed += tally.closed;
+        self.latencies.add(&tally.latency_us);
+    }
+
+    /// Adds a later tally of the same team.
+    pub(crate) fn merge(&mut self, later: &Haul) {
+        self.at_ns = self.at_ns.max(later.at_ns);
+        self.messages += later.messages;
+        self.bytes += later.bytes;
+        self.repeated += later.repeated;
+        self.holes += later.holes;
+        // Closed connections are counted from the start, not from the last tally.
+        self.closed = self.closed.max(later.closed);
+        self.latencies.add(&later.latencies.buckets());
+    }
+}

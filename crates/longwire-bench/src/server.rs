@@ -1,0 +1,135 @@
+//! The server that is measured: started for the run, or running already.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use crate::args::ServerArgs;
+use crate::error::BenchError;
+
+/// A server that has not said that it is ready after this has failed.
+const READY_TIME: Duration = Duration::from_secs(30);
+/// A server that has not ended after SIGTERM is killed.
+const END_TIME: Duration = Duration::from_secs(10);
+
+/// A server and what is needed to speak with it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) device: SocketAddr,
+    pub(crate) api: SocketAddr,
+    pub(crate) app_key: String,
+    pub(crate) app_secret: String,
+    /// `None` for a server elsewhere: memory and processor time are not measured.
+    pub(crate) pid: Option<u32>,
+    process: Option<Child>,
+}
+
+/// The line that `serve --dev` prints when it is ready.
+#[derive(Debug, Deserialize)]
+struct Ready {
+    ready: bool,
+    device: SocketAddr,
+    api: SocketAddr,
+    app_key: String,
+    app_secret: String,
+    pid: u32,
+}
+
+/// The program to run children from: this one.
+pub(crate) fn program() -> Result<PathBuf, BenchError> {
+    std::env::current_exe().map_err(BenchError::system("own program file"))
+}
+
+impl Server {
+    /// The server that the options name, or a new one.
+    pub(crate) fn obtain(args: &ServerArgs) -> Result<Server, BenchError> {
+        match (args.target, args.api, &args.app_key, &args.app_secret) {
+            (Some(device), Some(api), Some(app_key), Some(app_secret)) => {
+                let (app_key, app_secret) = (app_key.clone(), app_secret.clone());
+                Ok(Server { device, api, app_key, app_secret, pid: args.pid, process: None })
+            }
+            (None, None, None, None) => {
+                let program = args.server_program.clone().map_or_else(program, Ok)?;
+                Server::spawn(&program, &args.serve_arg)
+            }
+            _ => Err(BenchError::Options("--target needs --api, --app-key and --app-secret".into())),
+        }
+    }
+
+    /// Starts `program serve --dev` and waits until it is ready.
+    pub(crate) fn spawn(program: &PathBuf, arguments: &[String]) -> Result<Server, BenchError> {
+        let mut process = Command::new(program)
+            .args(["serve", "--dev"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(BenchError::system(format!("start {} serve --dev", program.display())))?;
+        let Some(output) = process.stdout.take() else {
+            return Err(BenchError::Server("has no standard output".into()));
+        };
+        let (post, first) = sync_channel(1);
+        // The thread goes on reading to the end, so that a server that prints more is never stopped by a full pipe.
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if line.starts_with('{') && line.contains("\"ready\"") {
+                    let _ = post.try_send(line);
+                }
+            }
+        });
+        let line = match first.recv_timeout(READY_TIME) {
+            Ok(line) => line,
+            Err(failed) => {
+                let _ = process.kill();
+                let ended = process.wait();
+                return Err(match (failed, ended) {
+                    (RecvTimeoutError::Disconnected, Ok(status)) => BenchError::Server(format!(
+                        "ended before it was ready ({status}): `{} serve --dev`",
+                        program.display()
+                    )),
+                    _ => BenchError::Late {
+                        what: "the server's ready line".into(),
+                        seconds: READY_TIME.as_secs(),
+                    },
+                });
+            }
+        };
+        let ready: Ready = serde_json::from_str(&line)
+            .map_err(|error| BenchError::Server(format!("its ready line does not fit: {error}: {line}")))?;
+        let Ready { ready: true, device, api, app_key, app_secret, pid } = ready else {
+            return Err(BenchError::Server(format!("says that it is not ready: {line}")));
+        };
+        Ok(Server { device, api, app_key, app_secret, pid: Some(pid), process: Some(process) })
+    }
+}
+
+impl Server {
+    /// Whether a server that we started still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(process) = self.process.as_mut() else { return };
+        if let Some(pid) = i32::try_from(process.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + END_TIME;
+        while Instant::now() < deadline {
+            if matches!(process.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+}

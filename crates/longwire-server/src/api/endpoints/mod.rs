@@ -1,0 +1,7 @@
+//! What can be asked, one file per resource.
+
+pub(super) mod devices;
+pub(super) mod messages;
+pub(super) mod probes;
+pub(super) mod push;
+mod push_request;

@@ -1,0 +1,294 @@
+//! A push as callers write it, and how it becomes one of the domain.
+
+use crate::api::exchange::fault::Fault;
+use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
+use crate::domain::message::{MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, TTL_S_DEFAULT, TTL_S_MAX};
+use crate::domain::{Alias, Audience, Content, DeviceName, Invalid, Kind, Push, Tag, TraceId};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use longwire_proto::limit::COLLAPSE_KEY_BYTES_MAX;
+use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::Hash;
+use utoipa::ToSchema;
+
+/// A push: whom for, what, how. Exactly one of `notification` and `message`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct PushRequest {
+    audience: AudienceField,
+    notification: Option<Notification>,
+    message: Option<Message>,
+    #[serde(default)]
+    options: Option<PushOptions>,
+}
+
+/// Whom a push is for: the word `all`, or an object.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum AudienceField {
+    All(Everyone),
+    Some(AudienceObject),
+}
+
+/// The word `all`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Everyone {
+    All,
+}
+
+/// Exactly one of the three.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AudienceObject {
+    /// These devices; one that does not exist is counted as unknown.
+    #[schema(min_items = 1, max_items = 1000)]
+    registration_id: Option<Vec<String>>,
+    /// All devices with one of these aliases.
+    #[schema(min_items = 1, max_items = 1000)]
+    alias: Option<Vec<String>>,
+    /// Devices with at least one of these tags.
+    #[schema(min_items = 1, max_items = 20)]
+    tag: Option<Vec<String>>,
+}
+
+/// What a person sees; at most 4,096 bytes as compact JSON, which is what the device gets. At least one field.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Notification {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    badge: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sound: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    click_action: Option<String>,
+    /// An object for the application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    extras: Option<Box<RawValue>>,
+}
+
+/// What an application gets, at most 10,240 bytes.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    #[serde(default)]
+    content_type: ContentType,
+    /// `text`: a string. `json`: any value, sent as it is written. `binary`: a string in base64.
+    #[schema(value_type = Value)]
+    msg_content: Box<RawValue>,
+    /// An object; with it, the device gets `{"msg_content":…,"extras":…}`. Not with `binary`.
+    #[schema(value_type = Option<Object>)]
+    extras: Option<Box<RawValue>>,
+}
+
+/// What `msg_content` is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum ContentType {
+    /// UTF-8 text.
+    #[default]
+    Text,
+    /// JSON, which the device gets as text.
+    Json,
+    /// Opaque bytes.
+    Binary,
+}
+
+/// How a push travels.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PushOptions {
+    /// Seconds; 86,400 if not given; 0 = only to devices that are connected now, not stored; clipped to 30 days.
+    time_to_live: Option<u64>,
+    /// At most 64 bytes: the newest of a key replaces older ones on the device.
+    #[schema(max_length = 64)]
+    collapse_key: Option<String>,
+    /// Taken and, so far, without effect.
+    #[expect(
+        dead_code,
+        reason = "callers may say it already; the order of delivery does not depend on it yet"
+    )]
+    priority: Option<PriorityWord>,
+}
+
+/// How urgent.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum PriorityWord {
+    High,
+    Normal,
+}
+
+/// Not derived: an untagged enum would answer "did not match any variant" and name no field.
+impl<'de> Deserialize<'de> for AudienceField {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<AudienceField, D::Error> {
+        struct Field;
+        impl<'de> Visitor<'de> for Field {
+            type Value = AudienceField;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"all\" or an object with one of registration_id, alias, tag")
+            }
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<AudienceField, E> {
+                if word == "all" {
+                    Ok(AudienceField::All(Everyone::All))
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Str(word), &self))
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AudienceField, A::Error> {
+                AudienceObject::deserialize(MapAccessDeserializer::new(map)).map(AudienceField::Some)
+            }
+        }
+        from.deserialize_any(Field)
+    }
+}
+
+impl PushRequest {
+    /// The push that was meant.
+    ///
+    /// # Errors
+    /// 400 naming the field, 413 for what is too long.
+    pub(in crate::api) fn into_push(self, trace: TraceId) -> Result<Push, Fault> {
+        let audience = self.audience.into_audience()?;
+        let content = match (self.notification, self.message) {
+            (Some(notification), None) => notification.into_content()?,
+            (None, Some(message)) => message.into_content()?,
+            (None, None) => return Err(Fault::invalid("notification or message: one of them is needed")),
+            (Some(_), Some(_)) => {
+                return Err(Fault::invalid("notification, message: only one of them may be given"));
+            }
+        };
+        let options = self.options.unwrap_or_default();
+        let ttl = options.time_to_live.unwrap_or(u64::from(TTL_S_DEFAULT)).min(u64::from(TTL_S_MAX));
+        let collapse_key = options.collapse_key.unwrap_or_default();
+        if collapse_key.len() > COLLAPSE_KEY_BYTES_MAX || collapse_key.contains(char::is_control) {
+            let problem = format!("at most {COLLAPSE_KEY_BYTES_MAX} bytes without control characters");
+            return Err(Invalid::new("options.collapse_key", problem).into());
+        }
+        Ok(Push { audience, content, ttl_s: ttl as u32, collapse_key, trace })
+    }
+}
+
+impl AudienceField {
+    fn into_audience(self) -> Result<Audience, Fault> {
+        let object = match self {
+            AudienceField::All(Everyone::All) => return Ok(Audience::All),
+            AudienceField::Some(object) => object,
+        };
+        match (object.registration_id, object.alias, object.tag) {
+            (Some(names), None, None) => {
+                list("audience.registration_id", &names, ADDRESSES_MAX, DeviceName::parse)
+                    .map(Audience::Devices)
+            }
+            (None, Some(aliases), None) => {
+                list("audience.alias", &aliases, ADDRESSES_MAX, Alias::parse).map(Audience::Aliases)
+            }
+            (None, None, Some(tags)) => {
+                let mut tags = list("audience.tag", &tags, TAGS_IN_AUDIENCE_MAX, Tag::parse)?;
+                tags.sort();
+                Ok(Audience::AnyTag(tags))
+            }
+            _ => Err(Fault::invalid("audience: exactly one of registration_id, alias, tag is needed")),
+        }
+    }
+}
+
+/// A list of names, each parsed, without repeats, in the order given.
+fn list<T: Clone + Eq + Hash>(
+    field: &str,
+    texts: &[String],
+    max: usize,
+    parse: impl Fn(&str, &str) -> Result<T, Invalid>,
+) -> Result<Vec<T>, Fault> {
+    if texts.is_empty() {
+        return Err(Invalid::new(field, "must not be empty").into());
+    }
+    if texts.len() > max {
+        return Err(Fault::too_large(format!("{field}: at most {max} entries, are {}", texts.len())));
+    }
+    let mut seen = HashSet::with_capacity(texts.len());
+    let mut parsed = Vec::with_capacity(texts.len());
+    for (at, text) in texts.iter().enumerate() {
+        let one = parse(&format!("{field}[{at}]"), text)?;
+        if seen.insert(one.clone()) {
+            parsed.push(one);
+        }
+    }
+    Ok(parsed)
+}
+
+impl Notification {
+    fn into_content(self) -> Result<Content, Fault> {
+        let empty = self.title.is_none()
+            && self.body.is_none()
+            && self.badge.is_none()
+            && self.sound.is_none()
+            && self.click_action.is_none()
+            && self.extras.is_none();
+        if empty {
+            return Err(Fault::invalid("notification: at least one field is needed"));
+        }
+        object("notification.extras", self.extras.as_deref())?;
+        let payload = serde_json::to_vec(&self).map_err(|fault| Fault::invalid(fault.to_string()))?;
+        bounded("notification", payload.len(), NOTIFICATION_BYTES_MAX)?;
+        Ok(Content { kind: Kind::Notification, payload: Bytes::from(payload) })
+    }
+}
+
+impl Message {
+    fn into_content(self) -> Result<Content, Fault> {
+        object("message.extras", self.extras.as_deref())?;
+        if self.content_type == ContentType::Binary && self.extras.is_some() {
+            return Err(Fault::invalid("message.extras: not with binary content; put them into the bytes"));
+        }
+        let text = match self.content_type {
+            ContentType::Json => None,
+            ContentType::Text | ContentType::Binary => {
+                let read = serde_json::from_str::<String>(self.msg_content.get());
+                Some(read.map_err(|_| Fault::invalid("message.msg_content: must be a string"))?)
+            }
+        };
+        let payload = match (text, &self.extras) {
+            (Some(text), _) if self.content_type == ContentType::Binary => STANDARD
+                .decode(text)
+                .map_err(|fault| Fault::invalid(format!("message.msg_content: is not base64: {fault}")))?,
+            (_, Some(extras)) => {
+                format!("{{\"msg_content\":{},\"extras\":{}}}", self.msg_content.get(), extras.get())
+                    .into_bytes()
+            }
+            (Some(text), None) => text.into_bytes(),
+            (None, None) => self.msg_content.get().as_bytes().to_vec(),
+        };
+        bounded("message", payload.len(), MESSAGE_BYTES_MAX)?;
+        let kind = if self.content_type == ContentType::Binary { Kind::Custom } else { Kind::Text };
+        Ok(Content { kind, payload: Bytes::from(payload) })
+    }
+}
+
+fn object(field: &str, raw: Option<&RawValue>) -> Result<(), Invalid> {
+    match raw {
+        Some(raw) if !raw.get().starts_with('{') => Err(Invalid::new(field, "must be an object")),
+        _ => Ok(()),
+    }
+}
+
+fn bounded(field: &str, bytes: usize, max: usize) -> Result<(), Fault> {
+    if bytes > max {
+        return Err(Fault::too_large(format!("{field}: at most {max} bytes as sent, are {bytes}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "push_request_tests.rs"]
+mod tests;

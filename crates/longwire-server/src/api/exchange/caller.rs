@@ -1,0 +1,122 @@
+//! Whose request it is: the app of the credentials.
+
+use super::fault::Fault;
+use crate::api::{Api, InWork};
+use crate::domain::{App, AppSecret};
+use axum::extract::FromRequestParts;
+use axum::http::{HeaderMap, header, request};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::sync::Arc;
+
+const HOW: &str = "send `Authorization: Basic` with app_key:app_secret, or `Authorization: Bearer` or `X-API-Key` with app_key.app_secret";
+
+/// An app that showed its secret, with a place among its requests in work.
+pub(in crate::api) struct Caller {
+    pub(in crate::api) app: Arc<App>,
+    _place: InWork,
+}
+
+impl FromRequestParts<Arc<Api>> for Caller {
+    type Rejection = Fault;
+    async fn from_request_parts(parts: &mut request::Parts, api: &Arc<Api>) -> Result<Caller, Fault> {
+        let app = authenticated(api, &parts.headers)?;
+        let place = api.enter(app.id)?;
+        Ok(Caller { app, _place: place })
+    }
+}
+
+/// Who may register devices: a [`Caller`], or anybody who knows the key of an app with open registration.
+pub(in crate::api) struct Registrar {
+    pub(in crate::api) app: Arc<App>,
+    /// Existing names may be updated.
+    pub(in crate::api) may_update: bool,
+    _place: InWork,
+}
+
+impl FromRequestParts<Arc<Api>> for Registrar {
+    type Rejection = Fault;
+    async fn from_request_parts(parts: &mut request::Parts, api: &Arc<Api>) -> Result<Registrar, Fault> {
+        let headers = &parts.headers;
+        let open = headers.get("x-app-key").filter(|_| !shows_secret(headers));
+        let (app, may_update) = match open {
+            Some(key) => (open_app(api, key.as_bytes())?, false),
+            None => (authenticated(api, headers)?, true),
+        };
+        let place = api.enter(app.id)?;
+        Ok(Registrar { app, may_update, _place: place })
+    }
+}
+
+fn open_app(api: &Api, key: &[u8]) -> Result<Arc<App>, Fault> {
+    std::str::from_utf8(key)
+        .ok()
+        .and_then(|key| api.hub.app(key))
+        .filter(|app| app.open_registration)
+        .ok_or_else(|| Fault::unauthorized("no app with this key has open registration"))
+}
+
+fn shows_secret(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key")
+}
+
+fn authenticated(api: &Api, headers: &HeaderMap) -> Result<Arc<App>, Fault> {
+    if !shows_secret(headers) {
+        return Err(Fault::unauthorized(format!("credentials are missing: {HOW}")));
+    }
+    let (key, secret) = credentials(headers)
+        .ok_or_else(|| Fault::unauthorized(format!("the credentials cannot be read: {HOW}")))?;
+    api.hub.authenticate(&key, &secret).ok_or_else(|| Fault::unauthorized("no app has this key and secret"))
+}
+
+/// Key and secret as presented. `Authorization` goes before `X-API-Key`.
+fn credentials(headers: &HeaderMap) -> Option<(String, AppSecret)> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return dotted(headers.get("x-api-key")?.to_str().ok()?);
+    };
+    let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return dotted(rest.trim());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
+    let (key, secret) = text.split_once(':')?;
+    Some((key.to_owned(), AppSecret::presented(secret)))
+}
+
+/// `key.secret`, parted at the last dot: keys may hold dots, secrets are hexadecimal.
+fn dotted(text: &str) -> Option<(String, AppSecret)> {
+    let (key, secret) = text.rsplit_once('.')?;
+    Some((key.to_owned(), AppSecret::presented(secret)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(name: &'static str, value: &str) -> Option<(String, String)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        credentials(&headers).map(|(key, secret)| (key, secret.reveal().to_owned()))
+    }
+
+    #[test]
+    fn every_documented_form_is_read() {
+        let both = Some(("my.app".to_owned(), "00ff".to_owned()));
+        assert_eq!(read("authorization", "Bearer my.app.00ff"), both);
+        assert_eq!(read("authorization", "bearer my.app.00ff"), both);
+        assert_eq!(read("x-api-key", "my.app.00ff"), both);
+        assert_eq!(read("authorization", &format!("Basic {}", STANDARD.encode("my.app:00ff"))), both);
+    }
+
+    #[test]
+    fn anything_else_is_not() {
+        for value in ["Bearer nodot", "Basic !!!", "Basic", "Digest x.y", "", "Basic bm9jb2xvbg=="] {
+            assert_eq!(read("authorization", value), None, "{value}");
+        }
+        assert_eq!(read("x-api-key", "nodot"), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! What every request meets, whatever it asks.
+//!
+//! - [`trace`]: its W3C trace, taken or made.
+//! - `caller`: whose it is.
+//! - `body`: its JSON and path, read within bounds.
+//! - [`fault`]: how it is refused.
+//! - `rfc3339`: how times are written.
+
+pub(super) mod body;
+pub(super) mod caller;
+pub mod fault;
+pub(super) mod rfc3339;
+pub mod trace;

@@ -1,0 +1,231 @@
+//! The configuration as the other rooms are told it: typed, checked as a whole, safe with nothing set.
+//!
+//! - [`settings`]: the one table of settings.
+//! - [`layers`]: file, environment and flags over the defaults.
+//! - [`manual`]: the settings told to people.
+
+pub mod layers;
+pub mod manual;
+pub mod settings;
+
+pub use layers::Layers;
+
+use crate::gate::GateOptions;
+use layers::{Problem, Value};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that a node is told, see [`SETTINGS`](settings::SETTINGS) for units and limits.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of everything that must survive.
+    pub data_dir: PathBuf,
+    /// Where devices connect.
+    pub device_bind: SocketAddr,
+    /// What the gate is told.
+    pub gate: GateOptions,
+    /// What the API is told.
+    pub api: ApiConfig,
+    /// Free bytes that pushes may not use.
+    pub storage_reserve_bytes: u64,
+    /// How long ended records are kept.
+    pub storage_retention: Duration,
+    /// Database of apps and devices; empty: a file in the data folder.
+    pub sql_url: String,
+    /// How long a device token is valid.
+    pub token_ttl: Duration,
+    /// How long a stop may take.
+    pub drain: Duration,
+    /// Over what time devices come back after a stop.
+    pub goaway_spread: Duration,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// What the API is told.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Requests of one app in work at once.
+    pub requests_per_app_max: usize,
+    /// A head must be complete after this.
+    pub header: Duration,
+    /// A body must be complete after this.
+    pub body: Duration,
+}
+
+/// What is logged, how and where to.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Least severity: a word of `tracing`.
+    pub level: String,
+    /// JSON instead of text.
+    pub json: bool,
+    /// Standard output instead of standard error.
+    pub stdout: bool,
+    /// Lines that may wait.
+    pub buffer_lines: usize,
+}
+
+impl Config {
+    /// Makes a configuration of what was said, and checks what no single setting can.
+    ///
+    /// # Errors
+    /// Every problem found, with its place.
+    pub fn build(mut layers: Layers) -> Result<Config, Vec<Problem>> {
+        layers.finish()?;
+        check_relations(&mut layers);
+        check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext");
+        check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext");
+        layers.finish()?;
+        let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
+        let seconds = |key| Duration::from_secs(layers.integer(key));
+        Ok(Config {
+            data_dir: PathBuf::from(layers.text("node.data_dir")),
+            device_bind: address(&layers, "listener.device.bind"),
+            gate: gate_options(&layers),
+            api: ApiConfig {
+                bind: address(&layers, "api.bind"),
+                connections_max: count("api.connections_max"),
+                requests_per_app_max: count("api.requests_per_app_max"),
+                header: seconds("api.header_s"),
+                body: seconds("api.body_s"),
+            },
+            storage_reserve_bytes: layers.integer("storage.reserve"),
+            storage_retention: seconds("storage.retention"),
+            sql_url: layers.text("sql.url").to_owned(),
+            token_ttl: seconds("tokens.ttl"),
+            drain: seconds("node.drain_s"),
+            goaway_spread: seconds("node.goaway_spread_s"),
+            log: LogConfig {
+                level: layers.text("log.level").to_owned(),
+                json: layers.text("log.format") == "json",
+                stdout: layers.text("log.target") == "stdout",
+                buffer_lines: count("log.buffer_lines"),
+            },
+        })
+    }
+}
+
+fn gate_options(layers: &Layers) -> GateOptions {
+    let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
+    let seconds = |key| u32::try_from(layers.integer(key)).unwrap_or(u32::MAX);
+    let heartbeat = |key| u16::try_from(layers.integer(key)).unwrap_or(u16::MAX);
+    let shards = count("shards.count");
+    let defaults = GateOptions::default();
+    GateOptions {
+        shards: if shards == 0 { defaults.shards } else { shards },
+        pin: layers.switch("shards.pin"),
+        connections_max: count("listener.device.connections_max"),
+        frame_body_bytes_max: count("limits.frame_bytes"),
+        login_deadline_s: seconds("limits.login_s"),
+        frame_deadline_s: seconds("limits.frame_s"),
+        write_stall_s: seconds("limits.write_stall_s"),
+        ack_deadline_s: seconds("limits.ack_s"),
+        outbox_high_bytes: count("limits.outbox_high"),
+        outbox_low_bytes: count("limits.outbox_low"),
+        command_queue: count("limits.command_queue"),
+        event_queue: count("limits.event_queue"),
+        socket_buffer_bytes: count("listener.device.socket_buffer_bytes"),
+        node: layers.text("node.id").to_owned(),
+        heartbeat_s: heartbeat("heartbeat.default"),
+        heartbeat_min_s: heartbeat("heartbeat.min"),
+        heartbeat_max_s: heartbeat("heartbeat.max"),
+    }
+}
+
+fn address(layers: &Layers, key: &'static str) -> SocketAddr {
+    layers.text(key).parse().expect("an address was parsed before it was set")
+}
+
+fn check_relations(layers: &mut Layers) {
+    let (least, asked, most) = (
+        layers.integer("heartbeat.min"),
+        layers.integer("heartbeat.default"),
+        layers.integer("heartbeat.max"),
+    );
+    if least > most {
+        layers.object("heartbeat.min", format!("{least} is above heartbeat.max ({most})"));
+    } else if !(least..=most).contains(&asked) {
+        layers.object(
+            "heartbeat.default",
+            format!("must be from heartbeat.min to heartbeat.max ({least} to {most}), is {asked}"),
+        );
+    }
+    let (low, high) = (layers.integer("limits.outbox_low"), layers.integer("limits.outbox_high"));
+    if low >= high {
+        layers
+            .object("limits.outbox_low", format!("must be less than limits.outbox_high ({high}), is {low}"));
+    }
+    for (key, what) in [("node.id", "name"), ("node.data_dir", "folder")] {
+        if layers.text(key).is_empty() {
+            layers.object(key, format!("must name a {what}"));
+        }
+    }
+    if layers.text("node.id").contains(char::is_control) {
+        layers.object("node.id", "must not contain control characters");
+    }
+    let url = layers.text("sql.url");
+    if !url.is_empty() && !url.starts_with("sqlite:") {
+        // The value may hold a password: it is not repeated.
+        layers.object("sql.url", "must begin with sqlite: (other databases are not served yet)");
+    }
+}
+
+fn check_plaintext(layers: &mut Layers, bind: &'static str, switch: &'static str) {
+    let address = address(layers, bind);
+    if !address.ip().is_loopback() && !layers.switch(switch) {
+        layers.object(
+            bind,
+            format!(
+                "{address} can be reached by others and there is no TLS: what is sent there can be read on the way. \
+                 Bind to 127.0.0.1, or, on a trusted network or behind a TLS proxy, say {switch} = true"
+            ),
+        );
+    }
+}
+
+/// The effective configuration as TOML that can be read back, with the place of each value; secrets are left out.
+#[must_use]
+pub fn effective(layers: &Layers) -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for (setting, value, place) in layers.iter() {
+        let name = open_section(&mut out, &mut section, setting.key);
+        if setting.secret && *value != Value::Text(String::new()) {
+            let _ = writeln!(out, "# {name} = ***  # {place}");
+        } else {
+            let _ = writeln!(out, "{name} = {}  # {place}", literal(value));
+        }
+    }
+    out
+}
+
+/// Writes the header of a key's section when it begins, and returns the key's own name.
+pub(super) fn open_section<'k>(out: &mut String, section: &mut &'k str, key: &'k str) -> &'k str {
+    let (of, name) = key.rsplit_once('.').unwrap_or(("", key));
+    if of != *section {
+        *section = of;
+        let gap = if out.is_empty() { "" } else { "\n" };
+        let _ = writeln!(out, "{gap}[{of}]");
+    }
+    name
+}
+
+/// A value as TOML writes it.
+pub(super) fn literal(value: &Value) -> String {
+    match value {
+        Value::Integer(n) => n.to_string(),
+        Value::Switch(on) => on.to_string(),
+        // JSON's escapes are a subset of those of a TOML basic string.
+        Value::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn problems(toml: &str) -> Vec<String> {
+    let mut layers = Layers::default();
+    layers.toml("a.toml", toml);
+    Config::build(layers).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nothing_said_is_a_safe_configuration() {
+    let config = Config::build(Layers::default()).unwrap();
+    assert!(config.device_bind.ip().is_loopback() && config.api.bind.ip().is_loopback());
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    let mut layers = Layers::default();
+    layers.toml("a.toml", "[limits]\nack_s = 11\nlogin_s = 12\nframe_s = 13\n");
+    let said = [("LONGWIRE_LIMITS__ACK_S", "21"), ("LONGWIRE_LIMITS__LOGIN_S", "22"), ("LONGWIRE_X", "?")];
+    layers.environment(said.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
+    layers.assignment("limits.ack_s=31");
+    let gate = Config::build(layers).unwrap().gate;
+    assert_eq!((gate.ack_deadline_s, gate.login_deadline_s, gate.frame_deadline_s), (31, 22, 13));
+    assert_eq!(gate.write_stall_s, 30);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
+    let found = problems("# a comment\n[heartbeat]\ndefalt = 60\n");
+    assert_eq!(found, ["a.toml:3: unknown key heartbeat.defalt; did you mean heartbeat.default?"]);
+    let found = problems("\n[hartbeat]\nmin = 60\n");
+    assert_eq!(found, ["a.toml:2: unknown section [hartbeat]; did you mean heartbeat.min?"]);
+    assert!(problems("limits = 3\n")[0].starts_with("a.toml:1: limits is a section"));
+}
+
+#[test]
+fn a_wrong_type_or_range_is_named_with_its_line() {
+    let found = problems(
+        "[api]\nbind = 8080\n[limits]\nack_s = \"30\"\nlogin_s = -1\nframe_s = 601\n[shards]\npin = 1\n",
+    );
+    assert_eq!(found.len(), 5, "{found:?}");
+    assert!(found.contains(&"a.toml:2: api.bind: must be an address as ip:port, is an integer".to_owned()));
+    assert!(found.iter().any(|p| p.starts_with("a.toml:4: limits.ack_s: must be a whole number")));
+    assert!(found.iter().any(|p| p.starts_with("a.toml:5: limits.login_s")));
+    assert!(found.iter().any(|p| p.starts_with("a.toml:6: limits.frame_s") && p.ends_with("is 601")));
+    assert!(found.iter().any(|p| p.starts_with("a.toml:8: shards.pin: must be true or false")));
+}
+
+#[test]
+fn broken_toml_is_named_with_its_line() {
+    let found = problems("[api]\nbind = = 3\n");
+    assert!(found[0].starts_with("a.toml:2: "), "{found:?}");
+}
+
+#[test]
+fn an_open_address_needs_the_word_for_it() {
+    for (bind, switch) in [
+        ("api.bind", "api.insecure_plaintext"),
+        ("listener.device.bind", "listener.device.insecure_plaintext"),
+    ] {
+        let mut layers = Layers::default();
+        layers.assignment(&format!("{bind}=0.0.0.0:0"));
+        let found = Config::build(layers.clone()).unwrap_err();
+        assert!(found[0].to_string().contains(&format!("{switch} = true")), "{found:?}");
+        layers.assignment(&format!("{switch}=true"));
+        assert!(Config::build(layers).is_ok());
+    }
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    assert!(problems("[limits]\noutbox_low = 65536\n")[0].contains("outbox_high"));
+    assert!(problems("[heartbeat]\ndefault = 10\n")[0].contains("heartbeat.min to heartbeat.max"));
+    assert!(problems("[heartbeat]\nmin = 700\nmax = 600\n")[0].contains("above heartbeat.max"));
+}
+
+#[test]
+fn the_effective_configuration_reads_back_and_keeps_secrets() {
+    let mut layers = Layers::default();
+    layers.assignment("sql.url=sqlite:/secret-path");
+    layers.assignment("node.id=a \"quoted\" name");
+    let shown = effective(&layers);
+    assert!(!shown.contains("secret-path"), "{shown}");
+    let mut again = Layers::default();
+    again.toml("shown", &shown);
+    assert_eq!(again.finish(), Ok(()));
+    assert_eq!(again.value("node.id").unwrap().0, Value::Text("a \"quoted\" name".into()));
+}

@@ -1,0 +1,236 @@
+//! What `/metrics` shows: atomics of the rooms, read when asked.
+
+mod store;
+
+use crate::api::ApiStats;
+use crate::gate::{GateStats, ShardStats, TURN_BUCKETS_US};
+use crate::store::messages::stats::StoreStats;
+use longwire_proto::close::CloseReason;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tracing_appender::non_blocking::ErrorCounter;
+
+/// Where the numbers are.
+#[derive(Clone)]
+pub(super) struct Sources {
+    /// The shards'.
+    pub(super) gate: Arc<GateStats>,
+    /// The message store's.
+    pub(super) store: Arc<StoreStats>,
+    /// The API's.
+    pub(super) api: Arc<ApiStats>,
+    /// Lines that the log dropped.
+    pub(super) log_dropped: Option<ErrorCounter>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+/// The OpenMetrics text of now.
+pub(super) fn render(sources: &Sources) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(sources.clone()));
+    let mut text = String::with_capacity(16 * 1024);
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => text,
+        Err(_) => "# EOF\n".into(),
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        connections(&mut page, &self.gate)?;
+        deliveries(&mut page, &self.gate)?;
+        loops(&mut page, &self.gate)?;
+        store::store(&mut page, &self.store)?;
+        api(&mut page, &self.api)?;
+        let dropped = self.log_dropped.as_ref().map_or(0, ErrorCounter::dropped_lines);
+        page.counter(
+            "longwire_log_lines_dropped",
+            "log lines dropped because the reader was slow",
+            dropped as u64,
+        )?;
+        process(&mut page)?;
+        let build = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("commit", option_env!("LONGWIRE_COMMIT").unwrap_or("")),
+        ];
+        page.0
+            .encode_descriptor("longwire_build", "what runs here", None, MetricType::Info)?
+            .encode_info(&build)
+    }
+}
+
+/// A histogram kept in atomics: bounds in microseconds, one more count for everything above, and the sum.
+struct Scale<'a> {
+    bounds_us: &'a [u64],
+    turns: &'a [AtomicU64],
+    sum_us: &'a AtomicU64,
+}
+
+impl Scale<'_> {
+    /// Sum in seconds, count, and buckets with their bounds in seconds.
+    fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let bounds = self.bounds_us.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.turns.iter().map(|n| n.load(Relaxed))).collect();
+        let count = buckets.iter().map(|(_, n)| n).sum();
+        (self.sum_us.load(Relaxed) as f64 / 1e6, count, buckets)
+    }
+}
+
+/// A page of metrics being written.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+    fn counter_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as f64))
+    }
+    fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+    fn histogram(&mut self, name: &str, help: &str, scale: &Scale<'_>) -> fmt::Result {
+        let (seconds, count, buckets) = scale.read();
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
+    }
+    fn counters<S: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &[(S, u64)]) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            family.encode_family(labels)?.encode_counter::<NoLabelSet, _, f64>(value, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn sum(gate: &GateStats, of: impl Fn(&ShardStats) -> &AtomicU64) -> u64 {
+    gate.shards.iter().map(|shard| of(shard).load(Relaxed)).sum()
+}
+
+fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
+    page.gauge(
+        "longwire_connections",
+        "device connections, logged in or not",
+        sum(gate, |s| &s.connections),
+    )?;
+    page.gauge("longwire_sessions", "logged-in device connections", sum(gate, |s| &s.sessions))?;
+    page.counter("longwire_connections_opened", "device connections accepted", sum(gate, |s| &s.accepted))?;
+    page.counter("longwire_accept_errors", "failures of accept", sum(gate, |s| &s.accept_errors))?;
+    let closed: Vec<_> = CloseReason::ALL
+        .iter()
+        .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.closed[reason.index()])))
+        .collect();
+    page.counters("longwire_connections_closed", "device connections closed", &closed)?;
+    page.gauge(
+        "longwire_connections_unwritable",
+        "connections above the high mark",
+        sum(gate, |s| &s.unwritable),
+    )?;
+    page.gauge("longwire_outbound_queue_bytes", "bytes waiting in outboxes", sum(gate, |s| &s.outbox_bytes))?;
+    page.counter("longwire_heartbeats", "heartbeats answered", sum(gate, |s| &s.heartbeats))?;
+    page.counter("longwire_device_read_bytes", "bytes read from devices", sum(gate, |s| &s.read_bytes))?;
+    page.counter("longwire_device_written_bytes", "bytes written to devices", sum(gate, |s| &s.written_bytes))
+}
+
+fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
+    page.counter("longwire_messages_sent", "deliveries given to connections", sum(gate, |s| &s.sent))?;
+    page.counter("longwire_messages_acked", "deliveries acked", sum(gate, |s| &s.acked))?;
+    let dropped = [([("reason", "outbox_full")], sum(gate, |s| &s.dropped))];
+    page.counters("longwire_messages_dropped", "online-only deliveries dropped", &dropped)?;
+    page.counter("longwire_stray_acks", "acks of nothing unacked", sum(gate, |s| &s.stray_acks))?;
+    page.counter(
+        "longwire_commands_missed",
+        "commands that found their connection gone",
+        sum(gate, |s| &s.commands_missed),
+    )
+}
+
+/// Turns of each shard's loop: the lag that a delivery can meet.
+fn loops(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
+    let help = "work of a shard between two waits";
+    let mut family =
+        page.0.encode_descriptor("longwire_reactor_loop_seconds", help, None, MetricType::Histogram)?;
+    for (at, shard) in gate.shards.iter().enumerate() {
+        let scale = Scale { bounds_us: &TURN_BUCKETS_US, turns: &shard.turns, sum_us: &shard.turn_us_sum };
+        let (seconds, count, buckets) = scale.read();
+        let labels = [("shard", at)];
+        family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
+    }
+    let mut family = page.0.encode_descriptor(
+        "longwire_reactor_loop_max_seconds",
+        "longest turn",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (at, shard) in gate.shards.iter().enumerate() {
+        family
+            .encode_family(&[("shard", at)])?
+            .encode_gauge(&(shard.turn_us_max.load(Relaxed) as f64 / 1e6))?;
+    }
+    page.counter(
+        "longwire_events_held_back",
+        "turns that waited for room for events",
+        sum(gate, |s| &s.events_held_back),
+    )
+}
+
+fn api(page: &mut Page<'_>, api: &ApiStats) -> fmt::Result {
+    page.gauge("longwire_api_connections", "API connections", api.connections.load(Relaxed))?;
+    page.gauge("longwire_api_requests_in_flight", "API requests in work", api.in_flight.load(Relaxed))?;
+    page.counter(
+        "longwire_api_connections_refused",
+        "API connections beyond the limit",
+        api.refused.load(Relaxed),
+    )?;
+    page.counter("longwire_api_accept_errors", "failures of accept", api.accept_errors.load(Relaxed))?;
+    let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+    let answered: Vec<_> = classes
+        .iter()
+        .zip(&api.answered[1..])
+        .map(|(class, count)| ([("status", *class)], count.load(Relaxed)))
+        .collect();
+    page.counters("longwire_api_requests", "API requests answered", &answered)?;
+    let accepted = [([("source", "api")], api.pushes_accepted.load(Relaxed))];
+    page.counters("longwire_messages_accepted", "pushes accepted", &accepted)
+}
+
+fn process(page: &mut Page<'_>) -> fmt::Result {
+    let page_bytes = rustix::param::page_size() as u64;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = |at: usize| statm.split(' ').nth(at).and_then(|n| n.trim().parse::<u64>().ok()).unwrap_or(0);
+    page.gauge("process_resident_memory_bytes", "memory in RAM", pages(1) * page_bytes)?;
+    page.gauge("process_virtual_memory_bytes", "address space", pages(0) * page_bytes)?;
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+    page.gauge("process_open_fds", "open descriptors", open)?;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    page.gauge("process_max_fds", "descriptors allowed", limit)?;
+    page.counter_f64("process_cpu_seconds", "time on a core", cpu_seconds())
+}
+
+/// User and system time of this process, from `/proc/self/stat`.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name, in parentheses, may hold anything; what follows is numbers, the 12th and 13th of them the times.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}

@@ -1,0 +1,23 @@
+//! What the server promises, shown through the real binary: real sockets, real files, real signals.
+//!
+//! - `heartbeat`, `hostile`: bytes in and out, good and bad.
+//! - `delivery`, `window`: what reaches a device, when, and in which order.
+//! - `lifecycle`: start, stop, and data directories that cannot be used.
+//! - `storage`, `descriptors`: what happens when disk or descriptors run out.
+//! - `api`: what is refused.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod api;
+mod delivery;
+mod descriptors;
+mod heartbeat;
+mod hostile;
+mod lifecycle;
+mod storage;
+#[path = "../support/mod.rs"]
+mod support;
+mod window;
+
+/// Connections that ended, by reason.
+const CLOSED: &str = "longwire_connections_closed_total";

@@ -1,0 +1,113 @@
+//! Devices with habits: they come and go, ack at once, late or never.
+
+use crate::history::{DeviceNo, Event, Place, hash};
+use crate::storm::Run;
+use crate::support::{Dice, Seen, TestDevice};
+use longwire_proto::id::MessageId;
+use longwire_proto::wire::GapReason;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+/// One device and its habits.
+pub struct Side<'a> {
+    pub run: &'a Run,
+    pub number: DeviceNo,
+    pub device: TestDevice,
+    pub dice: Dice,
+}
+
+/// How a session treats what it gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    AcksAtOnce,
+    AcksAtTheEnd,
+    NeverAcks,
+}
+
+impl Side<'_> {
+    /// Until the run has ended.
+    pub fn live(mut self) {
+        while !self.run.ended.load(SeqCst) {
+            self.device.to = self.run.current.lock().unwrap().device;
+            let logged_in = self.device.try_connect().is_ok()
+                && matches!(self.device.next(Duration::from_secs(2)), Some(Seen::Welcome(_)));
+            if logged_in {
+                self.session();
+            }
+            self.device.drop_connection();
+            // Away for a while; a device that finds nobody backs off too.
+            std::thread::sleep(Duration::from_millis(self.dice.within(5..60)));
+        }
+    }
+
+    fn session(&mut self) {
+        let (device, session) = (self.number, self.run.sessions.fetch_add(1, SeqCst) + 1);
+        self.run.add(Event::Login { device, session });
+        let habit = match self.dice.within(0..8) {
+            0 => Habit::NeverAcks,
+            1 | 2 => Habit::AcksAtTheEnd,
+            _ => Habit::AcksAtOnce,
+        };
+        let leaves = Instant::now() + Duration::from_millis(self.dice.within(20..2_500));
+        let mut kept = Vec::new();
+        loop {
+            let draining = self.run.draining.load(SeqCst);
+            if self.run.ended.load(SeqCst) || (!draining && Instant::now() > leaves) {
+                break;
+            }
+            if draining && habit != Habit::AcksAtOnce {
+                break;
+            }
+            match self.device.next(Duration::from_millis(20)) {
+                Some(Seen::Ended | Seen::Closed(_) | Seen::Broken(_)) => break,
+                Some(seen) => {
+                    let Some(message) = self.take(session, &seen) else { continue };
+                    if habit == Habit::AcksAtOnce {
+                        self.ack(session, &[message]);
+                    } else {
+                        kept.push(message);
+                    }
+                }
+                None => {}
+            }
+        }
+        if habit == Habit::AcksAtTheEnd {
+            // No more than a window can be unacked, so they fit into one frame.
+            self.ack(session, &kept);
+        }
+        self.run.add(Event::Closed { device, session });
+    }
+
+    fn ack(&mut self, session: u64, messages: &[MessageId]) {
+        for message in messages {
+            self.run.add(Event::Acked { device: self.number, session, message: *message });
+        }
+        if !messages.is_empty() {
+            self.device.ack(messages);
+        }
+    }
+
+    /// Writes down what came; the id of a delivery that wants an ack.
+    fn take(&mut self, session: u64, seen: &Seen) -> Option<MessageId> {
+        let device = self.number;
+        match seen {
+            Seen::Push { source, position, previous, message, payload, hole, .. } => {
+                let place = Place { source: (*source)?, position: *position, previous: *previous };
+                let (message, hash) = (*message, hash(payload));
+                self.run.add(Event::Received { device, session, message, place, hash });
+                self.run.received.fetch_add(1, SeqCst);
+                self.run.holes.fetch_add(u64::from(*hole), SeqCst);
+                Some(message)
+            }
+            Seen::Gap(gap) => {
+                let place = Place { source: gap.source, position: gap.position, previous: gap.previous };
+                let (message, count) = (gap.message, gap.count);
+                let expired = gap.reason == GapReason::Expired;
+                self.run.add(Event::Gap { device, session, message, place, count, expired });
+                self.run.received.fetch_add(1, SeqCst);
+                None
+            }
+            _ => None,
+        }
+    }
+}
