@@ -1,10 +1,11 @@
 //! One connection from CONNECT to its end: the session's bytes over a socket, the session's time from the clock.
 
+use std::io;
 use std::time::Duration;
 
 use longwire_proto::session::{ClientSession, Credentials, FromServer, Memory, Millis, Tick};
 use longwire_proto::wire::{AckKind, BackOff, Welcome};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -39,9 +40,8 @@ pub(crate) async fn talk(
     let session = ClientSession::begin(credentials, memory, now, &mut out);
     let mut connection =
         Connection { stream, session, application, address, start, out, back_off: None, leave: None };
-    let mut buffer = vec![0; READ_BYTES];
     let ended = loop {
-        match connection.turn(&mut buffer).await {
+        match connection.turn().await {
             Ok(()) => {}
             Err(End::Left) => {
                 connection.leave().await;
@@ -74,18 +74,18 @@ enum End {
 enum Event {
     Order(Option<Order>),
     Taken,
-    Read(std::io::Result<usize>),
+    Readable(io::Result<()>),
     Tick,
     LeaveNow,
 }
 
 impl Connection<'_> {
-    async fn turn(&mut self, buffer: &mut [u8]) -> Result<(), End> {
+    async fn turn(&mut self) -> Result<(), End> {
         self.flush().await?;
         let due = self.start + Duration::from_millis(self.session.deadline().0);
         let leave_at = self.leave.as_ref().map_or(due, |(at, _)| *at);
         let taken = self.application.backlog.is_empty();
-        // Cancel-safe: `recv`, `reserve` and `read` lose nothing when another branch wins. Nothing is read while the
+        // Cancel-safe: `recv`, `reserve` and `readable` lose nothing when another branch wins. Nothing is read while the
         // application has not taken what was read before.
         let event = tokio::select! {
             order = self.application.orders.recv() => Event::Order(order),
@@ -95,7 +95,7 @@ impl Connection<'_> {
                 }
                 Event::Taken
             }
-            read = self.stream.read(buffer), if taken => Event::Read(read),
+            ready = self.stream.readable(), if taken => Event::Readable(ready),
             () = sleep_until(leave_at), if self.leave.is_some() => Event::LeaveNow,
             () = sleep_until(due) => Event::Tick,
         };
@@ -107,9 +107,8 @@ impl Connection<'_> {
             }
             Event::Taken if self.application.incoming.is_closed() => Err(End::Left),
             Event::Taken => Ok(()),
-            Event::Read(Ok(0)) => Err(End::Ended(Ended::EndOfStream)),
-            Event::Read(Ok(count)) => self.read(&buffer[..count]),
-            Event::Read(Err(error)) => Err(End::Ended(Ended::Broken(error.kind()))),
+            Event::Readable(Ok(())) => self.read(),
+            Event::Readable(Err(error)) => Err(End::Ended(Ended::Broken(error.kind()))),
             Event::Tick => match self.session.tick(self.now(), &mut self.out) {
                 Tick::Live => Ok(()),
                 Tick::Lost => Err(End::Ended(Ended::Lost)),
@@ -137,7 +136,18 @@ impl Connection<'_> {
         self.session.ack(kind, &[message], &mut self.out);
     }
 
-    fn read(&mut self, mut input: &[u8]) -> Result<(), End> {
+    /// Reads what is there, into a buffer that lives no longer than this call: an idle device holds none.
+    fn read(&mut self) -> Result<(), End> {
+        let mut buffer = [0; READ_BYTES];
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => Err(End::Ended(Ended::EndOfStream)),
+            Ok(count) => self.receive(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(End::Ended(Ended::Broken(error.kind()))),
+        }
+    }
+
+    fn receive(&mut self, mut input: &[u8]) -> Result<(), End> {
         let now = self.now();
         let mut acks = Vec::new();
         let mut end = Ok(());

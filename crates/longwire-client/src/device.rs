@@ -26,6 +26,8 @@ pub struct Device {
     incoming: mpsc::Receiver<Incoming>,
     orders: mpsc::Sender<Order>,
     task: JoinHandle<()>,
+    /// A message that expired while it waited and is not acked yet; here, so that [`next`](Device::next) is cancel-safe.
+    expired: Option<MessageId>,
 }
 
 impl Device {
@@ -40,18 +42,21 @@ impl Device {
     /// not shown.
     pub async fn next(&mut self) -> Option<Incoming> {
         loop {
+            if let Some(message) = self.expired {
+                self.ack(message).await;
+                self.expired = None;
+            }
             match self.incoming.recv().await? {
                 Incoming::Message(message) if message.expires.is_some_and(|end| end <= Instant::now()) => {
-                    if message.needs_ack() {
-                        self.ack(message.id).await;
-                    }
+                    self.expired = message.needs_ack().then_some(message.id);
                 }
                 incoming => return Some(incoming),
             }
         }
     }
 
-    /// The application has the message: the server may forget it. An ack that is lost with its connection is repeated
+    /// The application has the message: the server may forget it. It waits for acks half a minute or so, then closes
+    /// with [`AckTimeout`](longwire_proto::close::CloseReason::AckTimeout) and sends again. An ack that is lost with its connection is repeated
     /// when the message comes again. After the device's end it goes nowhere.
     pub async fn ack(&self, message: MessageId) {
         self.say(AckKind::Received, message).await;
@@ -93,7 +98,7 @@ impl Device {
     /// Ends the connection in an orderly way and waits for it. What was not taken is dropped; unacked messages come again
     /// to the next device with these credentials.
     pub async fn close(self) {
-        let Device { incoming, orders, task } = self;
+        let Device { incoming, orders, task, .. } = self;
         drop((incoming, orders));
         let _ = task.await;
     }
@@ -249,6 +254,6 @@ impl DeviceBuilder {
         let (orders, from_application) = mpsc::channel(ORDERS_MAX);
         let driver =
             Driver::new(self.credentials, self.entry_nodes, self.back_off, to_application, from_application);
-        Ok(Device { incoming, orders, task: tokio::spawn(driver.run()) })
+        Ok(Device { incoming, orders, task: tokio::spawn(driver.run()), expired: None })
     }
 }

@@ -99,6 +99,8 @@ pub(crate) struct Driver {
     back_off: BackOff,
     /// Attempts since the last success.
     attempt: u32,
+    /// The last connection logged in, or was given up because the network changed.
+    moving: bool,
     /// The beginning of this device's clock.
     start: Instant,
     memory: Memory,
@@ -119,6 +121,7 @@ impl Driver {
             entry_nodes,
             back_off,
             attempt: 0,
+            moving: false,
             start: Instant::now(),
             memory: Memory::default(),
             application: Application { incoming, orders, backlog, unacked },
@@ -143,7 +146,10 @@ impl Driver {
                     return;
                 }
             };
-            self.attempt = self.attempt.saturating_add(1);
+            // To be moved from a node that worked is no failure: the next attempt is the first.
+            if !(self.moving && matches!(ended, Ended::GoAway { .. })) {
+                self.attempt = self.attempt.saturating_add(1);
+            }
             address = match &ended {
                 Ended::Redirected { to } | Ended::GoAway { to, .. } if !to.is_empty() => to.clone(),
                 _ => self.entry_node(),
@@ -166,6 +172,7 @@ impl Driver {
 
     /// `None`: the application left.
     async fn connect_and_talk(&mut self, address: &str) -> Option<Ended> {
+        self.moving = false;
         // Cancel-safe: an unfinished connect is dropped with its socket.
         let stream = tokio::select! {
             connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)) => match connected {
@@ -177,6 +184,7 @@ impl Driver {
                 Told::Close => return None,
                 Told::NetworkChanged => {
                     self.attempt = 0;
+                    self.moving = true;
                     return Some(Ended::GoAway { wait: Duration::ZERO, to: String::new() });
                 }
             },
@@ -189,6 +197,7 @@ impl Driver {
         self.memory = report.memory;
         if let Some(back_off) = report.back_off {
             self.back_off = back_off;
+            self.moving = true;
             // Two nodes that redirect to each other after login must not make a device spin.
             if !matches!(report.ended, Some(Ended::Redirected { .. })) {
                 self.attempt = 0;

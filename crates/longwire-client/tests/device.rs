@@ -259,6 +259,15 @@ async fn a_goaway_moves_the_device_to_the_named_node() {
     };
     link.say(&[push(2)]).await;
     assert_eq!(next_message(&mut device).await, 1);
+    loop {
+        match next(&mut device).await.unwrap() {
+            Incoming::State(State::Connecting { address, attempt }) if address == other.address() => {
+                break assert_eq!(attempt, 0, "to be moved is no failure");
+            }
+            Incoming::State(_) => {}
+            unexpected => panic!("unexpected {unexpected:?}"),
+        }
+    }
     assert_eq!(next_message(&mut device).await, 2);
 }
 
@@ -317,6 +326,20 @@ async fn a_message_that_expires_while_it_waits_is_acked_and_not_shown() {
         }
     }
     assert_eq!(link.acks(1).await, [(AckKind::Received, 1)]);
+}
+
+#[tokio::test]
+async fn three_unanswered_heartbeats_bring_the_device_back() {
+    let node = Node::start().await;
+    let mut device = node.device().connect().unwrap();
+    let _silent = node.accept().await;
+    while !matches!(next_state(&mut device).await, State::Connected { .. }) {}
+    // From here the clock jumps to the next deadline whenever nothing else is to be done.
+    tokio::time::pause();
+    let came = device.next().await;
+    tokio::time::resume();
+    assert!(matches!(came, Some(Incoming::State(State::Waiting { ended: Ended::Lost, .. }))), "{came:?}");
+    node.accept().await;
 }
 
 #[tokio::test]

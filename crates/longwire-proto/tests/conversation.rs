@@ -301,6 +301,37 @@ impl Conversation {
 }
 
 #[test]
+fn a_message_that_comes_while_a_login_is_decided_is_pulled() {
+    let mut deciding = AwaitingConnect::default().decide(60);
+    deciding.mailbox_grew();
+    let level = FeedStart { last: place(4), waiting: false };
+    let mut server = deciding.accept(DEVICE, level, FeedStart::default());
+    assert_eq!(server.offer(MAILBOX, place(6), message(6), 10), Offer::Later);
+    let pull = server.pull().unwrap();
+    assert_eq!((pull.source, pull.after), (MAILBOX, place(4)));
+}
+
+#[test]
+fn a_broadcast_need_not_be_the_next_of_its_log_and_the_mailbox_goes_first() {
+    let log = Source::AppLog;
+    let behind = FeedStart { last: place(1), waiting: true };
+    let mut server = AwaitingConnect::default().decide(60).accept(DEVICE, behind, FeedStart::default());
+    assert_eq!(server.offer(log, place(9), message(9), 10), Offer::Send { previous: Position::START });
+    server.defer(log, place(12));
+    assert_eq!(server.pull().unwrap().source, MAILBOX);
+    assert_eq!(server.pull().unwrap().source, log);
+    server.page_ends(MAILBOX, true);
+    assert_eq!(
+        server.page_entry(log, place(12), message(12), 10, false),
+        PageEntry::Send { previous: place(9) }
+    );
+    assert_eq!(server.page_entry(log, place(12), message(12), 10, false), PageEntry::Repeated);
+    server.page_ends(log, true);
+    assert_eq!(server.pull(), None);
+    assert_eq!(server.offer(log, place(20), message(20), 10), Offer::Send { previous: place(12) });
+}
+
+#[test]
 fn a_deferred_message_is_pulled() {
     let mut talk = Conversation::fresh();
     talk.store.insert(1, 10);

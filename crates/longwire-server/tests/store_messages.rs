@@ -426,3 +426,72 @@ async fn a_closed_store_refuses_and_closes_twice() {
     assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
     assert!(stage.store.logins(vec![ClientId(1)]).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_dispatched_in_the_order_of_their_log() {
+    use longwire_server::store::messages::MessageStore;
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicU64::new(BEGIN_MS));
+    // A queue of one: the writer waits for the dispatcher again and again.
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let store = MessageStore::open(store_stage::options(folder.path(), &clock, 0), sender).unwrap();
+    let maker = Stage::open(tempfile::tempdir().unwrap().path());
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        let (store, accept) = (store.clone(), maker.accept(Destination::Log(vec![]), 1000, b"x"));
+        waiting.push(tokio::spawn(async move { store.accept(accept).await.unwrap() }));
+    }
+    for expected in 1..=300 {
+        let committed = receiver.recv().await.unwrap();
+        assert_eq!(committed.accepted.record.log_position.sequence(), expected);
+        // Readers answer while the writer waits.
+        store.logins(vec![ClientId(1)]).await.unwrap();
+        committed.reply.send(Ok(committed.accepted)).unwrap();
+    }
+    for push in waiting {
+        push.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_is_not_the_beginning_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::open(folder.path());
+    stage.register(1, &["a"]).await;
+    stage.register(2, &["ab"]).await;
+    let start = stage.login(1).await.log.last;
+    let (short, long) = (stage.to_tags(&["a"]).await, stage.to_tags(&["ab"]).await);
+    assert_eq!(ids(&stage.page(1, Source::AppLog, start, &["a"]).await), [id(&short)]);
+    assert_eq!(ids(&stage.page(2, Source::AppLog, start, &["ab"]).await), [id(&long)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_for_another_message_or_an_unknown_place_changes_nothing() {
+    use longwire_server::store::port::Settle;
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::open(folder.path());
+    stage.register(1, &[]).await;
+    let (first, second) = (stage.to(1).await, stage.to(1).await);
+    let all = stage.to_all().await;
+    let settle = |source, position, message| Settle {
+        client: ClientId(1),
+        app: APP,
+        source,
+        position,
+        message,
+        end: End::Delivered,
+    };
+    let beyond = Position(all.record.log_position.0 + 5);
+    let ends = vec![
+        settle(Source::Mailbox, first.record.targets[0].position, second.message),
+        settle(Source::Mailbox, beyond, first.message),
+        settle(Source::AppLog, beyond, all.message),
+        settle(Source::AppLog, Position::START, all.message),
+    ];
+    stage.store.settle(ends).await.unwrap();
+    for message in [&first, &second, &all] {
+        assert_eq!(stage.counts(message).await.delivered, 0);
+    }
+    let view = stage.login(1).await;
+    assert!(view.mailbox.waiting && view.log.waiting);
+}

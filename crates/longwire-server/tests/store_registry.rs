@@ -179,3 +179,17 @@ async fn a_folder_where_the_file_should_be_is_named() {
     let error = refusal(folder.path()).await;
     assert!(matches!(error, OpenError::NotWritable { .. }), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_servers_database_is_not_touched() {
+    use sqlx::{Connection, SqliteConnection};
+    let folder = tempfile::tempdir().unwrap();
+    Registry::open(&url(folder.path())).await.unwrap().close().await;
+    let mut newer = SqliteConnection::connect(&url(folder.path())).await.unwrap();
+    let newer_step = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+        VALUES (9999, 'later', 1, x'00', 0)";
+    sqlx::query(newer_step).execute(&mut newer).await.unwrap();
+    newer.close().await.unwrap();
+    let error = refusal(folder.path()).await;
+    assert!(error.to_string().contains("newer server"), "{error}");
+}

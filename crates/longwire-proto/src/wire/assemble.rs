@@ -118,3 +118,30 @@ fn header(bytes: &[u8], body_bytes_max: usize) -> Result<Option<Header>, WireErr
         None => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::id::ClientId;
+    use crate::wire::Command;
+
+    #[test]
+    fn room_grows_with_what_arrived_and_never_passes_the_frame() {
+        let body_bytes = 60_000;
+        let header = Header { command: Command::Upstream, body_bytes, client: ClientId(1) };
+        let bytes = [&header.encode()[..], &vec![0; body_bytes]].concat();
+        let mut assembler = Assembler::default();
+        let mut arrived = 0;
+        for mut piece in bytes[..bytes.len() - 1].chunks(700) {
+            arrived += piece.len();
+            assert_eq!(assembler.next(&mut piece, body_bytes), Ok(None));
+            let room = assembler.partial.as_ref().unwrap().bytes.capacity();
+            assert!(room <= (2 * arrived).min(bytes.len()), "{room} bytes of room for {arrived}");
+        }
+        assert!(assembler.next(&mut &bytes[bytes.len() - 1..], body_bytes).unwrap().is_some());
+        assembler.release();
+        assert!(assembler.partial.is_none());
+    }
+}

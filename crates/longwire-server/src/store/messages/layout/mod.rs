@@ -2,7 +2,7 @@
 //!
 //! - [`space`]: the keyspaces, and how much memory each may buffer.
 //! - [`keys`]: keys; fixed fields first, at most one field of free length, so that no two things share a key.
-//! - [`rows`]: values.
+//! - [`rows`]: the values under these keys.
 
 pub(crate) mod keys;
 pub(crate) mod rows;

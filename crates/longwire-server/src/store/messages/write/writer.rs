@@ -24,6 +24,9 @@ pub(crate) const BATCH_OPERATIONS_MAX: usize = 1024;
 /// How long the writer waits for work before it looks at the calendar and at the disk.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How long ends wait for a message to share its commit; nobody waits for them.
+const SETTLES_WAIT: Duration = Duration::from_millis(5);
+
 /// What is asked of the writer.
 pub(crate) enum Operation {
     Accept(Accept, oneshot::Sender<Result<Accepted, StoreError>>),
@@ -60,10 +63,7 @@ impl Writer {
         let mut sweep_at = Instant::now();
         let mut open = true;
         while open {
-            let gather = self.operations.recv_many(&mut gathered, BATCH_OPERATIONS_MAX);
-            // `recv_many` takes nothing when the time is over first. Zero means that all handles are gone.
-            let received = runtime.block_on(async { tokio::time::timeout(TICK, gather).await });
-            open = !matches!(received, Ok(0));
+            open = runtime.block_on(self.gather(&mut gathered));
             self.stats.queue_depth.store(self.operations.len() as u64, Ordering::Relaxed);
             let room = left.check(&self.stats);
             self.health.set_room(room.clone().err());
@@ -80,6 +80,29 @@ impl Writer {
         while let Ok(operation) = self.operations.try_recv() {
             refuse(operation, &StoreError::Unavailable("the store is closed".to_owned()));
         }
+    }
+
+    /// Takes what is queued; waits a little if there is nothing. False: every handle is gone.
+    async fn gather(&mut self, gathered: &mut Vec<Operation>) -> bool {
+        // `recv_many` takes nothing when the time is over first.
+        let first = self.operations.recv_many(gathered, BATCH_OPERATIONS_MAX);
+        match tokio::time::timeout(TICK, first).await {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(_) => return true,
+        }
+        let until = tokio::time::Instant::now() + SETTLES_WAIT;
+        while gathered.len() < BATCH_OPERATIONS_MAX
+            && gathered.iter().all(|operation| matches!(operation, Operation::Settle(_)))
+        {
+            let more = self.operations.recv_many(gathered, BATCH_OPERATIONS_MAX);
+            match tokio::time::timeout_at(until, more).await {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        true
     }
 
     /// False: the store was closed.
@@ -245,7 +268,10 @@ fn apply(
 
 fn refuse(operation: Operation, error: &StoreError) {
     // Once the engine has failed, nothing more is stored, whatever the first failure was.
-    let error = StoreError::Unavailable(error.to_string());
+    let error = match error {
+        StoreError::Unavailable(_) => error.clone(),
+        other => StoreError::Unavailable(other.to_string()),
+    };
     match operation {
         Operation::Accept(_, reply) => drop(reply.send(Err(error))),
         Operation::Project(_, reply) => drop(reply.send(Err(error))),
