@@ -196,6 +196,7 @@ impl<'a> Turn<'a> {
         batch.insert(self.engine.spaces.of(Space::Meta), keys::META, next.encode());
         batch.commit()?;
         *meta = next;
+        self.memory.tails.committed();
         if self.memory.devices.len() + self.devices.len() > DEVICES_CACHED_MAX {
             self.memory.devices.clear();
         }
