@@ -495,3 +495,44 @@ async fn an_end_for_another_message_or_an_unknown_place_changes_nothing() {
     let view = stage.login(1).await;
     assert!(view.mailbox.waiting && view.log.waiting);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_in_the_same_commit_as_a_new_log_message_does_not_hide_it() {
+    use longwire_server::store::messages::MessageStore;
+    let folder = tempfile::tempdir().unwrap();
+    let mut stage = Stage::open(folder.path());
+    stage.register(1, &["a"]).await;
+    let (first, second) = (stage.to_all().await, stage.to_all().await);
+    stage.store.close().await;
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let options = store_stage::options(folder.path(), &stage.clock, 0);
+    stage.store = MessageStore::open(options, sender).unwrap();
+    // Nobody takes what is committed, so the writer waits with the second of these, and the rest shares a commit.
+    let to_tag = || stage.accept(Destination::Log(store_stage::tag_list(&["a"])), 60_000, b"x");
+    let mut pushes = Vec::new();
+    for accept in [stage.accept(mailboxes(&[2]), 60_000, b"x"), stage.accept(mailboxes(&[2]), 60_000, b"x")] {
+        let mut push = Box::pin(stage.store.accept(accept));
+        assert!(futures_util::poll!(&mut push).is_pending());
+        pushes.push(push);
+    }
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while stage.store.stats().accepted.load(std::sync::atomic::Ordering::SeqCst) < 2 {
+        assert!(std::time::Instant::now() < until);
+        tokio::task::yield_now().await;
+    }
+    let mut hidden = Box::pin(stage.store.accept(to_tag()));
+    assert!(futures_util::poll!(&mut hidden).is_pending());
+    stage.delivered(1, Source::AppLog, &second).await;
+    tokio::spawn(async move {
+        while let Some(committed) = receiver.recv().await {
+            let _ = committed.reply.send(Ok(committed.accepted));
+        }
+    });
+    let hidden = hidden.await.unwrap();
+    stage.delivered(1, Source::AppLog, &first).await;
+    let last = stage.to_all().await;
+    stage.delivered(1, Source::AppLog, &last).await;
+    let start = stage.login(1).await.log;
+    assert_eq!((start.last, start.waiting), (second.record.log_position, true));
+    assert_eq!(ids(&stage.page(1, Source::AppLog, start.last, &["a"]).await), [id(&hidden)]);
+}

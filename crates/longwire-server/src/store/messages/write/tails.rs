@@ -20,12 +20,18 @@ struct Tail {
 
 /// The tails by app and tag (empty = messages to all devices).
 #[derive(Default)]
-pub(crate) struct Tails(HashMap<(AppId, Box<str>), Tail>);
+pub(crate) struct Tails {
+    known: HashMap<(AppId, Box<str>), Tail>,
+    /// Entries of the batch under way. The engine does not show them yet, so a tail that is read meanwhile would lack
+    /// them for good.
+    uncommitted: Vec<(AppId, Box<str>, Position)>,
+}
 
 impl Tails {
-    /// A new entry of an index; nothing to do for an index that nobody asked for.
+    /// A new entry of an index.
     pub(crate) fn push(&mut self, app: AppId, tag: &str, position: Position) {
-        let Some(tail) = self.0.get_mut(&(app, Box::from(tag))) else { return };
+        self.uncommitted.push((app, Box::from(tag), position));
+        let Some(tail) = self.known.get_mut(&(app, Box::from(tag))) else { return };
         if tail.positions.len() >= TAIL_MAX
             && let Some(oldest) = tail.positions.pop_front()
         {
@@ -34,9 +40,14 @@ impl Tails {
         tail.positions.push_back(position);
     }
 
+    /// The engine shows all entries now.
+    pub(crate) fn committed(&mut self) {
+        self.uncommitted.clear();
+    }
+
     /// An entry was trimmed.
     pub(crate) fn remove(&mut self, app: AppId, tag: &str, position: Position) {
-        if let Some(tail) = self.0.get_mut(&(app, Box::from(tag))) {
+        if let Some(tail) = self.known.get_mut(&(app, Box::from(tag))) {
             tail.positions.retain(|&other| other != position);
         }
     }
@@ -51,14 +62,17 @@ impl Tails {
         skip: &[Position],
     ) -> Result<Option<Position>, Fault> {
         let key = (app, Box::from(tag));
-        if !self.0.contains_key(&key) {
-            if self.0.len() >= TAILS_MAX {
-                self.0.clear();
+        if !self.known.contains_key(&key) {
+            if self.known.len() >= TAILS_MAX {
+                self.known.clear();
             }
-            self.0.insert(key.clone(), load(engine, app, tag)?);
+            let mut tail = load(engine, app, tag)?;
+            let of_this = |entry: &&(AppId, Box<str>, Position)| entry.0 == app && &*entry.1 == tag;
+            tail.positions.extend(self.uncommitted.iter().filter(of_this).map(|entry| entry.2));
+            self.known.insert(key.clone(), tail);
         }
         let settled = |position: &Position| skip.binary_search(position).is_ok();
-        if let Some(tail) = self.0.get(&key)
+        if let Some(tail) = self.known.get(&key)
             && after >= tail.since
         {
             let from = tail.positions.partition_point(|&position| position <= after);

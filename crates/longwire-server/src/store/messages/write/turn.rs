@@ -100,11 +100,10 @@ impl<'a> Turn<'a> {
 
     /// A message's counts; `None` for a message that is not known (any more).
     pub(crate) fn counts(&mut self, message: MessageId) -> Result<Option<&mut Counts>, Fault> {
-        if let std::collections::hash_map::Entry::Vacant(entry) = self.counts.entry(message) {
-            let Some(stored) = self.engine.get(Space::Counts, &keys::message(message))? else {
-                return Ok(None);
-            };
-            entry.insert(rows::decode_counts(&stored).ok_or_else(|| Fault::damaged(Space::Counts))?);
+        if !self.counts.contains_key(&message) {
+            let Some(stored) = self.get(Space::Counts, &keys::message(message))? else { return Ok(None) };
+            let counts = rows::decode_counts(&stored).ok_or_else(|| Fault::damaged(Space::Counts))?;
+            self.counts.insert(message, counts);
         }
         Ok(self.counts.get_mut(&message))
     }
@@ -196,6 +195,7 @@ impl<'a> Turn<'a> {
         batch.insert(self.engine.spaces.of(Space::Meta), keys::META, next.encode());
         batch.commit()?;
         *meta = next;
+        self.memory.tails.committed();
         if self.memory.devices.len() + self.devices.len() > DEVICES_CACHED_MAX {
             self.memory.devices.clear();
         }
