@@ -174,6 +174,9 @@ pub(crate) struct FleetArgs {
     /// What this process does.
     #[arg(long)]
     pub(crate) role: Role,
+    /// The server's command line, for the role of the server.
+    #[arg(last = true)]
+    pub(crate) words: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -182,4 +185,6 @@ pub(crate) enum Role {
     Readers,
     /// The bare write and echo loops.
     Writer,
+    /// Becomes a server that ends with the process that measures.
+    Server,
 }

@@ -61,6 +61,7 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Fleet(fleet) => match fleet.role {
             args::Role::Readers => fleet::run(),
             args::Role::Writer => writer::run(),
+            args::Role::Server => server::become_server(&fleet.words),
         },
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde::Deserialize;
 
 use crate::args::ServerArgs;
@@ -46,6 +47,19 @@ pub(crate) fn program() -> Result<PathBuf, BenchError> {
     std::env::current_exe().map_err(BenchError::system("own program file"))
 }
 
+/// Replaces this process by the server of the command line. It gets SIGTERM when the process that started it is gone,
+/// however that ended; a server that outlives its measurement would disturb the next one.
+pub(crate) fn become_server(words: &[String]) -> Result<(), BenchError> {
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(BenchError::Options("the role of the server needs a command line".into()));
+    };
+    set_parent_process_death_signal(Some(Signal::TERM)).map_err(|cause| BenchError::System {
+        what: "ask for an end with the parent".into(),
+        cause: cause.into(),
+    })?;
+    Err(BenchError::system(format!("start {program}"))(Command::new(program).args(arguments).exec()))
+}
+
 impl Server {
     /// The server that the options name, or a new one.
     pub(crate) fn obtain(args: &ServerArgs) -> Result<Server, BenchError> {
@@ -63,8 +77,10 @@ impl Server {
     }
 
     /// Starts `program serve --dev` and waits until it is ready.
-    pub(crate) fn spawn(program: &PathBuf, arguments: &[String]) -> Result<Server, BenchError> {
-        let mut process = Command::new(program)
+    pub(crate) fn spawn(program: &Path, arguments: &[String]) -> Result<Server, BenchError> {
+        let mut process = Command::new(self::program()?)
+            .args(["bench", "fleet", "--role", "server", "--"])
+            .arg(program)
             .args(["serve", "--dev"])
             .args(arguments)
             .stdin(Stdio::null())

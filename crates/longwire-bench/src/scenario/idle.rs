@@ -39,12 +39,15 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     let Some(pid) = online.server.pid else {
         return Err(BenchError::Options("memory of a server that runs already needs its --pid".into()));
     };
+    let longest = Duration::from_secs(args.settle_s);
+    // What registration left behind; shown, but no point of the line.
+    let empty = settle(pid, 0, longest)?;
     let progress = bar("filling", u64::from(most));
     let mut levels = Vec::new();
     for &level in &args.levels {
         let connections = online.log_in_up_to(level as usize)?;
         progress.set_position(connections as u64);
-        levels.push(settle(pid, connections, Duration::from_secs(args.settle_s))?);
+        levels.push(settle(pid, connections, longest)?);
     }
     progress.finish_and_clear();
     let closed = online.team.tally()?.closed;
@@ -59,9 +62,13 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     figures.bytes_per_connection = Some(rss.slope);
     figures.lost = Some(0);
     figures.row("connections", "server RSS / PSS / anonymous KiB, kernel slab KiB");
-    for level in &levels {
+    for level in std::iter::once(&empty).chain(&levels) {
         let Memory { rss_kib, pss_kib, anonymous_kib } = level.memory;
-        let mark = if level.settled { "" } else { "  (still moving)" };
+        let mark = match (level.connections, level.settled) {
+            (0, _) => "  (all registered; not in the slope)",
+            (_, true) => "",
+            (_, false) => "  (still moving)",
+        };
         let slab_kib = level.kernel.slab_kib;
         figures.row(
             grouped(level.connections as f64),
@@ -80,6 +87,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
         );
     }
     figures.row("kernel slab per connection", format!("{:.0} bytes, both ends of the loopback", slab.slope));
+    figures.extra("empty", empty);
     figures.extra("levels", &levels);
     figures.extra("pss_bytes_per_connection", pss.slope);
     figures.extra("anonymous_bytes_per_connection", anonymous.slope);
