@@ -39,6 +39,9 @@ pub struct Gate {
     options: GateOptions,
 }
 
+/// A gate that is made but closed: itself, the shards as the hub reaches them, and the events of each.
+pub type Prepared = (Gate, Arc<dyn Shards>, Vec<ShardEvents>);
+
 struct Queues(Vec<Arc<ShardQueue>>);
 
 impl Shards for Queues {
@@ -59,10 +62,7 @@ impl Gate {
     ///
     /// # Errors
     /// No descriptor or thread to be had.
-    pub fn prepare(
-        options: GateOptions,
-        clock: Clock,
-    ) -> Result<(Gate, Arc<dyn Shards>, Vec<ShardEvents>), GateError> {
+    pub fn prepare(options: GateOptions, clock: Clock) -> Result<Prepared, GateError> {
         let count = options.shards.clamp(1, 64);
         let stats = Arc::new(GateStats { shards: (0..count).map(|_| ShardStats::default()).collect() });
         let open_connections = Arc::new(AtomicUsize::new(0));
