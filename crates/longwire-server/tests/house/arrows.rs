@@ -72,8 +72,7 @@ impl Reader<'_> {
         let allowed = allowed(self.room).unwrap_or(&[]);
         let reaches = |entry: &&str| target == **entry || target.starts_with(&format!("{entry}::"));
         // A name that is no room is an item of the crate's root.
-        if other == self.room || self::allowed(other).is_none() || allowed.iter().any(|entry| reaches(entry))
-        {
+        if other == self.room || self::allowed(other).is_none() || allowed.iter().any(reaches) {
             return;
         }
         let allowed = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
