@@ -16,11 +16,16 @@ threads=$(for task in /proc/"$server"/task/*; do
     case $(cat "$task/comm") in shard-*) echo "-p ${task##*/}" ;; esac
 done)
 # shellcheck disable=SC2086
-strace -c -f -S calls -o "$work/summary" $threads &
+strace -c -S calls -o "$work/summary" $threads &
 tracer=$!
 sleep 1
-"$longwire" bench fanout --all --devices 2000 --turns 5 --target "$(field device)" --api "$(field api)" --app-key "$(field app_key)" --app-secret "$(field app_secret)" --pid "$server" >"$work/fanout" || cat "$work/fanout"
-"$longwire" bench unicast --devices 500 --messages 20000 --target "$(field device)" --api "$(field api)" --app-key "$(field app_key)" --app-secret "$(field app_secret)" --pid "$server" >"$work/unicast" || cat "$work/unicast"
+load() {
+    "$longwire" bench "$@" --target "$(field device)" --api "$(field api)" --app-key "$(field app_key)" \
+        --app-secret "$(field app_secret)" --pid "$server" 2>"$work/bench"
+}
+load fanout --all --devices 2000 --turns 5 --no-limit
+load fanout --stored --devices 1000 --turns 5 --no-limit
+load unicast --devices 500 --pushes 20000
 kill -INT $tracer 2>/dev/null || true
 wait $tracer 2>/dev/null || true
 cat "$work/summary"

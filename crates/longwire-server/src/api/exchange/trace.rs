@@ -1,5 +1,6 @@
 //! The W3C trace of a request (Trace Context, section 3.2): taken if valid, else made.
 
+use crate::delivery::hub::new_trace;
 use crate::domain::TraceId;
 use axum::http::{HeaderMap, HeaderValue};
 
@@ -21,15 +22,13 @@ impl Trace {
     /// The caller's trace with a span of ours, or a new one where the header is missing, repeated or not valid.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Trace {
-        let mut random = [0_u8; 24];
-        // Without random bytes the trace is "none": the request is served all the same.
-        let _ = getrandom::fill(&mut random);
-        let (id, span) = random.split_at(16);
-        let span = u64::from_be_bytes(span.try_into().expect("24 - 16 is 8")) | 1;
+        let fresh = new_trace();
+        // Half of a new trace id is random enough for a span, which only has to differ within its trace.
+        let span = (fresh.0 >> 64) as u64 | 1;
         let mut given = headers.get_all(TRACEPARENT).iter();
         match (given.next().and_then(|value| parse(value.as_bytes())), given.next()) {
             (Some((id, flags)), None) => Trace { id, span, flags },
-            _ => Trace { id: TraceId(u128::from_be_bytes(id.try_into().expect("16 is 16"))), span, flags: 1 },
+            _ => Trace { id: fresh, span, flags: 1 },
         }
     }
 
