@@ -1,9 +1,10 @@
 //! Bytes from devices: one shared buffer, the session's judgement, answers straight back.
 
 use super::Shard;
-use crate::delivery::border::{Event, Login};
+use crate::delivery::border::{Event, Login, Upstream};
 use crate::gate::connection::{Connection, Conversation, ReadOutcome, handle, read_once};
 use crate::gate::stats::ShardStats;
+use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::FromDevice;
 use longwire_proto::wire::AckKind;
@@ -136,10 +137,13 @@ impl Shard {
 
     fn received_live(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
         self.scratch.reply.clear();
+        let own = handle(self.id, slot, &self.slab);
         let mut at = 0;
         loop {
             let Some(connection) = self.slab.at(slot) else { return Ok(()) };
+            let app = connection.app;
             let Conversation::Live(session) = &mut connection.conversation else { return Ok(()) };
+            let client = session.client();
             let mut rest = &self.scratch.read[at..count];
             let body_bytes_max = self.options.frame_body_bytes_max;
             let from = session.receive(&mut rest, body_bytes_max, &mut self.scratch.reply)?;
@@ -151,6 +155,19 @@ impl Shard {
                 Some(FromDevice::HeartbeatChanged) => {
                     let due_s = connection.deadline(&self.limits).0;
                     self.wheel.pull_in(&mut self.slab, slot, due_s);
+                }
+                Some(FromDevice::Upstream(upstream)) => {
+                    let message = Upstream {
+                        from: own,
+                        client,
+                        app,
+                        client_message: upstream.client_message,
+                        durable: upstream.mode == 1,
+                        kind: upstream.kind.into(),
+                        to_device: !upstream.to.is_empty(),
+                        payload: Bytes::copy_from_slice(upstream.payload),
+                    };
+                    self.outlet.tell(Event::Upstream(Box::new(message)));
                 }
                 Some(FromDevice::Acked(ack)) => {
                     self.scratch.ids.clear();
