@@ -157,6 +157,31 @@ fn stored_broadcasts_come_in_order_each_naming_the_one_before() {
     assert!(settled.is_some(), "every ack became an event");
 }
 
+/// More connections than a slice of the carousel, and broadcasts that join while others are under way.
+#[test]
+fn broadcasts_that_overlap_reach_each_connection_once_and_in_order() {
+    let rig = Rig::new(options(), |to, client| {
+        let tags: &[u32] = if client.0 % 3 == 0 { &[4] } else { &[] };
+        attach(to, client, tags, Position::START)
+    });
+    let mut devices: Vec<_> = (1..=1300).map(|client| rig.login(client)).collect();
+    for number in 1..=60_u64 {
+        match number % 3 {
+            // Twenty stored ones stay within the window.
+            0 => rig.broadcast(Position::new(1, number), &[], number.into(), b"stored"),
+            1 => rig.broadcast(Position::START, &[], number.into(), b"online only"),
+            _ => rig.broadcast(Position::START, &[4], number.into(), b"tagged"),
+        }
+    }
+    for device in &mut devices {
+        let tagged = device.client.0.is_multiple_of(3);
+        for number in (1..=60_u128).filter(|number| tagged || number % 3 != 2) {
+            assert_eq!(device.push(), number, "client {}", device.client.0);
+        }
+        device.nothing_before_pong();
+    }
+}
+
 #[test]
 fn beyond_the_window_the_session_pulls_and_gets_the_rest_from_the_store() {
     let rig = Rig::new(options(), welcome);
