@@ -46,10 +46,14 @@ pub struct Api {
     entry_nodes: Vec<String>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     ready: Arc<AtomicBool>,
+    alive: Alive,
     stats: Arc<ApiStats>,
     /// Requests in work by app; as many entries as there are apps.
     in_work: Mutex<HashMap<AppId, Arc<AtomicUsize>>>,
 }
+
+/// A look at the node's threads: what stands still, if anything does.
+pub type Alive = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What an API is made of.
 pub struct Parts {
@@ -61,8 +65,10 @@ pub struct Parts {
     pub entry_nodes: Vec<String>,
     /// The text of `/metrics`.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
-    /// Whether `/readyz` says yes.
+    /// Whether the node has started and does not drain.
     pub ready: Arc<AtomicBool>,
+    /// Whether its threads go on; says what stands still.
+    pub alive: Alive,
     /// Counters of this room.
     pub stats: Arc<ApiStats>,
 }
@@ -77,6 +83,7 @@ impl Api {
             entry_nodes: parts.entry_nodes,
             metrics: parts.metrics,
             ready: parts.ready,
+            alive: parts.alive,
             stats: parts.stats,
             in_work: Mutex::new(HashMap::new()),
         })

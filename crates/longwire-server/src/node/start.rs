@@ -4,6 +4,7 @@ use super::clock::wall_clock;
 use super::config::Config;
 use super::descriptors;
 use super::metrics::{Sources, render};
+use super::watch;
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
@@ -104,6 +105,7 @@ pub struct Running {
     gate: Gate,
     hub: Hub,
     shards: Vec<JoinHandle<()>>,
+    watch: JoinHandle<()>,
 }
 
 /// The runtime of everything but the shards: half the cores, at least two threads, so that shards and runtime together
@@ -167,13 +169,14 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
             return Err(error);
         }
     };
+    let watch = tokio::spawn(watch::run(gate.stats()));
     let ready = Arc::new(AtomicBool::new(false));
     let api = make_api(&config, &hub, &gate, device, log_dropped, ready.clone(), store_stats);
     let listening = bound.serve(api);
     ready.store(true, Ordering::Release);
     let api = listening.address();
     tracing::info!(%device, %api, node = config.gate.node, shards = config.gate.shards, "ready");
-    Ok(Running { device, api, first_app, config, ready, listening, gate, hub, shards })
+    Ok(Running { device, api, first_app, config, ready, listening, gate, hub, shards, watch })
 }
 
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
@@ -268,6 +271,10 @@ fn make_api(
         entry_nodes: vec![device.to_string()],
         metrics: Box::new(move || render(&sources)),
         ready,
+        alive: {
+            let stats = gate.stats();
+            Box::new(move || watch::look(&stats))
+        },
         stats,
     })
 }
@@ -283,6 +290,7 @@ impl Running {
         let in_time = self.listening.finish(patience).await;
         self.hub.drain();
         self.gate.stop(self.config.goaway_spread, patience).await;
+        self.watch.abort();
         served_to_the_end(self.shards).await;
         self.hub.close().await;
         tracing::info!(in_time, "stopped");

@@ -90,6 +90,11 @@ impl Fault {
         Fault::new(StatusCode::TOO_MANY_REQUESTS, 2001, "too_many_requests", text).after(1)
     }
 
+    /// A thread of the node stands still: 503.
+    pub fn stalled(what: String) -> Fault {
+        Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3005, "stalled", what).after(1)
+    }
+
     /// The status that it is answered with.
     #[must_use]
     pub fn status(&self) -> StatusCode {

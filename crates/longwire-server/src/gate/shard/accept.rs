@@ -11,11 +11,19 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 /// The listener's token; slots of connections stay below.
 pub(super) const LISTENER: Token = Token(usize::MAX - 1);
 /// Accepts in one turn.
 const ACCEPTS_PER_TURN: usize = 128;
+/// After a turn longer than this the shard is late: it accepts a few only, and the others wait in the kernel's backlog.
+const LATE: Duration = Duration::from_millis(50);
+/// Accepts in a turn after a late one.
+const ACCEPTS_WHEN_LATE: usize = 16;
+/// Logins that may be in decision at once per shard; beyond it nothing is accepted until some are decided, so that a storm
+/// waits in the backlog and not in the hub's queues. The hub decides them by hundreds.
+const DECIDING_MAX: u64 = 2048;
 /// What a refused device waits at least, seconds; spread so that they do not come back together.
 const RETRY_AFTER_S: std::ops::Range<u16> = 5..30;
 
@@ -82,7 +90,20 @@ impl Shard {
 
     pub(super) fn accept_some(&mut self) {
         self.door.paused = false;
-        for _ in 0..ACCEPTS_PER_TURN {
+        if !self.door.is_ready() {
+            return;
+        }
+        let crowded = self.stats.own().deciding.load(Relaxed) >= DECIDING_MAX;
+        let accepts = match (crowded, self.last_turn > LATE) {
+            (true, _) => 0,
+            (false, true) => ACCEPTS_WHEN_LATE,
+            (false, false) => ACCEPTS_PER_TURN,
+        };
+        if accepts < ACCEPTS_PER_TURN {
+            ShardStats::count(&self.stats.own().accepts_held_back, 1);
+        }
+        self.door.paused = crowded;
+        for _ in 0..accepts {
             let (true, Some(listener)) = (self.door.ready, &self.door.listener) else { return };
             match listener.accept() {
                 Ok((socket, _)) => self.admit(socket),

@@ -88,6 +88,7 @@ impl Shard {
             connection.conversation = state;
             return;
         };
+        self.stats.own().deciding.fetch_sub(1, Relaxed);
         let session = deciding.accept(attach.client, attach.mailbox, log);
         connection.conversation = Conversation::Live(session);
         connection.app = attach.app;

@@ -113,7 +113,7 @@ pub const SETTINGS: &[Setting] = &[
         "seconds",
         0,
         3600,
-        "At a stop: devices are told to reconnect after a random part of this, so that they do not all come at once.",
+        "At a stop: devices are told to go one after the other over at most this (500 a second and shard where there is time), so that they do not all come at once. At least 2 seconds of `node.drain_s` are left for the last ones.",
     ),
     text(
         "listener.device.bind",
