@@ -5,15 +5,18 @@
 //! - `queue`: commands in, events out: bounded, lock-free, one wake per batch.
 //! - `shard`: the loop: accept, read, commands, fan-out, write, deadlines.
 //! - `connection`: one connection's record, its outbox, the slab that holds it and the wheel that watches it.
+//! - `pressure`: what is shed when memory or time is short.
 //! - `stats`: counters, one writer each.
 
 mod connection;
 mod options;
+mod pressure;
 mod queue;
 mod shard;
 mod stats;
 
 pub use options::{GateError, GateOptions};
+pub use pressure::{Level, Pressure};
 pub use queue::ShardEvents;
 pub use stats::{GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US};
 

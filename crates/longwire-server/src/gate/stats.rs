@@ -1,5 +1,6 @@
 //! Counters of the shards: one writer each (the shard), read by whoever asks.
 
+use super::pressure::Pressure;
 use longwire_proto::close::CloseReason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -21,6 +22,8 @@ pub const STALLED_AFTER_MS: u64 = 1_000;
 pub struct GateStats {
     /// One entry per shard.
     pub shards: Vec<ShardStats>,
+    /// What is shed now.
+    pub pressure: Pressure,
     /// What `ShardStats::turn_since_ms` counts from.
     began: Instant,
 }
@@ -29,7 +32,11 @@ impl GateStats {
     /// Counters at zero.
     #[must_use]
     pub fn new(shards: usize) -> GateStats {
-        GateStats { shards: (0..shards).map(|_| ShardStats::default()).collect(), began: Instant::now() }
+        GateStats {
+            shards: (0..shards).map(|_| ShardStats::default()).collect(),
+            pressure: Pressure::default(),
+            began: Instant::now(),
+        }
     }
 
     /// Monotonic milliseconds, at least 1.

@@ -50,6 +50,7 @@ impl Shard {
         if before != now_s {
             self.retry_failed_pages();
             self.scan_some();
+            self.shed_heaviest();
         }
     }
 

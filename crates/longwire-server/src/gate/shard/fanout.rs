@@ -8,6 +8,7 @@ use super::commands::ONLINE_ONLY;
 use crate::delivery::border::{Broadcast, Event};
 use crate::domain::{Position, Source};
 use crate::gate::connection::{Connection, Piece};
+use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use bytes::Bytes;
 use longwire_proto::session::Offer;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 
 /// Connections served in one slice.
 const SLICE: usize = 512;
+/// The same while the node is pressed.
+const SLICE_WHEN_BUSY: usize = 64;
 /// Broadcasts under way at once; the next waits until one has gone round.
 const RIDERS_MAX: usize = 16;
 /// Broadcasts that may wait; at the bound the shard takes no commands until one is under way.
@@ -84,7 +87,8 @@ impl Shard {
     pub(super) fn sweep_slice(&mut self) {
         self.board();
         let mut riders = std::mem::take(&mut self.fanout.riders);
-        for _ in 0..SLICE {
+        let slice = if self.stats.0.pressure.level() >= Level::Busy { SLICE_WHEN_BUSY } else { SLICE };
+        for _ in 0..slice {
             if riders.is_empty() || self.outlet.is_backed_up() {
                 break;
             }
@@ -133,6 +137,7 @@ impl Shard {
     fn serve(&mut self, slot: u32, riders: &mut [Rider]) {
         let Some(connection) = self.slab.at(slot) else { return };
         let (app, unwritable) = (connection.app, connection.flags.unwritable);
+        let shed = self.stats.0.pressure.level() >= Level::Crowded;
         let room = self.options.outbox_high_bytes.saturating_sub(connection.outbox_bytes());
         let mut plan = std::mem::take(&mut self.fanout.plan);
         plan.clear();
@@ -143,7 +148,7 @@ impl Shard {
                 continue;
             }
             if rider.online_only {
-                if unwritable || planned + rider.bytes.len() > room {
+                if unwritable || shed || planned + rider.bytes.len() > room {
                     rider.dropped += 1;
                     continue;
                 }
