@@ -4,11 +4,16 @@
 //! - [`start`]: rooms opened in order, and closed in the opposite one.
 //! - [`telemetry`]: logs; `metrics`: what `/metrics` shows.
 //! - `clock`, `descriptors`: what a node takes from the system.
+//! - [`machine`]: what the kernel tells about the machine; [`capacity`]: how many connections it carries.
+//! - `service`: words to the service manager.
 
+pub mod capacity;
 mod clock;
 pub mod config;
 mod descriptors;
+pub mod machine;
 mod metrics;
+mod service;
 pub mod start;
 pub mod telemetry;
 
