@@ -47,6 +47,7 @@ pub struct Api {
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     ready: Arc<AtomicBool>,
     alive: Alive,
+    overloaded: Box<dyn Fn() -> bool + Send + Sync>,
     stats: Arc<ApiStats>,
     /// Requests in work by app; as many entries as there are apps.
     in_work: Mutex<HashMap<AppId, Arc<AtomicUsize>>>,
@@ -69,6 +70,8 @@ pub struct Parts {
     pub ready: Arc<AtomicBool>,
     /// Whether its threads go on; says what stands still.
     pub alive: Alive,
+    /// Whether pushes are shed now (429).
+    pub overloaded: Box<dyn Fn() -> bool + Send + Sync>,
     /// Counters of this room.
     pub stats: Arc<ApiStats>,
 }
@@ -84,6 +87,7 @@ impl Api {
             metrics: parts.metrics,
             ready: parts.ready,
             alive: parts.alive,
+            overloaded: parts.overloaded,
             stats: parts.stats,
             in_work: Mutex::new(HashMap::new()),
         })

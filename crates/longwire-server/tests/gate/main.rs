@@ -8,7 +8,7 @@ use longwire_proto::id::{MessageId, Position, Source};
 use longwire_proto::wire::{AckKind, DeviceFrame, ServerFrame};
 use longwire_server::delivery::border::{Command, Event};
 use longwire_server::domain::WallMs;
-use longwire_server::gate::{GateOptions, HEARTBEAT_BUCKETS_US};
+use longwire_server::gate::{GateOptions, HEARTBEAT_BUCKETS_US, Level};
 use longwire_server::store::port::{Page, PageEntry};
 use rig::{Rig, attach, options, outgoing, welcome};
 use std::io::{Read, Write};
@@ -347,4 +347,52 @@ fn a_shard_that_stands_still_is_named_and_goes_on_when_it_can() {
     let_go.send(()).unwrap();
     assert_eq!(device.push(), 5);
     assert!(rig.until(|rig| rig.stats.stalled().is_none().then_some(())).is_some());
+}
+
+/// LIMITS 7.3.
+#[test]
+fn under_pressure_new_connections_and_online_only_messages_are_shed_and_stored_ones_are_not() {
+    let rig = Rig::new(options(), welcome);
+    let mut device = rig.login(1);
+    let to = rig.handle(1);
+    rig.stats.pressure.set(Level::Crowded);
+    rig.broadcast(Position::START, &[], 7, b"online only");
+    rig.shards.post(to.shard(), Command::DeliverNow { to, message: outgoing(8, b"now") }).unwrap();
+    let deliver = Command::Deliver { to, position: Position::new(1, 1), message: outgoing(9, b"stored") };
+    rig.shards.post(to.shard(), deliver).unwrap();
+    assert_eq!(device.push(), 9);
+    assert!(rig.until(|rig| (rig.sum(|stats| &stats.dropped) == 2).then_some(())).is_some());
+    let waits: Vec<u16> = (0..20)
+        .map(|_| match rig.connect().next() {
+            Some(ServerFrame::Refusal(refusal)) if refusal.reason == CloseReason::Full => {
+                refusal.retry_after_s
+            }
+            other => panic!("expected a refusal, got {other:?}"),
+        })
+        .collect();
+    assert!(waits.iter().all(|wait| (30..120).contains(wait)), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait != waits[0]), "spread: {waits:?}");
+    rig.stats.pressure.set(Level::Calm);
+    rig.login(2);
+    device.nothing_before_pong();
+}
+
+#[test]
+fn an_overloaded_node_closes_who_holds_most() {
+    let rig = Rig::new(options(), welcome);
+    let stuck = rig.login(1);
+    let mut healthy = rig.login(2);
+    for number in 0..20_000_u128 {
+        rig.broadcast(Position::START, &[], number, &[7; 1024]);
+        healthy.push();
+        if rig.sum(|stats| &stats.outbox_bytes) > 32 * 1024 {
+            break;
+        }
+    }
+    rig.stats.pressure.set(Level::Overloaded);
+    assert!(rig.until(|rig| (rig.closed(CloseReason::Shed) == 1).then_some(())).is_some());
+    assert_eq!(rig.sum(|stats| &stats.outbox_bytes), 0);
+    rig.stats.pressure.set(Level::Calm);
+    healthy.nothing_before_pong();
+    drop(stuck);
 }

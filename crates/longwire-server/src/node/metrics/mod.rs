@@ -157,6 +157,7 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         "share of the sessions that are silent beyond two heartbeats and 20 s",
         gate.zombie_ratio(),
     )?;
+    page.gauge("longwire_shedding_level", "0 calm to 4 critical", gate.pressure.level() as u64)?;
     page.gauge("longwire_logins_deciding", "logins being decided", sum(gate, |s| &s.deciding))?;
     page.counter(
         "longwire_accepts_held_back",
