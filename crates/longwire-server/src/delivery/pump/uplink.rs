@@ -33,9 +33,9 @@ impl Uplink {
         // A displaced connection's message counts: it was sent by the device, and dedup knows it when it comes again.
         let outcome = if message.to_device {
             ResultCode::NotAllowed
-        } else if !self.senders.admit(message.client, (self.core.clock)()) {
-            ResultCode::Busy
-        } else if self.waiting.try_send(message).is_err() {
+        } else if !self.senders.admit(message.client, (self.core.clock)())
+            || self.waiting.try_send(message).is_err()
+        {
             ResultCode::Busy
         } else if durable {
             return;

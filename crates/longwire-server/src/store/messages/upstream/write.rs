@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 /// Messages that one turn takes away; the rest waits for the next.
 const GOING_PER_TURN: usize = 1000;
 /// How often the oldest messages are compared with retention, milliseconds of the wall clock.
-const LOOK_EVERY_MS: u64 = 10_000;
+const LOOK_EVERY_MS: u64 = 1000;
 
 /// Adds a message to the turn, unless it is there already or may not be.
 pub(crate) fn store(
