@@ -22,6 +22,7 @@
 mod args;
 mod child;
 mod clock;
+mod compare;
 mod demo;
 mod devices;
 mod error;
@@ -34,6 +35,7 @@ mod order;
 mod probe;
 mod progress;
 mod pump;
+mod random;
 mod report;
 mod scenario;
 mod series;
@@ -53,13 +55,25 @@ use args::Scenario;
 /// The options contradict each other, the server cannot be reached or refuses, or a deadline passed.
 pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
     machine::raise_descriptor_limit();
-    match args.scenario {
+    if let Some([before, after]) = args.compare.as_deref() {
+        return compare::run(before, after);
+    }
+    let Some(scenario) = args.scenario else {
+        return Err(BenchError::Options("a scenario, or --compare with two files".into()));
+    };
+    match scenario {
         Scenario::Limit(limit) => scenario::limit::run(&limit),
+        Scenario::Idle(idle) if idle.total.is_some() => scenario::crowd::total::run(&idle),
         Scenario::Idle(idle) => scenario::idle::run(&idle),
         Scenario::Fanout(fanout) => scenario::fanout::run(&fanout),
         Scenario::Unicast(unicast) => scenario::unicast::run(&unicast),
+        Scenario::Heartbeat(heartbeat) => scenario::crowd::heartbeat::run(&heartbeat),
+        Scenario::Storm(storm) => scenario::crowd::storm::run(&storm),
+        Scenario::Churn(churn) => scenario::crowd::churn::run(&churn),
+        Scenario::Stall(stall) => scenario::crowd::stall::run(&stall),
+        Scenario::Mixed(mixed) => scenario::crowd::mixed::run(&mixed),
         Scenario::Fleet(fleet) => match fleet.role {
-            args::Role::Readers => fleet::run(),
+            role @ (args::Role::Readers | args::Role::Swarm | args::Role::Churner) => fleet::run(role),
             args::Role::Writer => writer::run(),
             args::Role::Server => server::become_server(&fleet.words),
         },
