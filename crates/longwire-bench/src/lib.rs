@@ -6,14 +6,16 @@
 //! object a line. In the order of a run:
 //!
 //! - `args`: the scenarios and their options.
-//! - `scenario`: `limit`, `idle`, `fanout`, `unicast`.
+//! - `scenario`: `limit`, `idle`, `fanout`, `unicast`; `scenario::crowd`: `heartbeat`, `storm`, `churn`, `stall`, `mixed`,
+//!   `idle --total`.
 //! - `server`: a server of our own, or one that runs already; its memory, processor time and metrics.
 //! - `child`, `order`: a child process and the words spoken with it.
-//! - `fleet`: many devices or bare readers in one loop; `writer`: the bare write and echo loops.
+//! - `fleet`: many devices, bare readers, or connections that come and go, in one loop; `writer`: the bare write and echo loops.
 //! - `http`, `pump`: an HTTP/1.1 client that costs far less than the server it loads; `devices` registers with it.
 //! - `metrics`: what the server says of itself.
 //! - `probe`: what one fsync costs here.
-//! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures.
+//! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures; `random`: choices.
+//! - `compare`: two measurements side by side.
 //! - `demo`: a server and a thousand devices, to look at.
 //!
 //! The bench knows the protocol and the HTTP API, never the server's insides.

@@ -10,6 +10,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::SockRef;
 
 use super::connect;
+use super::ending::Ending;
 use super::slot::{Slot, Step, split_frame};
 use crate::clock;
 use crate::order::{Churn, Churned, Order, Report};
@@ -26,58 +27,6 @@ const REST: Duration = Duration::from_millis(100);
 const HEARTBEAT_S: u16 = 1200;
 const READ_BYTES: usize = 16 * 1024;
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How a connection ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Ending {
-    /// The device closes.
-    Fin,
-    /// The device resets.
-    Reset,
-    /// The device closes its half; the server closes the other.
-    HalfClose,
-    /// The device breaks the protocol; the server closes.
-    BadFrame,
-    /// Another connection of the same device takes over.
-    Takeover,
-    /// The device closes before it logs in.
-    Early,
-    /// The device never logs in; the server's deadline ends it.
-    LoginTimeout,
-    /// The device falls silent; the server's idle limit ends it.
-    Idle,
-}
-
-impl Ending {
-    /// Six quick ones in turn, and now and then one that takes the server's time.
-    fn of(cycle: u64, timeouts: bool) -> Ending {
-        match cycle {
-            _ if timeouts && cycle % 2000 == 499 => Ending::Idle,
-            _ if timeouts && cycle % 1000 == 250 => Ending::LoginTimeout,
-            _ => match cycle % 6 {
-                0 => Ending::Fin,
-                1 => Ending::Reset,
-                2 => Ending::HalfClose,
-                3 => Ending::BadFrame,
-                4 => Ending::Takeover,
-                _ => Ending::Early,
-            },
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Ending::Fin => "fin",
-            Ending::Reset => "reset",
-            Ending::HalfClose => "half_close",
-            Ending::BadFrame => "bad_frame",
-            Ending::Takeover => "takeover",
-            Ending::Early => "early_fin",
-            Ending::LoginTimeout => "login_timeout",
-            Ending::Idle => "idle",
-        }
-    }
-}
 
 /// One cycle after the other.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! - `peer`: one connection and what it does with the bytes it gets.
 //! - `crew`: all connections of this process, opening them, reading them, the tally.
 //! - `slot`, `swarm`: devices of a few bytes each, which come back when the server is lost.
-//! - `churner`: connections that come and go.
+//! - `churner`, `ending`: connections that come and go.
 //! - `conversation`: tests against a server's end of the protocol.
 //! - here: orders from standard input, reports to standard output, and the two ways to wait.
 //!
@@ -14,6 +14,7 @@ mod churner;
 #[cfg(test)]
 mod conversation;
 mod crew;
+mod ending;
 mod peer;
 mod slot;
 mod swarm;
