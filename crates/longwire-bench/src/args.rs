@@ -22,6 +22,8 @@ pub(crate) enum Scenario {
     Fanout(FanoutArgs),
     /// Durable pushes to one device each, through the HTTP API.
     Unicast(UnicastArgs),
+    /// A TCP fault proxy with the HTTP API of Toxiproxy.
+    Proxy(crate::proxy::ProxyArgs),
     /// A process of a measurement; the scenarios start it.
     #[command(hide = true)]
     Fleet(FleetArgs),

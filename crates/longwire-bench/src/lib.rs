@@ -14,6 +14,7 @@
 //! - `metrics`: what the server says of itself.
 //! - `probe`: what one fsync costs here.
 //! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures.
+//! - `proxy`: faults between a device and a server.
 //! - `demo`: a server and a thousand devices, to look at.
 //!
 //! The bench knows the protocol and the HTTP API, never the server's insides.
@@ -33,6 +34,7 @@ mod metrics;
 mod order;
 mod probe;
 mod progress;
+mod proxy;
 mod pump;
 mod report;
 mod scenario;
@@ -58,6 +60,7 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Idle(idle) => scenario::idle::run(&idle),
         Scenario::Fanout(fanout) => scenario::fanout::run(&fanout),
         Scenario::Unicast(unicast) => scenario::unicast::run(&unicast),
+        Scenario::Proxy(proxy) => proxy::run(&proxy),
         Scenario::Fleet(fleet) => match fleet.role {
             args::Role::Readers => fleet::run(),
             args::Role::Writer => writer::run(),
