@@ -21,6 +21,8 @@ use super::toxic::{Stream, Toxic};
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long the sides of a cut connection may take to read the rest.
 const LINGER: Duration = Duration::from_secs(1);
+/// Asked of the kernel for each buffer of each socket.
+const KERNEL_BYTES: usize = 64 * 1024;
 /// Pause after an accept that failed, for instance for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -115,8 +117,8 @@ async fn relay(mut client: TcpStream, upstream: Arc<str>, toxics: watch::Receive
     let Ok(Ok(mut server)) = timeout(CONNECT_TIME, TcpStream::connect(&*upstream)).await else {
         return reset(&client);
     };
-    // Without these, slices would be put together again; a socket that refuses is only less exact.
-    let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
+    prepare(&client);
+    prepare(&server);
     let hidden = AtomicU8::new(0);
     let ended = {
         let (from_client, to_client) = client.split();
@@ -135,6 +137,15 @@ async fn relay(mut client: TcpStream, upstream: Arc<str>, toxics: watch::Receive
             let _ = timeout(LINGER, async { tokio::join!(cut(&mut client), cut(&mut server)) }).await;
         }
     }
+}
+
+/// Small kernel buffers, so that a side that does not read is felt by the other after kilobytes and not megabytes, and
+/// no putting together of slices. A socket that refuses is only less exact.
+fn prepare(socket: &TcpStream) {
+    let socket = SockRef::from(socket);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_recv_buffer_size(KERNEL_BYTES);
+    let _ = socket.set_send_buffer_size(KERNEL_BYTES);
 }
 
 /// Makes the socket send a RST when it is dropped.
