@@ -42,6 +42,8 @@ pub(crate) enum Scenario {
     Stall(StallArgs),
     /// Heartbeats, durable pushes, broadcasts and churn at stated rates.
     Mixed(MixedArgs),
+    /// A TCP fault proxy with the HTTP API of Toxiproxy.
+    Proxy(crate::proxy::ProxyArgs),
     /// A process of a measurement; the scenarios start it.
     #[command(hide = true)]
     Fleet(FleetArgs),

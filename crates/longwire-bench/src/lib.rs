@@ -16,6 +16,7 @@
 //! - `probe`: what one fsync costs here.
 //! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures; `random`: choices.
 //! - `compare`: two measurements side by side.
+//! - `proxy`: faults between a device and a server.
 //! - `demo`: a server and a thousand devices, to look at.
 //!
 //! The bench knows the protocol and the HTTP API, never the server's insides.
@@ -36,6 +37,7 @@ mod metrics;
 mod order;
 mod probe;
 mod progress;
+mod proxy;
 mod pump;
 mod random;
 mod report;
@@ -74,6 +76,7 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Churn(churn) => scenario::crowd::churn::run(&churn),
         Scenario::Stall(stall) => scenario::crowd::stall::run(&stall),
         Scenario::Mixed(mixed) => scenario::crowd::mixed::run(&mixed),
+        Scenario::Proxy(proxy) => proxy::run(&proxy),
         Scenario::Fleet(fleet) => match fleet.role {
             role @ (args::Role::Readers | args::Role::Swarm | args::Role::Churner) => fleet::run(role),
             args::Role::Writer => writer::run(),
