@@ -116,7 +116,7 @@ mod tests {
         let of = || Capacity::of(&machine, 1_048_576, 1024);
         assert_eq!(of().least(), (1_047_040, "descriptors"));
         write("proc/meminfo", "MemTotal: 1048576 kB\n");
-        assert_eq!(of().least(), (159_917, "memory"));
+        assert_eq!(of().least(), (159_918, "memory"));
         write("proc/sys/net/netfilter/nf_conntrack_max", "65536\n");
         assert_eq!(of().least(), (65_536, "connection tracking"));
         write("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n");
