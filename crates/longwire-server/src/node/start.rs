@@ -3,12 +3,12 @@
 use super::clock::wall_clock;
 use super::config::Config;
 use super::metrics::{Sources, render};
-use super::{capacity, service};
+use super::{capacity, service, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppKey, AppSecret, Invalid};
-use crate::gate::{Gate, GateError};
+use crate::gate::{Gate, GateError, Level};
 use crate::store::messages::stats::StoreStats;
 use crate::store::messages::{MessageStore, OpenError};
 use crate::store::port::{StoreError, StoreOptions};
@@ -106,8 +106,8 @@ pub struct Running {
     gate: Gate,
     hub: Hub,
     shards: Vec<JoinHandle<()>>,
-    /// Signs of life to the service manager.
-    watch: Option<JoinHandle<()>>,
+    /// The watchdog over the shards, and signs of life to the service manager.
+    watches: Vec<JoinHandle<()>>,
 }
 
 /// The runtime of everything but the shards: half the cores, at least two threads, so that shards and runtime together
@@ -171,6 +171,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
             return Err(error);
         }
     };
+    let mut watches = vec![tokio::spawn(watch::run(gate.stats(), config.memory_limit_bytes))];
     let ready = Arc::new(AtomicBool::new(false));
     let api = make_api(&config, &hub, &gate, device, log_dropped, ready.clone(), store_stats);
     let listening = bound.serve(api);
@@ -178,14 +179,10 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let api = listening.address();
     tracing::info!(%device, %api, node = config.gate.node, shards = config.gate.shards, "ready");
     service::ready(format!("devices on {device}, API on {api}")).await;
-    let watch = service::watch(Arc::new(healthy));
-    Ok(Running { device, api, first_app, config, ready, listening, gate, hub, shards, watch })
-}
-
-/// Whether the node does its work; false for longer than the service manager's watchdog waits means a restart, so it is
-/// false only for what a restart mends. A full disk is not that.
-fn healthy() -> bool {
-    true
+    let shards_go_on = gate.stats();
+    let healthy = move || watch::look(&shards_go_on).is_ok();
+    watches.extend(service::watch(Arc::new(healthy)));
+    Ok(Running { device, api, first_app, config, ready, listening, gate, hub, shards, watches })
 }
 
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
@@ -264,6 +261,14 @@ fn make_api(
         entry_nodes: vec![device.to_string()],
         metrics: Box::new(move || render(&sources)),
         ready,
+        alive: {
+            let stats = gate.stats();
+            Box::new(move || watch::look(&stats))
+        },
+        overloaded: {
+            let stats = gate.stats();
+            Box::new(move || stats.pressure.level() >= Level::Overloaded)
+        },
         stats,
     })
 }
@@ -280,11 +285,11 @@ impl Running {
         let in_time = self.listening.finish(patience).await;
         self.hub.drain();
         self.gate.stop(self.config.goaway_spread, patience).await;
-        served_to_the_end(self.shards).await;
-        self.hub.close().await;
-        if let Some(watch) = self.watch {
+        for watch in self.watches {
             watch.abort();
         }
+        served_to_the_end(self.shards).await;
+        self.hub.close().await;
         tracing::info!(in_time, "stopped");
     }
 }
