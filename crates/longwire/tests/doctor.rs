@@ -323,6 +323,26 @@ fn the_store_is_free_in_use_or_damaged() {
     assert_eq!(report.code, Some(1));
 }
 
+#[test]
+fn a_store_that_only_an_open_can_judge_is_opened_when_told() {
+    let machine = Fixture::good();
+    let mut server = TestServer::start_in(machine.data.path());
+    server.register("d1", None, &[]);
+    for number in 0..20 {
+        let to = serde_json::json!({ "registration_id": ["d1"] });
+        server.api.push_text(to, &number.to_string()).message_id();
+    }
+    assert!(server.terminate().success());
+    assert_eq!(machine.examine(&["--open-stores"]).level("open of the stores"), "ok");
+    let version = machine.data.path().join("messages/engine/version");
+    fs::write(&version, [0xA5; 64]).unwrap();
+    assert_eq!(machine.examine(&[]).level("message store"), "ok", "a look at the files cannot see this");
+    let report = machine.examine(&["--open-stores"]);
+    assert_eq!((report.level("open of the stores"), report.code), ("error", Some(1)));
+    let place = machine.data.path().to_string_lossy();
+    assert!(report.found("open of the stores").contains(&*place), "{}", report.found("open of the stores"));
+}
+
 /// Every file below a folder, with its length and time of change.
 fn listing(folder: &Path) -> Vec<(std::path::PathBuf, u64, std::time::SystemTime)> {
     let mut found = Vec::new();

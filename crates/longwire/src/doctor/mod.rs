@@ -1,4 +1,4 @@
-//! `longwire doctor`: looks at the machine before the devices do. Nothing is changed.
+//! `longwire doctor`: looks at the machine before the devices do. Nothing is changed, unless the stores are to be opened.
 //!
 //! - `advice`: what a machine should be set to, with reasons; `deploy/` says the same.
 //! - `kernel`, `network`, `clock`, `storage`: what is there.
@@ -32,6 +32,10 @@ pub(crate) struct DoctorArgs {
     /// One JSON document instead of text.
     #[arg(long)]
     json: bool,
+    /// Open the stores as a start would, with every check that it makes, if they are there and free. This writes to them
+    /// what a start would write.
+    #[arg(long)]
+    open_stores: bool,
     /// Read /proc, /sys and /run below this folder; the data directory is not below it.
     #[arg(long, value_name = "FOLDER", default_value = "/")]
     root: PathBuf,
@@ -73,7 +77,10 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     };
     let process = storage::holder(&config.data_dir);
     let look = Look { machine: Machine::below(&args.root), config, plan, process };
-    let findings = examine(&look);
+    let mut findings = examine(&look);
+    if args.open_stores {
+        findings.extend(storage::opened(&look, &findings)?);
+    }
     if args.json {
         println!("{:#}", document(&look, &findings));
     } else {

@@ -2,6 +2,7 @@
 
 use super::Look;
 use super::finding::{Finding, Level};
+use crate::Failure;
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -238,6 +239,26 @@ fn store(folder: &Path) -> Option<Finding> {
         Finding::new(Level::Error, subject, format!("{name}: {missing}"), why)
             .mended_by(format!("mv '{name}' '{name}.damaged'")),
     )
+}
+
+/// Opens the stores and closes them again, if there are some, nobody has them and nothing is wrong with them so far.
+pub(super) fn opened(look: &Look, so_far: &[Finding]) -> Result<Option<Finding>, Failure> {
+    let folder = &look.config.data_dir;
+    let wrong = |finding: &Finding| {
+        finding.level == Level::Error && ["message store", "registry"].contains(&finding.subject.as_str())
+    };
+    if look.process.is_some() || !folder.join("messages").exists() || so_far.iter().any(wrong) {
+        return Ok(None);
+    }
+    let runtime = longwire_server::node::runtime().map_err(Failure::failed)?;
+    let began = Instant::now();
+    let done = runtime.block_on(longwire_server::node::stores::try_open(&look.config));
+    let subject = "open of the stores";
+    Ok(Some(match done {
+        Ok(()) => Finding::well(subject, format!("done in {:.1} s", began.elapsed().as_secs_f64())),
+        // The error says itself what to do about it.
+        Err(error) => Finding::new(Level::Error, subject, error.to_string(), "the server will not start"),
+    }))
 }
 
 /// The database of apps and devices, where it is a file of ours.
