@@ -11,6 +11,9 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_millis(250);
 /// Looks between two measures of the pressure: one a second.
 const LOOKS_PER_MEASURE: u32 = 4;
+/// Measures in a row that must show slow turns before load is shed for them: one slow turn, or one bad second of the
+/// machine, is no reason to send devices away for a minute.
+const SLOW_MEASURES: usize = 3;
 
 /// What stands still now, if anything does.
 ///
@@ -33,7 +36,8 @@ pub(super) async fn run(stats: Arc<GateStats>, memory_limit_bytes: u64) {
         machine.memory_bytes().map(|bytes| bytes / 100 * 70)
     };
     let mut turns = Turns::of(&stats);
-    let (mut stalled, mut looks) = (None, 0);
+    let (mut stalled, mut looks) = (None, 0_u32);
+    let mut p99s_ms = [0; SLOW_MEASURES];
     loop {
         tokio::time::sleep(EVERY).await;
         let now = stats.stalled().map(|(shard, _)| shard);
@@ -48,11 +52,13 @@ pub(super) async fn run(stats: Arc<GateStats>, memory_limit_bytes: u64) {
             _ => {}
         }
         stalled = now;
-        looks += 1;
-        if looks % LOOKS_PER_MEASURE == 0 {
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(LOOKS_PER_MEASURE) {
             let percent = limit.map_or(0, |limit| resident_bytes(&machine) * 100 / limit.max(1));
             let newest = Turns::of(&stats);
-            press(&stats, percent, turns.p99_ms_until(&newest));
+            p99s_ms.rotate_left(1);
+            p99s_ms[SLOW_MEASURES - 1] = turns.p99_ms_until(&newest);
+            press(&stats, percent, p99s_ms.into_iter().min().unwrap_or(0));
             turns = newest;
         }
     }
