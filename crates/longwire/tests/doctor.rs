@@ -155,6 +155,7 @@ fn each_kernel_setting_that_is_short_names_the_command_that_mends_it() {
     let short = [
         ("fs.nr_open", "1024", "warning", "1048576"),
         ("fs.file-max", "8192", "warning", "2097152"),
+        ("fs.epoll.max_user_watches", "50000", "warning", "1048576"),
         ("net.core.somaxconn", "128", "warning", "4096"),
         ("net.ipv4.tcp_max_syn_backlog", "512", "warning", "8192"),
         ("net.ipv4.tcp_syncookies", "0", "warning", "1"),

@@ -56,6 +56,13 @@ pub(super) const SYSCTLS: &[Sysctl] = &[
         why: "descriptors of all processes together; one device takes one, and the rest of the machine needs some",
     },
     Sysctl {
+        key: "fs.epoll.max_user_watches",
+        wanted: &[DESCRIPTORS],
+        level: Level::Warning,
+        why: "sockets that all epolls of the server's user may watch; the kernel chooses one per 4,600 bytes of memory. A device \
+              that comes after the last one is closed at once",
+    },
+    Sysctl {
         key: "net.core.somaxconn",
         wanted: &[4096],
         level: Level::Warning,

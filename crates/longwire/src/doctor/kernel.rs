@@ -10,6 +10,9 @@ const GIB: f64 = (1024 * 1024 * 1024) as f64;
 const PAGE_BYTES: u64 = 4096;
 /// Socket memory for a device that reads nothing: a full outbox's worth waits in the kernel (LIMITS 7.1).
 const STUCK_BYTES: u64 = 64 * 1024;
+/// Kernel settings that count devices or what each of them needs one of.
+const COUNT_DEVICES: &[&str] =
+    &["fs.nr_open", "fs.file-max", "fs.epoll.max_user_watches", "net.netfilter.nf_conntrack_max"];
 
 /// The limit of the process, and what that carries.
 pub(super) fn descriptors(look: &Look) -> Vec<Finding> {
@@ -58,9 +61,8 @@ fn judge(look: &Look, sysctl: &Sysctl, numbers: &[u64]) -> Finding {
         return Finding::well(sysctl.key, words(numbers));
     }
     let first = numbers.first().copied().unwrap_or(0);
-    // These three count devices, so the plan says how bad it is.
-    let counts_devices =
-        matches!(sysctl.key, "fs.nr_open" | "fs.file-max" | "net.netfilter.nf_conntrack_max");
+    // These count devices, so the plan says how bad it is.
+    let counts_devices = COUNT_DEVICES.contains(&sysctl.key);
     let level = match (counts_devices, first < look.plan.connections) {
         (true, true) => look.plan.shortage(),
         (true, false) => Level::Advice,
