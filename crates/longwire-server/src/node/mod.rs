@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: the configuration: where it comes from, what it may be, how it is told.
 //! - [`start`]: rooms opened in order, and closed in the opposite one.
+//! - [`stores`]: what must survive, opened.
 //! - [`telemetry`]: logs; `metrics`: what `/metrics` shows.
 //! - `watch`: the watchdog over the shards.
 //! - `clock`, `descriptors`: what a node takes from the system.
@@ -16,6 +17,7 @@ pub mod machine;
 mod metrics;
 mod service;
 pub mod start;
+pub mod stores;
 pub mod telemetry;
 mod watch;
 

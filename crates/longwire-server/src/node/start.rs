@@ -3,19 +3,17 @@
 use super::clock::wall_clock;
 use super::config::Config;
 use super::metrics::{Sources, render};
-use super::{capacity, service, watch};
+use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppKey, AppSecret, Invalid};
 use crate::gate::{Gate, GateError, Level};
+use crate::store::messages::OpenError;
 use crate::store::messages::stats::StoreStats;
-use crate::store::messages::{MessageStore, OpenError};
-use crate::store::port::{StoreError, StoreOptions};
+use crate::store::port::StoreError;
 use crate::store::registry::Registry;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinHandle;
@@ -133,19 +131,9 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let ServeOptions { mut config, app, log_dropped, for_trying } = options;
     capacity::fit(&mut config, for_trying);
     let clock = wall_clock();
-    make_folder(&config.data_dir)?;
     let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
-    let store_options = StoreOptions {
-        folder: config.data_dir.join("messages"),
-        reserve_bytes: config.storage_reserve_bytes,
-        retention_ms: u64::try_from(config.storage_retention.as_millis()).unwrap_or(u64::MAX),
-        clock: clock.clone(),
-    };
-    let store = tokio::task::spawn_blocking(move || MessageStore::open(store_options, committed))
-        .await
-        .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+    let (store, registry) = stores::open(&config, clock.clone(), committed).await?;
     let store_stats = store.stats();
-    let registry = Registry::open(&registry_url(&config)).await?;
     let first_app = prepare_apps(&registry, &config, app).await?;
     let (gate, shards, events) = Gate::prepare(config.gate.clone(), clock.clone())?;
     let parts = HubParts {
@@ -191,20 +179,6 @@ async fn open_ports(config: &Config, gate: &Gate) -> Result<(Bound, SocketAddr),
     let bound = listen::bind(address).await.map_err(|cause| ServeError::ApiBind { address, cause })?;
     let device = gate.open(config.device_bind)?;
     Ok((bound, device))
-}
-
-fn make_folder(folder: &Path) -> Result<(), OpenError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|cause| {
-        OpenError::NotWritable { path: folder.display().to_string(), cause: cause.to_string() }
-    })
-}
-
-fn registry_url(config: &Config) -> String {
-    if config.sql_url.is_empty() {
-        format!("sqlite:{}", config.data_dir.join("registry.db").display())
-    } else {
-        config.sql_url.clone()
-    }
 }
 
 /// Makes the app that was asked for; on a first start on loopback the app "default", which is returned to be shown.
