@@ -22,6 +22,8 @@ pub(crate) enum Scenario {
     Fanout(FanoutArgs),
     /// Durable pushes to one device each, through the HTTP API.
     Unicast(UnicastArgs),
+    /// Peers whose packets are dropped while pushes to them go on (bench/article-002.sh sets the scene).
+    Stuck(crate::scenario::stuck::StuckArgs),
     /// A TCP fault proxy with the HTTP API of Toxiproxy.
     Proxy(crate::proxy::ProxyArgs),
     /// A process of a measurement; the scenarios start it.

@@ -60,6 +60,7 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Idle(idle) => scenario::idle::run(&idle),
         Scenario::Fanout(fanout) => scenario::fanout::run(&fanout),
         Scenario::Unicast(unicast) => scenario::unicast::run(&unicast),
+        Scenario::Stuck(stuck) => scenario::stuck::run(&stuck),
         Scenario::Proxy(proxy) => proxy::run(&proxy),
         Scenario::Fleet(fleet) => match fleet.role {
             args::Role::Readers => fleet::run(),
