@@ -1,7 +1,8 @@
 //! `bench stuck`: article 002. Peers whose packets are dropped while the server goes on sending to them.
 //!
-//! The same load runs twice over the same connections: first every peer reads, then the command given with `--cut`
-//! takes the network from some of them. Memory is sampled each second from the first login to the last close.
+//! Three phases over the same connections: nothing is sent to the peers, then everything is and they read it, then the
+//! command given with `--cut` takes their network and everything is sent again. The healthy devices' latency is measured
+//! in each. Memory is sampled each second from the first login to the last close.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ const CALLERS: u64 = 4;
 const PROBES_PER_S: u64 = 50;
 /// Stuck peers must be gone after this, counted from the cut.
 const CLOSE_TIME: Duration = Duration::from_secs(90);
+/// Length of the first phase, seconds, unless the others are shorter.
+const ALONE_S: u64 = 15;
 const LOOK: Duration = Duration::from_millis(200);
 /// A socket that the peer has closed may wait so long for our own close.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -54,8 +57,8 @@ pub(crate) struct StuckArgs {
     /// Length of a phase, seconds; less than the time after which stuck peers are closed.
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Durable pushes a second, each to one of the stuck peers; 0 = none.
-    #[arg(long, default_value_t = 40)]
+    /// Durable pushes a second to one of the stuck peers, whose mailbox is full in the end; 0 = none.
+    #[arg(long, default_value_t = 60)]
     durable_per_s: u64,
     /// The program that plays the peers to be stuck, if it must run elsewhere (default: this one).
     #[arg(long, value_name = "PATH")]
@@ -69,8 +72,18 @@ pub(crate) struct StuckArgs {
     output: OutputArgs,
 }
 
+/// What is done in a phase.
+struct Plan {
+    name: &'static str,
+    seconds: u64,
+    /// Pushes by tag to the peers.
+    pushes: u64,
+    durable: u64,
+}
+
 /// What one phase did.
 struct Phase {
+    name: &'static str,
     accepted: u64,
     refused: u64,
     durable: u64,
@@ -99,8 +112,8 @@ pub(crate) fn run(args: &StuckArgs) -> Result<(), BenchError> {
         let phases = phases(args, &mut online, &stuck);
         over.store(true, Relaxed);
         let samples = samples.join().map_err(|_| BenchError::Server("the sampler failed".into()))?;
-        let (well, ill, closing) = phases?;
-        report(args, &well, &ill, &closing, &samples);
+        let (phases, closing) = phases?;
+        report(args, &phases, &closing, &samples);
         Ok(())
     })
 }
@@ -117,22 +130,29 @@ fn phases(
     args: &StuckArgs,
     online: &mut Online,
     stuck: &[Device],
-) -> Result<(Phase, Phase, Closing), BenchError> {
-    eprintln!("every peer reads: {} s", args.seconds);
-    let well = phase(args, online, stuck)?;
+) -> Result<([Phase; 3], Closing), BenchError> {
+    let plan = |name| Plan {
+        name,
+        seconds: args.seconds,
+        pushes: args.sends.div_ceil(u64::from(args.stuck)),
+        durable: args.durable_per_s * args.seconds,
+    };
+    let alone =
+        Plan { pushes: 0, durable: 0, seconds: args.seconds.min(ALONE_S), ..plan("nothing for them") };
+    let alone = phase(args, &alone, online, stuck)?;
+    let well = phase(args, &plan("they read"), online, stuck)?;
     let cut = std::process::Command::new("sh").args(["-c", &args.cut]).status();
     if !cut.map_err(BenchError::system("run the cut"))?.success() {
         return Err(BenchError::Options(format!("the cut failed: {}", args.cut)));
     }
     let begin = Instant::now();
-    eprintln!("{} peers are cut off: {} s", args.stuck, args.seconds);
     let (api, healthy) = (online.api.clone(), f64::from(args.healthy));
     let all = healthy + f64::from(args.stuck);
     std::thread::scope(|scope| {
         let closing = scope.spawn(|| watch(&api, begin, healthy, all));
-        let ill = phase(args, online, stuck)?;
+        let ill = phase(args, &plan("stuck"), online, stuck)?;
         let closing = closing.join().map_err(|_| BenchError::Server("the watcher failed".into()))??;
-        Ok((well, ill, closing))
+        Ok(([alone, well, ill], closing))
     })
 }
 
@@ -159,22 +179,21 @@ fn watch(api: &Api, begin: Instant, healthy: f64, all: f64) -> Result<Closing, B
 }
 
 /// The load: broadcasts to the stuck, durable pushes to some of them, probes to the healthy.
-fn phase(args: &StuckArgs, online: &mut Online, stuck: &[Device]) -> Result<Phase, BenchError> {
+fn phase(args: &StuckArgs, plan: &Plan, online: &mut Online, stuck: &[Device]) -> Result<Phase, BenchError> {
+    eprintln!("{} peers, {}: {} s", args.stuck, plan.name, plan.seconds);
     online.team.tally()?;
     let api = &online.api;
     let before = value(&page(api)?, "longwire_messages_dropped_total");
-    let pushes = args.sends.div_ceil(u64::from(args.stuck));
-    let per_s = pushes as f64 / args.seconds as f64;
+    let pushes = plan.pushes;
+    let per_s = pushes as f64 / plan.seconds as f64;
     let (accepted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
     let (durable, durable_refused) = (AtomicU64::new(0), AtomicU64::new(0));
     let bytes = args.bytes as usize;
     let begin = Instant::now();
     let to_stuck = |_| body(&json!({"tag": [STUCK]}), bytes, 0);
     let to_healthy = |_| body(&json!({"tag": [TAG]}), 64, 0);
-    let stored = |index: u64| {
-        let device = &stuck[index as usize % stuck.len()];
-        body(&json!({"registration_id": [device.name]}), bytes, 3600)
-    };
+    let one = json!({"registration_id": [stuck.first().map(|device| &device.name)]});
+    let stored = |_| body(&one, bytes, 3600);
     std::thread::scope(|scope| {
         let mut callers = Vec::new();
         for lane in 0..CALLERS {
@@ -182,10 +201,10 @@ fn phase(args: &StuckArgs, online: &mut Online, stuck: &[Device]) -> Result<Phas
             let numbers = (lane..pushes).step_by(CALLERS as usize);
             callers.push(scope.spawn(move || paced(api, begin, per_s, numbers, to_stuck, accepted, refused)));
         }
-        let count = args.durable_per_s * args.seconds;
+        let count = plan.durable;
         let (kept, full, rate) = (&durable, &durable_refused, args.durable_per_s as f64);
         callers.push(scope.spawn(move || paced(api, begin, rate, 0..count, stored, kept, full)));
-        let count = PROBES_PER_S * args.seconds;
+        let count = PROBES_PER_S * plan.seconds;
         callers.push(scope.spawn(move || {
             let (sent, failed) = (AtomicU64::new(0), AtomicU64::new(0));
             paced(api, begin, PROBES_PER_S as f64, 0..count, to_healthy, &sent, &failed)
@@ -198,6 +217,7 @@ fn phase(args: &StuckArgs, online: &mut Online, stuck: &[Device]) -> Result<Phas
     std::thread::sleep(Duration::from_millis(500));
     let haul = online.team.tally()?;
     Ok(Phase {
+        name: plan.name,
         accepted: accepted.into_inner(),
         refused: refused.into_inner(),
         durable: durable.into_inner(),
@@ -290,27 +310,30 @@ fn close_waits(table: &str, port: u16) -> Vec<String> {
     sockets.collect()
 }
 
-fn report(args: &StuckArgs, well: &Phase, ill: &Phase, closing: &Closing, samples: &Samples) {
+fn report(args: &StuckArgs, phases: &[Phase; 3], closing: &Closing, samples: &Samples) {
     let mut figures = Figures::new("stuck");
     let peers = u64::from(args.stuck);
-    figures.row("stuck, healthy", format!("{}, {}", args.stuck, args.healthy));
-    for (name, phase) in [("all read", well), ("stuck", ill)] {
-        let sends = grouped((phase.accepted * peers) as f64);
-        let dropped = grouped(phase.dropped);
-        figures.row(
-            format!("sends of {} B, {name}", args.bytes),
-            format!("{sends} ({dropped} dropped, {} pushes refused)", phase.refused),
-        );
-        figures.row(
-            format!("durable to them, {name}",),
-            format!("{} accepted, {} answered 429", phase.durable, phase.durable_refused),
-        );
+    figures.row("peers, healthy devices", format!("{}, {}", args.stuck, args.healthy));
+    for phase in phases {
         let at = phase.latency.map_or("none".into(), |at| format!("p50 {:.2}, p99 {:.2}", at.p50, at.p99));
-        figures.row(format!("healthy, ms, {name}"), at);
+        figures.row(format!("{}: healthy devices, ms", phase.name), at);
+        if phase.accepted > 0 {
+            let sends = grouped((phase.accepted * peers) as f64);
+            let dropped = grouped(phase.dropped);
+            let text = format!("{sends} ({dropped} dropped, {} pushes refused)", phase.refused);
+            figures.row(format!("{}: sends of {} B", phase.name, args.bytes), text);
+            let text = format!("{} accepted, {} answered 429", phase.durable, phase.durable_refused);
+            figures.row(format!("{}: durable to one", phase.name), text);
+        }
     }
-    let p99 = |phase: &Phase| phase.latency.map(|at| at.p99);
-    let ratio = p99(ill).zip(p99(well)).map(|(ill, well)| ill / well);
-    figures.row("p99 ratio", ratio.map_or("none".into(), |ratio| format!("{ratio:.2}")));
+    let [alone, well, ill] = phases;
+    let ratio = |to: &Phase| Some(ill.latency?.p99 / to.latency?.p99);
+    let text = |ratio: Option<f64>| ratio.map_or("none".into(), |ratio| format!("{ratio:.2}"));
+    let (to_well, to_alone) = (text(ratio(well)), text(ratio(alone)));
+    figures.row("p99 when stuck", format!("{to_well} x of when they read, {to_alone} x of nothing for them"));
+    figures.extra("p99_ratio", ratio(well));
+    figures.extra("p99_ratio_to_alone", ratio(alone));
+    figures.extra("latency_ms_of_phases", phases.iter().map(|phase| phase.latency).collect::<Vec<_>>());
     let seconds = |at: Option<f64>| at.map_or("never".into(), |at| format!("{at:.1} s"));
     let (first, last) = (seconds(closing.first_s), seconds(closing.last_s));
     figures.row("stuck peers closed", format!("first {first}, last {last}, {} left", closing.left));
@@ -331,8 +354,6 @@ fn report(args: &StuckArgs, well: &Phase, ill: &Phase, closing: &Closing, sample
     figures.latency_ms = ill.latency;
     figures.extra("sends_to_stuck", ill.accepted * peers);
     figures.extra("dropped", ill.dropped);
-    figures.extra("latency_ms_all_read", well.latency);
-    figures.extra("p99_ratio", ratio);
     figures.extra("closed_last_s", closing.last_s);
     figures.extra("rss_mib_each_second", samples.rss_mib.iter().map(|sample| sample.1).collect::<Vec<_>>());
     figures.print(args.output.json);
