@@ -27,6 +27,7 @@ use crate::slope::line;
 
 /// The tag of the peers that will be stuck.
 const STUCK: &str = "stuck";
+const OPEN_DESCRIPTORS: &str = "process_open_fds";
 /// Threads that push to the stuck peers.
 const CALLERS: u64 = 4;
 /// Broadcasts a second to the healthy devices, for their latency.
@@ -43,7 +44,7 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StuckArgs {
     /// Peers that will be stuck.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=9_000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=18_000))]
     stuck: u32,
     /// Devices that stay well.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=9_000))]
@@ -99,6 +100,7 @@ pub(crate) fn run(args: &StuckArgs) -> Result<(), BenchError> {
     let mut online = Online::begin(&args.server, args.healthy as usize)?;
     let stuck = register(&online.api, args.stuck as usize, |_| vec![STUCK])?;
     online.log_in_up_to(args.healthy as usize)?;
+    let descriptors = value(&page(&online.api)?, OPEN_DESCRIPTORS);
     let program = args.stuck_program.clone().map_or_else(server::program, Ok)?;
     let mut peers = Team::start(&program, stuck.len(), 3)?;
     let logins: Vec<Login> = stuck.iter().map(|device| device.login.clone()).collect();
@@ -113,7 +115,8 @@ pub(crate) fn run(args: &StuckArgs) -> Result<(), BenchError> {
         over.store(true, Relaxed);
         let samples = samples.join().map_err(|_| BenchError::Server("the sampler failed".into()))?;
         let (phases, closing) = phases?;
-        report(args, &phases, &closing, &samples);
+        let after = value(&page(&online.api)?, OPEN_DESCRIPTORS);
+        report(args, &phases, &closing, &samples, (descriptors, after));
         Ok(())
     })
 }
@@ -310,7 +313,13 @@ fn close_waits(table: &str, port: u16) -> Vec<String> {
     sockets.collect()
 }
 
-fn report(args: &StuckArgs, phases: &[Phase; 3], closing: &Closing, samples: &Samples) {
+fn report(
+    args: &StuckArgs,
+    phases: &[Phase; 3],
+    closing: &Closing,
+    samples: &Samples,
+    (before, after): (f64, f64),
+) {
     let mut figures = Figures::new("stuck");
     let peers = u64::from(args.stuck);
     figures.row("peers, healthy devices", format!("{}, {}", args.stuck, args.healthy));
@@ -338,6 +347,9 @@ fn report(args: &StuckArgs, phases: &[Phase; 3], closing: &Closing, samples: &Sa
     let (first, last) = (seconds(closing.first_s), seconds(closing.last_s));
     figures.row("stuck peers closed", format!("first {first}, last {last}, {} left", closing.left));
     figures.row("closes by reason", &*closing.reasons);
+    figures
+        .row("server's descriptors", format!("{before} before the peers came, {after} after the last close"));
+    figures.extra("descriptors_left_over", after - before);
     if let Some(rss) = spread(samples.rss_mib.iter().map(|sample| sample.1)) {
         let text = format!("min {:.1}, median {:.1}, max {:.1}", rss.min, rss.median, rss.max);
         figures.row(format!("server RSS, MiB, {} samples", rss.turns), text);
