@@ -34,6 +34,8 @@ const CALLERS: u64 = 4;
 const PROBES_PER_S: u64 = 50;
 /// Stuck peers must be gone after this, counted from the cut.
 const CLOSE_TIME: Duration = Duration::from_secs(90);
+/// The API closes a connection that is idle for ten seconds.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 /// Length of the first phase, seconds, unless the others are shorter.
 const ALONE_S: u64 = 15;
 const LOOK: Duration = Duration::from_millis(200);
@@ -250,10 +252,14 @@ fn paced(
     accepted: &AtomicU64,
     refused: &AtomicU64,
 ) -> Result<(), BenchError> {
-    let mut caller = api.open()?;
+    let (mut caller, mut used) = (api.open()?, Instant::now());
     for number in numbers {
         let at = begin + Duration::from_secs_f64(number as f64 / per_s);
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        if used.elapsed() > IDLE_MAX {
+            caller = api.open()?;
+        }
+        used = Instant::now();
         let reply = caller.call("POST", "/v1/push", &body(number))?;
         match reply.status {
             202 => accepted.fetch_add(1, Relaxed),
