@@ -7,5 +7,6 @@ pub(crate) mod idle;
 pub(crate) mod limit;
 pub(crate) mod online;
 pub(crate) mod pulse;
+pub(crate) mod stuck;
 pub(crate) mod team;
 pub(crate) mod unicast;
