@@ -151,7 +151,13 @@ impl Established {
     /// The longest silence that is allowed, seconds: 3 × announced heartbeat + 20 (004-11).
     #[must_use]
     pub fn idle_limit_s(&self) -> u32 {
-        3 * u32::from(self.heartbeat_s) + 20
+        3 * self.heartbeat_s() + 20
+    }
+
+    /// Seconds between two heartbeats, as announced and clamped.
+    #[must_use]
+    pub fn heartbeat_s(&self) -> u32 {
+        u32::from(self.heartbeat_s)
     }
 
     /// Bytes held for an unfinished frame.

@@ -14,7 +14,7 @@ mod shard;
 mod stats;
 
 pub use options::{GateError, GateOptions};
-pub use queue::ShardEvents;
+pub use queue::{ShardEvents, Waiting};
 pub use stats::{GateStats, ShardStats, TURN_BUCKETS_US};
 
 use crate::delivery::border::{Command, ShardId, Shards};
@@ -114,6 +114,12 @@ impl Gate {
     #[must_use]
     pub fn stats(&self) -> Arc<GateStats> {
         self.stats.clone()
+    }
+
+    /// What waits between each shard and the hub.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Waiting> {
+        self.queues.0.iter().map(|queue| queue.waiting()).collect()
     }
 
     /// Stops accepting, tells every device (GOAWAY, reconnect after a random part of `spread`), waits up to `patience`
