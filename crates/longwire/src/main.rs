@@ -11,14 +11,21 @@ mod serve;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 // The allocator is part of the product: memory per connection is what it is bought for.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// The version, and the commit where the build was told it (`LONGWIRE_COMMIT`).
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("LONGWIRE_COMMIT").filter(|commit| !commit.is_empty());
+    env!("CARGO_PKG_VERSION").to_owned() + &commit.map(|commit| format!(" ({commit})")).unwrap_or_default()
+});
+
 /// Holds long-lived connections from devices and pushes messages to them.
 #[derive(Parser)]
-#[command(name = "longwire", disable_version_flag = true, arg_required_else_help = true)]
+#[command(name = "longwire", version = VERSION.as_str(), arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -79,7 +86,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => longwire_bench::run_bench(args).map_err(Failure::failed),
         Verb::Demo(args) => longwire_bench::run_demo(args).map_err(Failure::failed),
         Verb::Version => {
-            println!("longwire {}", env!("CARGO_PKG_VERSION"));
+            println!("longwire {}", *VERSION);
             Ok(())
         }
     };

@@ -148,16 +148,16 @@ impl Established {
         self.client
     }
 
+    /// The heartbeat that the device last announced, seconds.
+    #[must_use]
+    pub fn heartbeat_s(&self) -> u16 {
+        self.heartbeat_s
+    }
+
     /// The longest silence that is allowed, seconds: 3 × announced heartbeat + 20 (004-11).
     #[must_use]
     pub fn idle_limit_s(&self) -> u32 {
-        3 * self.heartbeat_s() + 20
-    }
-
-    /// Seconds between two heartbeats, as announced and clamped.
-    #[must_use]
-    pub fn heartbeat_s(&self) -> u32 {
-        u32::from(self.heartbeat_s)
+        3 * u32::from(self.heartbeat_s) + 20
     }
 
     /// Bytes held for an unfinished frame.

@@ -5,16 +5,23 @@
 //! - [`start`]: rooms opened in order, and closed in the opposite one.
 //! - [`telemetry`]: logs; `metrics`: what `/metrics` shows.
 //! - `operator`: the node as its operator reaches it.
+//! - `watch`: the watchdog over the shards.
 //! - `clock`, `descriptors`: what a node takes from the system.
+//! - [`machine`]: what the kernel tells about the machine; [`capacity`]: how many connections it carries.
+//! - `service`: words to the service manager.
 
+pub mod capacity;
 mod clock;
 pub mod config;
 mod credentials;
 mod descriptors;
+pub mod machine;
 mod metrics;
 mod operator;
+mod service;
 pub mod start;
 pub mod telemetry;
+mod watch;
 
 pub use config::{Config, Layers};
 pub use credentials::{AppSeed, fresh_secret};

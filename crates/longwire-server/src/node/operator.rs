@@ -38,7 +38,7 @@ impl Operations for Operator {
                 self.hub.drain();
                 let (gate, patience) = (self.gate.clone(), self.patience);
                 // Ends with the shards, which end after the window and the patience.
-                tokio::spawn(async move { gate.stop(window, patience).await });
+                tokio::spawn(async move { gate.stop(window, window + patience).await });
             }
             Then::Stay => {}
         }

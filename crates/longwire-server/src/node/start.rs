@@ -3,14 +3,14 @@
 use super::clock::wall_clock;
 use super::config::Config;
 use super::credentials::{AppSeed, prepare_admin, prepare_apps};
-use super::descriptors;
 use super::metrics::{Sources, render};
 use super::operator::Operator;
+use super::{capacity, service, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppSecret, Invalid, SecretHash};
-use crate::gate::{Gate, GateError};
+use crate::gate::{Gate, GateError, Level};
 use crate::store::messages::{MessageStore, OpenError};
 use crate::store::port::{StoreError, StoreOptions};
 use crate::store::registry::Registry;
@@ -20,7 +20,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -37,6 +36,8 @@ pub struct ServeOptions {
     pub admin_key: Option<AppSecret>,
     /// The log's count of dropped lines, for `/metrics`.
     pub log_dropped: Option<ErrorCounter>,
+    /// Started to be tried (`--dev`): a small machine is no news.
+    pub for_trying: bool,
 }
 
 /// Why a node did not start. Each text says what to do.
@@ -84,11 +85,13 @@ pub struct Running {
     pub first_admin_key: Option<AppSecret>,
     config: Config,
     ready: Arc<AtomicBool>,
-    exit: watch::Receiver<Option<Duration>>,
+    exit: tokio::sync::watch::Receiver<Option<Duration>>,
     listening: Listening,
     gate: Arc<Gate>,
     hub: Hub,
     shards: Vec<JoinHandle<()>>,
+    /// The watchdog over the shards, and signs of life to the service manager.
+    watches: Vec<JoinHandle<()>>,
 }
 
 /// The runtime of everything but the shards: half the cores, at least two threads, so that shards and runtime together
@@ -111,8 +114,8 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// # Errors
 /// See [`ServeError`]; nothing is left running or listening.
 pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
-    let ServeOptions { mut config, app, admin_key, log_dropped } = options;
-    fit_descriptors(&mut config);
+    let ServeOptions { mut config, app, admin_key, log_dropped, for_trying } = options;
+    capacity::fit(&mut config, for_trying);
     let clock = wall_clock();
     make_folder(&config.data_dir)?;
     let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
@@ -154,9 +157,10 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
             return Err(error);
         }
     };
+    let mut watches = vec![tokio::spawn(watch::run(gate.stats(), config.memory_limit_bytes))];
     let ready = Arc::new(AtomicBool::new(false));
     let gate = Arc::new(gate);
-    let (exit_told, exit) = watch::channel(None);
+    let (exit_told, exit) = tokio::sync::watch::channel(None);
     let operator = Operator {
         hub: hub.clone(),
         gate: gate.clone(),
@@ -171,7 +175,24 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     ready.store(true, Ordering::Release);
     let api = listening.address();
     tracing::info!(%device, %api, node = config.gate.node, shards = config.gate.shards, "ready");
-    Ok(Running { device, api, first_app, first_admin_key, config, ready, exit, listening, gate, hub, shards })
+    service::ready(format!("devices on {device}, API on {api}")).await;
+    let shards_go_on = gate.stats();
+    let healthy = move || watch::look(&shards_go_on).is_ok();
+    watches.extend(service::watch(Arc::new(healthy)));
+    Ok(Running {
+        device,
+        api,
+        first_app,
+        first_admin_key,
+        config,
+        ready,
+        exit,
+        listening,
+        gate,
+        hub,
+        shards,
+        watches,
+    })
 }
 
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
@@ -180,22 +201,6 @@ async fn open_ports(config: &Config, gate: &Gate) -> Result<(Bound, SocketAddr),
     let bound = listen::bind(address).await.map_err(|cause| ServeError::ApiBind { address, cause })?;
     let device = gate.open(config.device_bind)?;
     Ok((bound, device))
-}
-
-fn fit_descriptors(config: &mut Config) {
-    let limit = descriptors::raise();
-    let room = descriptors::capacity(limit, config.api.connections_max);
-    config.gate.connections_max = config.gate.connections_max.min(room);
-    let connections = config.gate.connections_max;
-    if limit < descriptors::FEW {
-        tracing::warn!(
-            limit,
-            connections,
-            "few file descriptors: raise the hard limit (ulimit -Hn, LimitNOFILE) for more devices"
-        );
-    } else {
-        tracing::info!(limit, connections, "capacity for devices");
-    }
 }
 
 fn make_folder(folder: &Path) -> Result<(), OpenError> {
@@ -242,6 +247,14 @@ fn make_api(
         entry_nodes: vec![device.to_string()],
         metrics: Box::new(move || render(&sources)),
         ready,
+        alive: {
+            let stats = gate.stats();
+            Box::new(move || watch::look(&stats))
+        },
+        overloaded: {
+            let stats = gate.stats();
+            Box::new(move || stats.pressure.level() >= Level::Overloaded)
+        },
         stats,
         operations: Box::new(operator),
         admin_key,
@@ -261,13 +274,18 @@ impl Running {
     /// most about twice `node.drain_s`, and the window if the operator gave one.
     pub async fn shutdown(self) {
         self.ready.store(false, Ordering::Release);
-        let spread = self.exit.borrow().unwrap_or(self.config.goaway_spread);
+        let window = *self.exit.borrow();
         tracing::info!("draining");
         let patience = self.config.drain;
+        let for_devices = window.unwrap_or_default() + patience;
+        service::stopping(for_devices + patience).await;
         // The port closes first and what is in flight ends as it began; only then does the hub refuse.
         let in_time = self.listening.finish(patience).await;
         self.hub.drain();
-        self.gate.stop(spread, patience).await;
+        self.gate.stop(window.unwrap_or(self.config.goaway_spread), for_devices).await;
+        for watch in self.watches {
+            watch.abort();
+        }
         served_to_the_end(self.shards).await;
         self.hub.close().await;
         tracing::info!(in_time, "stopped");

@@ -4,6 +4,7 @@ use super::Shard;
 use crate::delivery::border::{Attach, Command, Event, Handle, Outgoing};
 use crate::domain::{Position, Source, WallMs};
 use crate::gate::connection::{Connection, Conversation, Piece, handle};
+use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use crate::store::port::{Page, PageEntry as Stored};
 use bytes::Bytes;
@@ -89,6 +90,7 @@ impl Shard {
             connection.conversation = state;
             return;
         };
+        self.stats.own().deciding.fetch_sub(1, Relaxed);
         let session = deciding.accept(attach.client, attach.mailbox, log);
         connection.conversation = Conversation::Live(session);
         connection.app = attach.app;
@@ -143,7 +145,8 @@ impl Shard {
     }
 
     fn deliver_now(&mut self, to: Handle, message: &Arc<Outgoing>) {
-        let found = self.find(to);
+        let shed = self.stats.0.pressure.level() >= Level::Crowded;
+        let found = self.find(to).filter(|_| !shed);
         let writable = found.and_then(|slot| {
             let connection = self.slab.at(slot)?;
             let live = connection.live().is_some();

@@ -3,7 +3,7 @@
 use super::Shard;
 use crate::delivery::border::{Event, Login};
 use crate::gate::connection::{Connection, Conversation, ReadOutcome, handle, read_once};
-use crate::gate::stats::ShardStats;
+use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::FromDevice;
 use longwire_proto::wire::AckKind;
@@ -129,6 +129,7 @@ impl Shard {
         let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
         if let Conversation::Awaiting(awaiting) = state {
             connection.conversation = Conversation::Deciding(awaiting.decide(heartbeat_s));
+            ShardStats::count(&self.stats.own().deciding, 1);
         }
         self.outlet.tell(Event::Login(Box::new(login)));
         Ok(())
@@ -136,7 +137,7 @@ impl Shard {
 
     fn received_live(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
         self.scratch.reply.clear();
-        let mut at = 0;
+        let (mut at, mut heartbeats) = (0, 0);
         loop {
             let Some(connection) = self.slab.at(slot) else { return Ok(()) };
             let Conversation::Live(session) = &mut connection.conversation else { return Ok(()) };
@@ -146,7 +147,7 @@ impl Shard {
             at = count - rest.len();
             match from {
                 None => break,
-                Some(FromDevice::Heartbeat) => ShardStats::count(&self.stats.own().heartbeats, 1),
+                Some(FromDevice::Heartbeat) => heartbeats += 1,
                 Some(FromDevice::Answered) => {}
                 Some(FromDevice::HeartbeatChanged) => {
                     let due_s = connection.deadline(&self.limits).0;
@@ -165,7 +166,20 @@ impl Shard {
         }
         self.reply(slot);
         self.pull(slot);
+        if heartbeats > 0 {
+            self.record_heartbeats(heartbeats);
+        }
         Ok(())
+    }
+
+    /// So many heartbeats of one read are answered: counted by how long they waited in this turn.
+    fn record_heartbeats(&mut self, count: u64) {
+        let us = self.turn_began.elapsed().as_micros() as u64;
+        let stats = self.stats.own();
+        let bucket = HEARTBEAT_BUCKETS_US.iter().position(|bound| us <= *bound);
+        ShardStats::count(&stats.heartbeats, count);
+        ShardStats::count(&stats.heartbeat_us[bucket.unwrap_or(HEARTBEAT_BUCKETS_US.len())], count);
+        ShardStats::count(&stats.heartbeat_us_sum, us * count);
     }
 
     /// The ids in the scratch were acked.
