@@ -33,6 +33,8 @@ pub const ACK_IDS_MAX: usize = 64;
 pub const WINDOW_MESSAGES_MAX: usize = 32;
 /// Unacked bytes per connection; beyond it the rest stays in the store, but one message always fits.
 pub const WINDOW_BYTES_MAX: usize = 64 * 1024;
+/// Content of an UPSTREAM, bytes (003-18); a longer one is answered with `not allowed` and goes no further.
+pub const UPSTREAM_BYTES_MAX: usize = 10 * 1024;
 /// Message ids that a device remembers to drop duplicates; the oldest is forgotten.
 pub const DEDUP_WINDOW_MESSAGES: usize = 1024;
 /// Shortest and longest heartbeat that a device may announce, seconds; others are clamped.

@@ -18,10 +18,25 @@ pub(super) struct Operator {
     pub(super) store: Arc<StoreStats>,
     pub(super) ready: Arc<AtomicBool>,
     /// How long outboxes get when devices have been told.
-    pub(super) patience: Duration,
+    patience: Duration,
     /// The window of a drain after which the process ends.
-    pub(super) exit: watch::Sender<Option<Duration>>,
-    pub(super) draining: AtomicBool,
+    exit: watch::Sender<Option<Duration>>,
+    draining: AtomicBool,
+}
+
+impl Operator {
+    /// An operator's hands, and the word that the process is to end: the window in which devices are told.
+    pub(super) fn new(
+        hub: &Hub,
+        gate: &Arc<Gate>,
+        store: Arc<StoreStats>,
+        ready: &Arc<AtomicBool>,
+        patience: Duration,
+    ) -> (Operator, watch::Receiver<Option<Duration>>) {
+        let (exit, told) = watch::channel(None);
+        let (hub, gate, ready) = (hub.clone(), gate.clone(), ready.clone());
+        (Operator { hub, gate, store, ready, patience, exit, draining: AtomicBool::new(false) }, told)
+    }
 }
 
 impl Operations for Operator {

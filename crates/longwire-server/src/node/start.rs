@@ -10,9 +10,9 @@ use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppSecret, Invalid, SecretHash};
-use crate::gate::{Gate, GateError, Level};
+use crate::gate::{Clock, Gate, GateError, Level};
 use crate::store::messages::{MessageStore, OpenError};
-use crate::store::port::{StoreError, StoreOptions};
+use crate::store::port::{Committed, StoreError, StoreOptions};
 use crate::store::registry::Registry;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -119,15 +120,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let clock = wall_clock();
     make_folder(&config.data_dir)?;
     let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
-    let store_options = StoreOptions {
-        folder: config.data_dir.join("messages"),
-        reserve_bytes: config.storage_reserve_bytes,
-        retention_ms: u64::try_from(config.storage_retention.as_millis()).unwrap_or(u64::MAX),
-        clock: clock.clone(),
-    };
-    let store = tokio::task::spawn_blocking(move || MessageStore::open(store_options, committed))
-        .await
-        .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+    let store = open_store(&config, clock.clone(), committed).await?;
     let store_stats = store.stats();
     let registry = Registry::open(&registry_url(&config)).await?;
     let first_app = prepare_apps(&registry, &config, app).await?;
@@ -160,16 +153,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let mut watches = vec![tokio::spawn(watch::run(gate.stats(), config.memory_limit_bytes))];
     let ready = Arc::new(AtomicBool::new(false));
     let gate = Arc::new(gate);
-    let (exit_told, exit) = tokio::sync::watch::channel(None);
-    let operator = Operator {
-        hub: hub.clone(),
-        gate: gate.clone(),
-        store: store_stats,
-        ready: ready.clone(),
-        patience: config.drain,
-        exit: exit_told,
-        draining: AtomicBool::new(false),
-    };
+    let (operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain);
     let api = make_api(&config, operator, device, log_dropped, admin_key);
     let listening = bound.serve(api);
     ready.store(true, Ordering::Release);
@@ -193,6 +177,21 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         shards,
         watches,
     })
+}
+
+async fn open_store(
+    config: &Config,
+    clock: Clock,
+    committed: Sender<Committed>,
+) -> Result<MessageStore, ServeError> {
+    let options = StoreOptions {
+        folder: config.data_dir.join("messages"),
+        reserve_bytes: config.storage_reserve_bytes,
+        retention_ms: u64::try_from(config.storage_retention.as_millis()).unwrap_or(u64::MAX),
+        clock,
+    };
+    let opened = tokio::task::spawn_blocking(move || MessageStore::open(options, committed));
+    Ok(opened.await.map_err(|ended| StoreError::Unavailable(ended.to_string()))??)
 }
 
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.

@@ -6,3 +6,4 @@ pub(super) mod messages;
 pub(super) mod probes;
 pub(super) mod push;
 mod push_request;
+pub(super) mod upstream;

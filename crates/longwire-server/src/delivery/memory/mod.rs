@@ -1,5 +1,6 @@
 //! What the hub keeps in memory. Nothing in here waits, and every map has a bound.
 //!
+//! - [`senders`]: how fast each device sends.
 //! - [`sessions`]: client id → the connection that is the device's now.
 //! - [`deciding`]: logins of one shard that are being decided, and those just decided.
 //! - [`guard`]: who displaces or fails too often.
@@ -11,5 +12,6 @@ pub(super) mod deciding;
 pub(super) mod guard;
 pub(super) mod ids;
 pub(super) mod live;
+pub(super) mod senders;
 pub(super) mod sessions;
 pub(super) mod tags;

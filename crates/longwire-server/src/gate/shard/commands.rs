@@ -59,6 +59,14 @@ impl Shard {
                 (Some(_), None) => self.failed_pages.push((to, source)),
                 (None, _) => {}
             },
+            Command::Answer { to, answer } => {
+                let Some(slot) = self.find(to) else { return };
+                if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
+                    let mut frame = Vec::with_capacity(32);
+                    ServerFrame::UpAck(answer).encode(session.client(), &mut frame);
+                    self.send_later(slot, Piece::whole(Bytes::from(frame)));
+                }
+            }
             Command::Retag { to, tags } => {
                 if let Some(slot) = self.find(to)
                     && let Some(connection) = self.slab.at(slot)

@@ -1,12 +1,14 @@
 //! Bytes from devices: one shared buffer, the session's judgement, answers straight back.
 
 use super::Shard;
-use crate::delivery::border::{Event, Login};
+use crate::delivery::border::{Event, Handle, Login, Upstream};
+use crate::domain::{AppId, ClientId};
 use crate::gate::connection::{Connection, Conversation, ReadOutcome, handle, read_once};
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
+use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::FromDevice;
-use longwire_proto::wire::AckKind;
+use longwire_proto::wire::{self, AckKind};
 
 /// Full buffers read from one connection before the others have their turn.
 const READS_PER_TURN: usize = 4;
@@ -137,10 +139,13 @@ impl Shard {
 
     fn received_live(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
         self.scratch.reply.clear();
+        let own = handle(self.id, slot, &self.slab);
         let (mut at, mut heartbeats) = (0, 0);
         loop {
             let Some(connection) = self.slab.at(slot) else { return Ok(()) };
+            let app = connection.app;
             let Conversation::Live(session) = &mut connection.conversation else { return Ok(()) };
+            let client = session.client();
             let mut rest = &self.scratch.read[at..count];
             let body_bytes_max = self.options.frame_body_bytes_max;
             let from = session.receive(&mut rest, body_bytes_max, &mut self.scratch.reply)?;
@@ -152,6 +157,10 @@ impl Shard {
                 Some(FromDevice::HeartbeatChanged) => {
                     let due_s = connection.deadline(&self.limits).0;
                     self.wheel.pull_in(&mut self.slab, slot, due_s);
+                }
+                Some(FromDevice::Upstream(message)) => {
+                    let event = Event::Upstream(Box::new(copied(message, own, client, app)));
+                    self.outlet.tell(event);
                 }
                 Some(FromDevice::Acked(ack)) => {
                     self.scratch.ids.clear();
@@ -230,6 +239,20 @@ impl Shard {
             connection.frame_s = now_s;
             self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.frame_s);
         }
+    }
+}
+
+/// A message for the business, out of the bytes that were read; the session has bounded it.
+fn copied(message: wire::Upstream<'_>, from: Handle, client: ClientId, app: AppId) -> Upstream {
+    Upstream {
+        from,
+        client,
+        app,
+        client_message: message.client_message,
+        durable: message.mode == 1,
+        kind: message.kind.into(),
+        to_device: !message.to.is_empty(),
+        payload: Bytes::copy_from_slice(message.payload),
     }
 }
 
