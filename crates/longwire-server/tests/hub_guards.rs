@@ -57,6 +57,8 @@ async fn two_devices_with_one_id_are_slowed_and_a_third_is_not() {
             other => panic!("{other:?}"),
         }
         assert!(matches!(rig.shards.next(0).await, Command::Attach(attach) if attach.to == from));
+        // The shard had the older one and closed it.
+        rig.close_for(last, Some(cloned.client), Vec::new(), CloseReason::TakenOver).await;
         last = from;
     }
     assert!((1..=60).contains(&wait_s), "{wait_s}");
@@ -76,6 +78,28 @@ async fn two_devices_with_one_id_are_slowed_and_a_third_is_not() {
     rig.close(last, Some(cloned.client), Vec::new()).await;
     until(async || stats.sessions_online.load(SeqCst) == 1).await;
     rig.login(0, &cloned).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_reconnects_often_is_not_taken_for_two() {
+    let rig = Rig::new(1).await;
+    let device = rig.register("phone", None, &[]).await;
+    let (mut last, _) = rig.login(0, &device).await;
+    for _ in 0..50 {
+        let from = rig.handle(0);
+        rig.tell(0, Event::Login(Box::new(rig.wish(from, &device.token)))).await;
+        // Its older connection ended by itself; that is told after the login, as another shard may.
+        rig.close(last, Some(device.client), Vec::new()).await;
+        loop {
+            match rig.shards.next(0).await {
+                Command::Close { to, .. } => assert_eq!(to, last),
+                Command::Attach(attach) => break assert_eq!(attach.to, from),
+                other => panic!("{other:?}"),
+            }
+        }
+        last = from;
+    }
+    assert_eq!(rig.hub.stats().device_id_conflicts.load(SeqCst), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

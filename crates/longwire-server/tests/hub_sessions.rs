@@ -89,8 +89,6 @@ async fn a_login_that_died_while_being_decided_leaves_no_session() {
         match rig.shards.next(0).await {
             Command::Attach(attach) if attach.to == last => break,
             Command::Attach(_) | Command::Close { .. } => {}
-            // Those that displaced each other made the guard look.
-            Command::Refuse { reason: CloseReason::Conflict, .. } => {}
             unexpected => panic!("{unexpected:?}"),
         }
     }

@@ -226,8 +226,17 @@ impl Rig {
     }
 
     pub async fn close(&self, from: Handle, client: Option<ClientId>, unacked: Vec<MessageId>) {
-        let closed =
-            Closed { from, client, app: self.app.id, reason: CloseReason::PeerLost, unacked, lived_s: 1 };
+        self.close_for(from, client, unacked, CloseReason::PeerLost).await;
+    }
+
+    pub async fn close_for(
+        &self,
+        from: Handle,
+        client: Option<ClientId>,
+        unacked: Vec<MessageId>,
+        reason: CloseReason,
+    ) {
+        let closed = Closed { from, client, app: self.app.id, reason, unacked, lived_s: 1 };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
     }
 

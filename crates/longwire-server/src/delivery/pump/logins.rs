@@ -102,8 +102,7 @@ impl Table<'_> {
     async fn take_over(&self, wish: Wish) -> bool {
         let Token { client, app, .. } = wish.token;
         let Core { conflicts, sessions, stats, posts, .. } = &**self.core;
-        let now_ms = self.core.now_ms();
-        let wait_s = conflicts.barred_s(client, now_ms);
+        let wait_s = conflicts.barred_s(client, self.core.now_ms());
         if wait_s > 0 && !wish.enters_vacant(self.core) {
             self.deciding.decide(wish.from);
             self.core.refuse_until(wish.from, CloseReason::Conflict, wait_s).await;
@@ -111,17 +110,6 @@ impl Table<'_> {
         }
         if let Some(old) = sessions.enter(client, app, wish.from) {
             stats.takeovers.fetch_add(1, Relaxed);
-            let wait_s = conflicts.strike(client, now_ms);
-            if wait_s > 0 {
-                stats.device_id_conflicts.fetch_add(1, Relaxed);
-                tracing::warn!(
-                    target: "audit",
-                    event = "device_id_conflict",
-                    client = client.0,
-                    wait_s,
-                    "connections of one device displace each other: two devices may have one id"
-                );
-            }
             posts.close(old, CloseReason::TakenOver, 0).await;
         }
         true

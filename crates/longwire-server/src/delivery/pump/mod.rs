@@ -23,6 +23,7 @@ use super::memory::live::Change;
 use crate::store::port::{End, Settle};
 use desk::Read;
 use longwire_proto::close::CloseReason;
+use longwire_proto::id::ClientId;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -169,11 +170,32 @@ impl Pump {
         let Some(client) = client else {
             if let Some((client, app)) = self.deciding.ended(from) {
                 self.core.sessions.leave(client, app, from);
+                self.count_takeover(client, reason);
             }
             return;
         };
+        self.count_takeover(client, reason);
         self.core.sessions.leave(client, app, from);
         tracing::info!(client = client.0, reason = reason.label(), lived_s, "session ended");
+    }
+
+    /// A takeover counts when the older connection was there to be closed. One that had ended, and whose end comes to us
+    /// after the newer login, is a device that reconnects.
+    fn count_takeover(&self, client: ClientId, reason: CloseReason) {
+        if reason != CloseReason::TakenOver {
+            return;
+        }
+        let wait_s = self.core.conflicts.strike(client, self.core.now_ms());
+        if wait_s > 0 {
+            self.core.stats.device_id_conflicts.fetch_add(1, Relaxed);
+            tracing::warn!(
+                target: "audit",
+                event = "device_id_conflict",
+                client = client.0,
+                wait_s,
+                "connections of one device displace each other: two devices may have one id"
+            );
+        }
     }
 
     fn write_down(&self, notes: &mut Notes) {
