@@ -15,6 +15,7 @@ mod queue;
 mod shard;
 mod stats;
 
+pub use connection::{Link, Links, Wheel};
 pub use options::{GateError, GateOptions};
 pub use pressure::{Level, Pressure};
 pub use queue::{ShardEvents, Waiting};

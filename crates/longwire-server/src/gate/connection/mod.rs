@@ -9,7 +9,7 @@ mod wheel;
 pub(super) use outbox::{Outbox, OutboxPool, Piece};
 pub(super) use slab::Slab;
 pub(super) use socket::{ReadOutcome, listen, read_once, refuse_and_drop, write_slices};
-pub(super) use wheel::{Link, Wheel};
+pub use wheel::{Link, Links, Wheel};
 
 use crate::delivery::border::Handle;
 use crate::domain::AppId;

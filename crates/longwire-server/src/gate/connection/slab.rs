@@ -1,7 +1,7 @@
 //! A shard's connections by slot. Grows by chunks, so that a record never moves and growth copies nothing; a slot's
 //! generation rises when its connection goes, so that an old handle names nothing.
 
-use super::Connection;
+use super::{Connection, Link, Links};
 use crate::delivery::border::Handle;
 
 const CHUNK: usize = 256;
@@ -83,5 +83,11 @@ impl Slab {
 
     fn slot_mut(&mut self, slot: u32) -> Option<&mut Slot> {
         self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)
+    }
+}
+
+impl Links for Slab {
+    fn link(&mut self, slot: u32) -> Option<&mut Link> {
+        self.at(slot).map(|connection| &mut connection.link)
     }
 }
