@@ -20,7 +20,7 @@ pub(crate) struct ListenArgs {
     /// End after so many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// The planned heartbeat, seconds; the server's wish by default.
+    /// The heartbeat, seconds, always this one; by default the server's wish, growing while nothing else passes.
     #[arg(long, value_name = "SECONDS")]
     heartbeat: Option<u16>,
 }
@@ -37,7 +37,7 @@ async fn listen(args: ListenArgs) -> Result<(), Failure> {
     eprintln!("registered as {}", registration.registration_id);
     let mut builder = Device::builder().registration(&registration).app_key(app_key);
     if let Some(seconds) = args.heartbeat {
-        builder = builder.heartbeat_s(seconds);
+        builder = builder.heartbeat_s(seconds).heartbeat_longest_s(seconds);
     }
     let mut device = builder.connect().map_err(Failure::failed)?;
     let mut shown = 0_u64;

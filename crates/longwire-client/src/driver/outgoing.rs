@@ -41,7 +41,8 @@ struct Entry {
     sent: Option<Millis>,
 }
 
-/// The messages of the outbox as the driver sees them, oldest first. As many as the outbox's bound.
+/// The messages of the outbox as the driver sees them, oldest first. As many as the outbox's bound. What was sent is
+/// always among the first [`WINDOW_MESSAGES`], for the first that was not is the next to go; so nothing here looks further.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     entries: VecDeque<Entry>,
@@ -59,7 +60,7 @@ impl Outgoing {
     /// A new connection: nothing was sent on it.
     pub(crate) fn reconnected(&mut self) {
         self.hold = None;
-        self.entries.iter_mut().for_each(|entry| entry.sent = None);
+        self.window().for_each(|entry| entry.sent = None);
     }
 
     /// The next message to send now. It counts as sent.
@@ -69,7 +70,7 @@ impl Outgoing {
         }
         self.hold = None;
         let (mut messages, mut bytes) = (0, 0);
-        for entry in &mut self.entries {
+        for entry in self.entries.iter_mut().take(WINDOW_MESSAGES) {
             if entry.sent.is_none() {
                 if messages > 0 && bytes + entry.pending.message.bytes() > WINDOW_BYTES {
                     return None;
@@ -79,16 +80,14 @@ impl Outgoing {
             }
             messages += 1;
             bytes += entry.pending.message.bytes();
-            if messages == WINDOW_MESSAGES {
-                return None;
-            }
         }
         None
     }
 
     /// The server answered.
     pub(crate) fn answered(&mut self, id: u64, outcome: ResultCode, now: Millis, random: u64) -> Answer {
-        let Some(at) = self.entries.iter().position(|entry| entry.pending.id == id) else {
+        let awaited = |entry: &Entry| entry.sent.is_some() && entry.pending.id == id;
+        let Some(at) = self.entries.iter().take(WINDOW_MESSAGES).position(awaited) else {
             return Answer::Unknown;
         };
         if matches!(outcome, ResultCode::Busy | ResultCode::Quota) {
@@ -104,6 +103,10 @@ impl Outgoing {
         Answer::Final(outcome)
     }
 
+    fn window(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().take(WINDOW_MESSAGES)
+    }
+
     fn wait_ms(&mut self, outcome: ResultCode, random: u64) -> u64 {
         if outcome == ResultCode::Quota {
             return QUOTA_WAIT.as_millis() as u64 + random % QUOTA_JITTER_MS;
@@ -115,14 +118,14 @@ impl Outgoing {
 
     /// When [`Outgoing::tick`] and [`Outgoing::next`] should be asked again, if nothing else happens before.
     pub(crate) fn due(&self) -> Option<Millis> {
-        let oldest = self.entries.iter().filter_map(|entry| entry.sent).min();
+        let oldest = self.entries.iter().take(WINDOW_MESSAGES).filter_map(|entry| entry.sent).min();
         let answer_due = oldest.map(|sent| Millis(sent.0 + ANSWER_WAIT.as_millis() as u64));
         [self.hold, answer_due].into_iter().flatten().min()
     }
 
     /// Forgets that messages were sent which nobody answered.
     pub(crate) fn tick(&mut self, now: Millis) {
-        for entry in &mut self.entries {
+        for entry in self.window() {
             if entry.sent.is_some_and(|sent| now.0 >= sent.0 + ANSWER_WAIT.as_millis() as u64) {
                 entry.sent = None;
             }
