@@ -8,7 +8,9 @@ use longwire_proto::wire::{
     encode_acks,
 };
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
-use longwire_server::domain::{App, AppKey, Audience, Content, DeviceName, Push, Registration, Tag, WallMs};
+use longwire_server::domain::{
+    App, AppKey, Audience, Content, DeviceName, DuplicateLogin, Push, Registration, Tag, WallMs,
+};
 use longwire_server::gate::{Gate, GateOptions};
 use longwire_server::store::messages::MessageStore;
 use longwire_server::store::port::StoreOptions;
@@ -46,7 +48,15 @@ impl Node {
         let registry = Registry::open(&url).await.unwrap();
         let gate_options = GateOptions { shards: 2, ..GateOptions::default() };
         let (gate, shards, events) = Gate::prepare(gate_options, clock.clone()).unwrap();
-        let parts = Parts { store, registry, shards, committed, clock, token_ttl_s: 3600 };
+        let parts = Parts {
+            store,
+            registry,
+            shards,
+            committed,
+            clock,
+            token_ttl_s: 3600,
+            duplicate_login: DuplicateLogin::Takeover,
+        };
         let hub = Hub::start(parts).await.unwrap();
         for events in events {
             let hub = hub.clone();
