@@ -5,11 +5,21 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::scenario::crowd::churn::ChurnArgs;
+use crate::scenario::crowd::heartbeat::HeartbeatArgs;
+use crate::scenario::crowd::mixed::MixedArgs;
+use crate::scenario::crowd::stall::StallArgs;
+use crate::scenario::crowd::storm::StormArgs;
+
 /// `longwire bench`: measure a server, and the machine beside it.
 #[derive(Clone, Debug, Args)]
+#[command(arg_required_else_help = true, args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    /// Print the ratio of each common figure of two measurements, from files that end with the line of `--json`.
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
+    pub(crate) compare: Option<Vec<PathBuf>>,
     #[command(subcommand)]
-    pub(crate) scenario: Scenario,
+    pub(crate) scenario: Option<Scenario>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -24,6 +34,16 @@ pub(crate) enum Scenario {
     Unicast(UnicastArgs),
     /// Peers whose packets are dropped while pushes to them go on (bench/article-002.sh sets the scene).
     Stuck(crate::scenario::stuck::StuckArgs),
+    /// Heartbeats, beside a bare echo loop.
+    Heartbeat(HeartbeatArgs),
+    /// The server is killed and started again: how all devices come back.
+    Storm(StormArgs),
+    /// Connections ended in every way, and what is left of them in the server.
+    Churn(ChurnArgs),
+    /// Devices that do not read, beside devices that do.
+    Stall(StallArgs),
+    /// Heartbeats, durable pushes, broadcasts and churn at stated rates.
+    Mixed(MixedArgs),
     /// A TCP fault proxy with the HTTP API of Toxiproxy.
     Proxy(crate::proxy::ProxyArgs),
     /// A process of a measurement; the scenarios start it.
@@ -100,6 +120,21 @@ pub(crate) struct IdleArgs {
     /// Fill levels, connections; at least two, rising.
     #[arg(long, value_delimiter = ',', default_values_t = [2_000, 6_000, 10_000, 14_000, 18_000])]
     pub(crate) levels: Vec<u32>,
+    /// Instead of levels at one server: so many connections over as many servers as they need.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    pub(crate) total: Option<u32>,
+    /// With --total: servers to start; 0 = one for every 16,000 connections.
+    #[arg(long, default_value_t = 0, requires = "total")]
+    pub(crate) servers: u32,
+    /// With --total: opening stops when the machine has less free memory, MiB.
+    #[arg(long, default_value_t = 2_048, requires = "total")]
+    pub(crate) floor_mib: u64,
+    /// With --total: opening stops after so many seconds.
+    #[arg(long, default_value_t = 900, requires = "total")]
+    pub(crate) seconds: u64,
+    /// With --total: heartbeats per second in all, for ten seconds, when all are in.
+    #[arg(long, default_value_t = 20_000, requires = "total")]
+    pub(crate) heartbeat_rate: u32,
     /// Longest wait for memory to settle at a level, seconds.
     #[arg(long, default_value_t = 15)]
     pub(crate) settle_s: u64,
@@ -187,6 +222,10 @@ pub(crate) struct FleetArgs {
 pub(crate) enum Role {
     /// Devices, or bare readers.
     Readers,
+    /// Devices of a few bytes each, which come back when they are lost.
+    Swarm,
+    /// Connections that come and go.
+    Churner,
     /// The bare write and echo loops.
     Writer,
     /// Becomes a server that ends with the process that measures.

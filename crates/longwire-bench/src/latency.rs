@@ -22,6 +22,12 @@ pub(crate) struct Percentiles {
     pub(crate) p999: f64,
 }
 
+impl std::fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p50 {:.2}, p99 {:.2}, p999 {:.2}", self.p50, self.p99, self.p999)
+    }
+}
+
 impl Default for Latencies {
     fn default() -> Self {
         let histogram =

@@ -6,14 +6,16 @@
 //! object a line. In the order of a run:
 //!
 //! - `args`: the scenarios and their options.
-//! - `scenario`: `limit`, `idle`, `fanout`, `unicast`.
+//! - `scenario`: `limit`, `idle`, `fanout`, `unicast`; `scenario::crowd`: `heartbeat`, `storm`, `churn`, `stall`, `mixed`,
+//!   `idle --total`.
 //! - `server`: a server of our own, or one that runs already; its memory, processor time and metrics.
 //! - `child`, `order`: a child process and the words spoken with it.
-//! - `fleet`: many devices or bare readers in one loop; `writer`: the bare write and echo loops.
+//! - `fleet`: many devices, bare readers, or connections that come and go, in one loop; `writer`: the bare write and echo loops.
 //! - `http`, `pump`: an HTTP/1.1 client that costs far less than the server it loads; `devices` registers with it.
 //! - `metrics`: what the server says of itself.
 //! - `probe`: what one fsync costs here.
-//! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures.
+//! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures; `random`: choices.
+//! - `compare`: two measurements side by side.
 //! - `proxy`: faults between a device and a server.
 //! - `demo`: a server and a thousand devices, to look at.
 //!
@@ -23,6 +25,7 @@
 mod args;
 mod child;
 mod clock;
+mod compare;
 mod demo;
 mod devices;
 mod error;
@@ -36,6 +39,7 @@ mod probe;
 mod progress;
 mod proxy;
 mod pump;
+mod random;
 mod report;
 mod scenario;
 mod series;
@@ -55,15 +59,27 @@ use args::Scenario;
 /// The options contradict each other, the server cannot be reached or refuses, or a deadline passed.
 pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
     machine::raise_descriptor_limit();
-    match args.scenario {
+    if let Some([before, after]) = args.compare.as_deref() {
+        return compare::run(before, after);
+    }
+    let Some(scenario) = args.scenario else {
+        return Err(BenchError::Options("a scenario, or --compare with two files".into()));
+    };
+    match scenario {
         Scenario::Limit(limit) => scenario::limit::run(&limit),
+        Scenario::Idle(idle) if idle.total.is_some() => scenario::crowd::total::run(&idle),
         Scenario::Idle(idle) => scenario::idle::run(&idle),
         Scenario::Fanout(fanout) => scenario::fanout::run(&fanout),
         Scenario::Unicast(unicast) => scenario::unicast::run(&unicast),
         Scenario::Stuck(stuck) => scenario::stuck::run(&stuck),
+        Scenario::Heartbeat(heartbeat) => scenario::crowd::heartbeat::run(&heartbeat),
+        Scenario::Storm(storm) => scenario::crowd::storm::run(&storm),
+        Scenario::Churn(churn) => scenario::crowd::churn::run(&churn),
+        Scenario::Stall(stall) => scenario::crowd::stall::run(&stall),
+        Scenario::Mixed(mixed) => scenario::crowd::mixed::run(&mixed),
         Scenario::Proxy(proxy) => proxy::run(&proxy),
         Scenario::Fleet(fleet) => match fleet.role {
-            args::Role::Readers => fleet::run(),
+            role @ (args::Role::Readers | args::Role::Swarm | args::Role::Churner) => fleet::run(role),
             args::Role::Writer => writer::run(),
             args::Role::Server => server::become_server(&fleet.words),
         },

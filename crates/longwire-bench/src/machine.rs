@@ -99,6 +99,16 @@ impl Memory {
     }
 }
 
+/// Open descriptors of a process; `None` when it is gone or belongs to somebody else.
+pub(crate) fn open_descriptors(pid: u32) -> Option<usize> {
+    fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count)
+}
+
+/// Memory that new work could get, MiB.
+pub(crate) fn available_mib() -> u64 {
+    kib_of(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable") / 1024
+}
+
 /// Memory that the kernel holds for everybody, KiB: slab, and pages of socket buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct KernelMemory {

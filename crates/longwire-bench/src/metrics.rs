@@ -1,4 +1,4 @@
-//! What the server says of itself: its reactor loop's lag, from `/metrics`.
+//! What the server says of itself, from `/metrics`: its reactor loop's lag, and every gauge for a census.
 
 use std::collections::BTreeMap;
 
@@ -55,6 +55,36 @@ impl LoopLag {
     }
 }
 
+/// Every gauge, with its labels: what must come back to where it was.
+/// Empty if the server does not say.
+pub(crate) fn gauges(api: &Api) -> Result<BTreeMap<String, f64>, BenchError> {
+    let reply = api.open()?.call("GET", "/metrics", "")?;
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    Ok(if reply.status == 200 { parse_gauges(&text) } else { BTreeMap::new() })
+}
+
+/// A counter by its whole name, over all its labels; 0 if the server does not say.
+pub(crate) fn counter(api: &Api, name: &str) -> Result<f64, BenchError> {
+    let reply = api.open()?.call("GET", "/metrics", "")?;
+    let text = String::from_utf8_lossy(&reply.body);
+    let values = text.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+    });
+    Ok(values.sum())
+}
+
+fn parse_gauges(text: &str) -> BTreeMap<String, f64> {
+    let declared: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge")).collect();
+    let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let (name, value) = line.rsplit_once(' ')?;
+        let bare = name.split('{').next().unwrap_or(name);
+        declared.contains(&bare).then(|| Some((name.to_owned(), value.parse().ok()?)))?
+    });
+    series.collect()
+}
+
 /// The row and the extra of every scenario with a server.
 pub(crate) fn report_loop(figures: &mut crate::report::Figures, before: &LoopLag, after: &LoopLag) {
     let p99 = after.p99_since(before);
@@ -87,6 +117,17 @@ mod tests {
         assert_eq!(after.p99_since(&before), Some(1.0));
         assert_eq!(before.p99_since(&before), None);
         assert_eq!(before.p99_since(&LoopLag::default()), Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn gauges_are_read_with_their_labels_and_counters_are_not() {
+        let text =
+            "# TYPE a gauge\na 3\n# TYPE b counter\nb_total 9\n# TYPE c gauge\nc{shard=\"1\"} 0.5\n# EOF\n";
+        let gauges = parse_gauges(text);
+        assert_eq!(
+            gauges.into_iter().collect::<Vec<_>>(),
+            [("a".into(), 3.0), ("c{shard=\"1\"}".into(), 0.5)]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::latency::Percentiles;
 use crate::machine::Machine;
+use crate::series::Spread;
 
 /// What every scenario reports. A figure that it does not measure is `null`.
 #[derive(Clone, Debug, Serialize)]
@@ -99,6 +100,17 @@ fn command() -> String {
         secret = word == "--app-secret";
     }
     words.join(" ")
+}
+
+/// A series in words; without digits its numbers are grouped.
+pub(crate) fn words(spread: Option<Spread>, digits: usize) -> String {
+    let number = |value: f64| if digits == 0 { grouped(value) } else { format!("{value:.digits$}") };
+    spread.map_or_else(
+        || "not measured".into(),
+        |spread| {
+            format!("{} (min {}, max {})", number(spread.median), number(spread.min), number(spread.max))
+        },
+    )
 }
 
 /// A count with thin separators: `1234567` as `1 234 567`.

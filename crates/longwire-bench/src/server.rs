@@ -126,6 +126,32 @@ impl Server {
 }
 
 impl Server {
+    /// Ends a server that we started with SIGKILL: no warning, no flush.
+    pub(crate) fn kill(&mut self) -> Result<(), BenchError> {
+        let Some(process) = self.process.as_mut() else {
+            return Err(BenchError::Options("only a server of our own is killed".into()));
+        };
+        let ended = process.kill().and_then(|()| process.wait());
+        self.process = None;
+        ended.map(|_| ()).map_err(BenchError::system("kill the server"))
+    }
+
+    /// The flags that give a new server this one's addresses and app.
+    pub(crate) fn same_again(&self) -> Vec<String> {
+        [
+            "--device-bind",
+            &self.device.to_string(),
+            "--api-bind",
+            &self.api.to_string(),
+            "--app-key",
+            &self.app_key,
+            "--app-secret",
+            &self.app_secret,
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+
     /// Whether a server that we started still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))

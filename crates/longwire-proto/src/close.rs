@@ -55,11 +55,13 @@ pub enum CloseReason {
     StoreUnavailable = 0x42,
     /// Our own fault; counted, and a defect.
     Internal = 0x43,
+    /// The node is short of memory and this connection held more outbound bytes than most.
+    Shed = 0x44,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [CloseReason; 25] = [
+    pub const ALL: [CloseReason; 26] = [
         CloseReason::PeerClosed,
         CloseReason::PeerLost,
         CloseReason::Idle,
@@ -85,6 +87,7 @@ impl CloseReason {
         CloseReason::Full,
         CloseReason::StoreUnavailable,
         CloseReason::Internal,
+        CloseReason::Shed,
     ];
 
     /// The code on the wire.
@@ -134,6 +137,7 @@ impl CloseReason {
             CloseReason::Full => "full",
             CloseReason::StoreUnavailable => "store_unavailable",
             CloseReason::Internal => "internal",
+            CloseReason::Shed => "shed",
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod configure;
 mod dev;
+mod doctor;
 mod listen;
 mod push;
 mod register;
@@ -11,14 +12,21 @@ mod serve;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 // The allocator is part of the product: memory per connection is what it is bought for.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// The version, and the commit where the build was told it (`LONGWIRE_COMMIT`).
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("LONGWIRE_COMMIT").filter(|commit| !commit.is_empty());
+    env!("CARGO_PKG_VERSION").to_owned() + &commit.map(|commit| format!(" ({commit})")).unwrap_or_default()
+});
+
 /// Holds long-lived connections from devices and pushes messages to them.
 #[derive(Parser)]
-#[command(name = "longwire", disable_version_flag = true, arg_required_else_help = true)]
+#[command(name = "longwire", version = VERSION.as_str(), arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -30,6 +38,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Read the configuration as `serve` would, and print what holds; secrets are left out.
     CheckConfig(configure::ConfigArgs),
+    /// Look at this machine before the devices do: limits, kernel settings, network cards, clocks, disk and store.
+    Doctor(doctor::DoctorArgs),
     /// Print a configuration file with every key at its default.
     GenConfig,
     /// Print the documentation of every setting, as docs/configuration.md holds it.
@@ -65,6 +75,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Serve(args) => serve::run(args),
         Verb::CheckConfig(args) => configure::check(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::GenConfig => {
             print!("{}", longwire_server::node::config::manual::sample_file());
             Ok(())
@@ -79,7 +90,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => longwire_bench::run_bench(args).map_err(Failure::failed),
         Verb::Demo(args) => longwire_bench::run_demo(args).map_err(Failure::failed),
         Verb::Version => {
-            println!("longwire {}", env!("CARGO_PKG_VERSION"));
+            println!("longwire {}", *VERSION);
             Ok(())
         }
     };

@@ -7,6 +7,7 @@ use longwire_server::node::telemetry::Telemetry;
 use longwire_server::node::{Layers, Running, ServeOptions, runtime, serve};
 use serde_json::json;
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How a server is run.
@@ -42,6 +43,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
         config,
         app: setup.as_ref().map(|setup| setup.app.clone()),
         log_dropped: Some(telemetry.dropped()),
+        for_trying: args.dev,
     };
     let runtime = runtime().map_err(|cause| Failure::failed(format!("cannot start threads: {cause}")))?;
     let done = runtime.block_on(until_told(options, setup.as_ref()));
@@ -62,9 +64,13 @@ async fn until_told(options: ServeOptions, setup: Option<&dev::Setup>) -> Result
     // A second signal means now: what is durable is so already.
     tokio::select! {
         () = running.shutdown() => Ok(()),
-        () = stop.told() => Err(Failure::Failed("stopped before everything was finished, as told twice".into())),
+        () = stop.told_again() => Err(Failure::Failed("stopped before everything was finished, as told twice".into())),
     }
 }
+
+/// Signals within this time are one order: timeout(1) sends its own to the process and then to the group, and a
+/// terminal and a service manager may both send one.
+const ONE_ORDER: Duration = Duration::from_secs(1);
 
 /// SIGTERM and SIGINT.
 struct Stop {
@@ -82,6 +88,15 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// A signal that is an order of its own, after one that has just come.
+    async fn told_again(&mut self) {
+        let first = Instant::now();
+        self.told().await;
+        while first.elapsed() < ONE_ORDER {
+            self.told().await;
         }
     }
 }

@@ -57,7 +57,9 @@ fn the_printed_file_is_the_default_configuration() {
     };
     assert_eq!(values(&out(&checked)), values(&out(&longwire(&["check-config"]))));
     assert_eq!(out(&longwire(&["config-doc"])), include_str!("../../../docs/configuration.md"));
-    assert!(out(&longwire(&["version"])).starts_with("longwire "));
+    let version = out(&longwire(&["version"]));
+    assert!(version.starts_with(concat!("longwire ", env!("CARGO_PKG_VERSION"))), "{version}");
+    assert_eq!(out(&longwire(&["--version"])), version);
 }
 
 #[test]

@@ -9,9 +9,12 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::wire::{BackOff, Push, Refusal, ServerFrame, Welcome};
 
+use super::Play;
+use super::churner::Churner;
 use super::crew::Crew;
+use super::swarm::Swarm;
 use crate::latency::stamp;
-use crate::order::{Login, Order, Report, Tally};
+use crate::order::{Back, Churn, Gather, Login, Logins, Order, Report, Tally};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -181,4 +184,136 @@ fn what_does_not_come_is_reported_when_the_time_is_over() {
     crew.follow(Order::Expect { messages: 1, within_ms: 10 });
     let [held] = reported(&mut crew);
     assert_eq!(tally(held).messages, 0);
+}
+
+/// Turns a fleet until it has reported.
+fn next_report(fleet: &mut impl Play) -> Report {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "no report within {PATIENCE:?}");
+        fleet.turn(Duration::from_millis(1)).unwrap();
+        if let Some(report) = fleet.reports().pop() {
+            return report;
+        }
+    }
+}
+
+fn gather(target: SocketAddr, count: u64, back: Back) -> Order {
+    Order::Gather(Gather {
+        target,
+        source: Ipv4Addr::LOCALHOST,
+        app_key: "app".into(),
+        devices: (1..=count).map(|client| Login { client, token: "token".into() }).collect(),
+        heartbeat_s: 60,
+        under_way_max: 2,
+        back,
+    })
+}
+
+fn logins(swarm: &mut Swarm) -> Logins {
+    match swarm.follow(Order::Logins).pop() {
+        Some(Report::Logins(logins)) => logins,
+        other => panic!("expected logins, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_swarm_counts_whom_the_server_welcomed() {
+    let (address, _sent) = serve(welcome(), 3, 0);
+    let mut swarm = Swarm::new().unwrap();
+    assert!(swarm.follow(gather(address, 3, Back::Stay)).is_empty());
+    let opened = next_report(&mut swarm);
+    assert!(matches!(opened, Report::Opened { connections: 3, failed: 0, .. }), "{opened:?}");
+    let logins = logins(&mut swarm);
+    assert_eq!((logins.live, logins.welcomed.values().sum::<u64>(), logins.failed), (3, 3, 0));
+}
+
+#[test]
+fn a_swarm_counts_refusals_with_what_they_said() {
+    let mut refused = Vec::new();
+    ServerFrame::Refusal(Refusal { reason: CloseReason::Full, retry_after_s: 30 })
+        .encode(ClientId(0), &mut refused);
+    let (address, _sent) = serve(refused, 2, 0);
+    let mut swarm = Swarm::new().unwrap();
+    swarm.follow(gather(address, 2, Back::AtOnce));
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = Logins::default();
+    while told.refused.get("full").is_none_or(|told| told.times < 2) {
+        assert!(Instant::now() < deadline, "{told:?}");
+        swarm.turn(Duration::from_millis(1)).unwrap();
+        told.then(logins(&mut swarm));
+    }
+    let full = told.refused["full"];
+    assert_eq!((full.times, full.retry_min_s, full.retry_max_s, told.live, told.given_up), (2, 30, 30, 0, 0));
+}
+
+/// Answers each connection as `each` says, then waits for its end; `false` ends it at once.
+fn answer_each(each: impl Fn(usize) -> bool + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (index, socket) in listener.incoming().enumerate() {
+            let (mut socket, stays) = (socket.unwrap(), each(index));
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                if let Ok(16..) = socket.read(&mut buffer) {
+                    socket.write_all(&welcome()).unwrap();
+                }
+                // Anything but silence, a half that closes included, ends the connection.
+                if stays {
+                    let _ = socket.read(&mut buffer);
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_device_of_a_swarm_that_is_held_comes_back_when_it_may() {
+    let address = answer_each(|index| index > 0);
+    let mut swarm = Swarm::new().unwrap();
+    swarm.follow(gather(address, 1, Back::AtOnce));
+    swarm.follow(Order::Hold { on: true });
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = Logins::default();
+    while told.lost == 0 {
+        assert!(Instant::now() < deadline, "{told:?}");
+        swarm.turn(Duration::from_millis(1)).unwrap();
+        told.then(logins(&mut swarm));
+    }
+    assert_eq!(told.live, 0);
+    swarm.follow(Order::Hold { on: false });
+    while told.live == 0 {
+        assert!(Instant::now() < deadline, "{told:?}");
+        swarm.turn(Duration::from_millis(1)).unwrap();
+        told.then(logins(&mut swarm));
+    }
+    assert_eq!(told.welcomed.values().sum::<u64>(), 2);
+}
+
+#[test]
+fn a_churner_ends_connections_in_every_quick_way() {
+    let address = answer_each(|_| true);
+    let mut churner = Churner::new().unwrap();
+    let order = Churn {
+        target: address,
+        source: Ipv4Addr::LOCALHOST,
+        app_key: "app".into(),
+        devices: vec![Login { client: 1, token: "token".into() }],
+        // Without the takeover, which this server does not know.
+        cycles: 4,
+        rate: 0,
+        within_ms: PATIENCE.as_millis() as u64,
+        timeouts: false,
+    };
+    assert!(churner.follow(Order::Churn(order)).is_empty());
+    match next_report(&mut churner) {
+        Report::Churned(churned) => {
+            assert!(churned.failed.is_empty(), "{churned:?}");
+            let words: Vec<&str> = churned.ended.keys().map(String::as_str).collect();
+            assert_eq!(words, ["bad_frame", "fin", "half_close", "reset"]);
+        }
+        other => panic!("{other:?}"),
+    }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use longwire_proto::id::ClientId;
 use longwire_proto::session::{ClientSession, Credentials, Memory, Millis};
 use longwire_proto::wire::{Class, Network};
-use mio::net::TcpStream;
+use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, Socket, Type};
 
+use super::connect;
 use super::peer::{Over, Peer, Standing};
 use crate::clock;
 use crate::latency::Latencies;
@@ -32,6 +32,7 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Count {
     pub(super) messages: u64,
+    pub(super) stored: u64,
     pub(super) bytes: u64,
     pub(super) repeated: u64,
     pub(super) holes: u64,
@@ -48,10 +49,27 @@ impl Count {
         }
     }
 
+    /// A heartbeat that was counted as a message already came back.
+    pub(super) fn answered(&mut self, sent_ns: u64, read_ns: u64) {
+        self.latencies.record_ns(read_ns.saturating_sub(sent_ns));
+    }
+
     fn clear(&mut self) {
-        (self.messages, self.bytes, self.repeated, self.holes) = (0, 0, 0, 0);
+        (self.messages, self.stored, self.bytes, self.repeated, self.holes) = (0, 0, 0, 0, 0);
         self.latencies.clear();
     }
+}
+
+/// Heartbeats by the clock.
+#[derive(Debug)]
+struct Pings {
+    left: u64,
+    per_s: f64,
+    since: Instant,
+    /// Due and not sent.
+    owed: f64,
+    /// The peer that pings next.
+    cursor: usize,
 }
 
 /// What is to be opened still.
@@ -79,6 +97,9 @@ pub(super) struct Crew {
     opening: Option<Opening>,
     count: Count,
     expected: Option<(u64, Instant)>,
+    pings: Option<Pings>,
+    /// Nothing is read any more.
+    deaf: bool,
     ack: bool,
     begin: Instant,
     next_tick: Instant,
@@ -97,57 +118,13 @@ impl Crew {
             opening: None,
             count: Count::default(),
             expected: None,
+            pings: None,
+            deaf: false,
             ack: true,
             begin: Instant::now(),
             next_tick: Instant::now() + TICK_INTERVAL,
             buffer: vec![0; READ_BYTES],
         })
-    }
-
-    pub(super) fn waker(&self, token: Token) -> io::Result<Waker> {
-        Waker::new(self.poll.registry(), token)
-    }
-
-    /// Whether something is under way that a long sleep would delay.
-    pub(super) fn is_hurried(&self) -> bool {
-        self.opening.is_some()
-    }
-
-    /// Follows an order; what is to be answered at once is returned.
-    pub(super) fn follow(&mut self, order: Order) -> Vec<Report> {
-        match order {
-            Order::Open { target, source, count } => self.open(target, source, None, count),
-            Order::LogIn { target, source, app_key, devices, heartbeat_s } => {
-                let credentials = Credentials {
-                    app_key,
-                    token: String::new(),
-                    client: ClientId(0),
-                    network: Network::Wired,
-                    class: Class::Iot,
-                    heartbeat_s,
-                };
-                let count = devices.len();
-                self.open(target, source, Some((credentials, devices.into())), count)
-            }
-            Order::Ack { on } => {
-                self.ack = on;
-                vec![Report::Armed]
-            }
-            Order::Expect { messages, within_ms } => {
-                self.expect(messages, within_ms);
-                vec![Report::Armed]
-            }
-            Order::Ping { rounds, within_ms } => {
-                self.expect(self.live as u64 * u64::from(rounds), within_ms);
-                for peer in self.peers.iter_mut().flatten() {
-                    peer.rounds = rounds;
-                    peer.ping();
-                }
-                vec![Report::Armed]
-            }
-            Order::Tally => vec![Report::Held(self.tally())],
-            other => vec![Report::Failed { text: format!("not an order for a fleet: {other:?}") }],
-        }
     }
 
     fn expect(&mut self, messages: u64, within_ms: u64) {
@@ -168,44 +145,16 @@ impl Crew {
         Vec::new()
     }
 
-    /// Reads everything that is ready, after waiting for at most `wait`.
-    pub(super) fn turn(&mut self, wait: Duration) -> io::Result<()> {
-        self.open_more();
-        let Some(mut events) = self.events.take() else { return Ok(()) };
-        let mut wait = wait;
-        loop {
-            match self.poll.poll(&mut events, Some(wait)) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-                Ok(()) => {}
-            }
-            let now = self.now();
-            for event in &events {
-                self.serve(event.token().0, event.is_readable(), event.is_writable(), now);
-            }
-            // A sweep takes all that is ready, not one epoll answer of it.
-            if events.iter().count() < EVENTS_MAX {
-                break;
-            }
-            wait = Duration::ZERO;
-        }
-        self.events = Some(events);
-        if Instant::now() >= self.next_tick {
-            self.next_tick = Instant::now() + TICK_INTERVAL;
-            let now = self.now();
-            for index in 0..self.peers.len() {
-                let ticked = self.peers[index].as_mut().map_or(Ok(()), |peer| peer.tick(now));
-                self.end_if(index, ticked);
-            }
-        }
-        Ok(())
-    }
-
-    fn serve(&mut self, index: usize, readable: bool, writable: bool, now: Millis) {
+    fn serve(&mut self, event: &Event, now: Millis) {
+        let (index, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
+        let gone = event.is_error() || event.is_read_closed() || event.is_write_closed();
         let Some(Some(peer)) = self.peers.get_mut(index) else { return };
         let before = peer.standing;
         let mut result = if writable { peer.writable() } else { Ok(()) };
-        if result.is_ok() && readable {
+        if self.deaf && gone {
+            result = Err(Over("closed by the server".into()));
+        }
+        if result.is_ok() && readable && !self.deaf {
             result = peer.readable(&mut self.buffer, now, self.ack, &mut self.count);
         }
         if before == Standing::Opening && peer.standing == Standing::Live {
@@ -234,15 +183,38 @@ impl Crew {
         }
     }
 
+    /// Sends the heartbeats that are due by the clock.
+    fn beat(&mut self) {
+        let Some(pings) = self.pings.as_mut() else { return };
+        let count = self.peers.len();
+        pings.owed += pings.since.elapsed().as_secs_f64() * pings.per_s;
+        pings.since = Instant::now();
+        let due = (pings.owed as u64).min(pings.left);
+        pings.owed -= due as f64;
+        pings.left -= due;
+        for _ in 0..due {
+            let next = (0..count).map(|step| (pings.cursor + step) % count);
+            let Some(found) = next.into_iter().find(|index| self.peers[*index].is_some()) else { break };
+            pings.cursor = (found + 1) % count;
+            if let Some(peer) = self.peers[found].as_mut() {
+                peer.ping_round(1);
+            }
+        }
+        if pings.left == 0 {
+            self.pings = None;
+        }
+    }
+
     fn open_more(&mut self) {
         let now = self.now();
         let Some(opening) = self.opening.as_mut() else { return };
         while opening.left > 0 && opening.under_way < OPENING_MAX {
             opening.left -= 1;
-            let mut first = Vec::new();
+            let (mut first, mut client) = (Vec::new(), ClientId(1));
             let session = opening.logins.as_mut().and_then(|(credentials, logins)| {
                 let login = logins.pop_front()?;
-                credentials.client = ClientId(login.client);
+                client = ClientId(login.client);
+                credentials.client = client;
                 credentials.token = login.token;
                 Some(ClientSession::begin(credentials, Memory::default(), now, &mut first))
             });
@@ -255,7 +227,7 @@ impl Crew {
             match opened {
                 Ok(socket) => {
                     opening.under_way += 1;
-                    self.peers.push(Some(Peer::new(socket, session, first)));
+                    self.peers.push(Some(Peer::new(socket, client, session, first)));
                 }
                 Err(error) => {
                     opening.failed += 1;
@@ -265,8 +237,113 @@ impl Crew {
         }
     }
 
-    /// What has become true since the last call.
-    pub(super) fn reports(&mut self) -> Vec<Report> {
+    fn tally(&mut self) -> Tally {
+        let tally = Tally {
+            at_ns: clock::now_ns(),
+            messages: self.count.messages,
+            stored: self.count.stored,
+            bytes: self.count.bytes,
+            repeated: self.count.repeated,
+            holes: self.count.holes,
+            closed: self.closed,
+            why: self.why.clone(),
+            latency_us: self.count.latencies.buckets(),
+        };
+        self.count.clear();
+        tally
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.begin.elapsed().as_millis() as u64)
+    }
+}
+
+impl super::Play for Crew {
+    fn waker(&self, token: Token) -> io::Result<Waker> {
+        Waker::new(self.poll.registry(), token)
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.opening.is_some() || self.pings.is_some()
+    }
+
+    fn follow(&mut self, order: Order) -> Vec<Report> {
+        match order {
+            Order::Open { target, source, count } => self.open(target, source, None, count),
+            Order::LogIn { target, source, app_key, devices, heartbeat_s } => {
+                let credentials = Credentials {
+                    app_key,
+                    token: String::new(),
+                    client: ClientId(0),
+                    network: Network::Wired,
+                    class: Class::Iot,
+                    heartbeat_s,
+                };
+                let count = devices.len();
+                self.open(target, source, Some((credentials, devices.into())), count)
+            }
+            Order::Ack { on } => {
+                self.ack = on;
+                vec![Report::Armed]
+            }
+            Order::Expect { messages, within_ms } => {
+                self.expect(messages, within_ms);
+                vec![Report::Armed]
+            }
+            Order::Ping { rounds, rate, within_ms } => {
+                self.expect(self.live as u64 * u64::from(rounds), within_ms);
+                if rate == 0 {
+                    self.peers.iter_mut().flatten().for_each(|peer| peer.ping_round(rounds));
+                } else {
+                    let left = self.live as u64 * u64::from(rounds);
+                    let (per_s, since) = (f64::from(rate), Instant::now());
+                    self.pings = Some(Pings { left, per_s, since, owed: 0.0, cursor: 0 });
+                }
+                vec![Report::Armed]
+            }
+            Order::Deaf => {
+                self.deaf = true;
+                vec![Report::Armed]
+            }
+            Order::Tally => vec![Report::Held(self.tally())],
+            other => vec![Report::Failed { text: format!("not an order for a fleet: {other:?}") }],
+        }
+    }
+
+    fn turn(&mut self, wait: Duration) -> io::Result<()> {
+        self.open_more();
+        self.beat();
+        let Some(mut events) = self.events.take() else { return Ok(()) };
+        let mut wait = wait;
+        loop {
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(()) => {}
+            }
+            let now = self.now();
+            for event in &events {
+                self.serve(event, now);
+            }
+            // A sweep takes all that is ready, not one epoll answer of it.
+            if events.iter().count() < EVENTS_MAX {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
+        self.events = Some(events);
+        if Instant::now() >= self.next_tick {
+            self.next_tick = Instant::now() + TICK_INTERVAL;
+            let now = self.now();
+            for index in 0..self.peers.len() {
+                let ticked = self.peers[index].as_mut().map_or(Ok(()), |peer| peer.tick(now));
+                self.end_if(index, ticked);
+            }
+        }
+        Ok(())
+    }
+
+    fn reports(&mut self) -> Vec<Report> {
         let mut reports = Vec::new();
         if let Some(opening) = &self.opening {
             let late = Instant::now() >= opening.deadline;
@@ -286,39 +363,4 @@ impl Crew {
         }
         reports
     }
-
-    fn tally(&mut self) -> Tally {
-        let tally = Tally {
-            at_ns: clock::now_ns(),
-            messages: self.count.messages,
-            bytes: self.count.bytes,
-            repeated: self.count.repeated,
-            holes: self.count.holes,
-            closed: self.closed,
-            why: self.why.clone(),
-            latency_us: self.count.latencies.buckets(),
-        };
-        self.count.clear();
-        tally
-    }
-
-    fn now(&self) -> Millis {
-        Millis(self.begin.elapsed().as_millis() as u64)
-    }
-}
-
-fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    // A source address of its own per process: 28,000 ports each. Only the loopback has so many addresses.
-    if target.ip().is_loopback() && target.is_ipv4() {
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
-    }
-    match socket.connect(&target.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
 }

@@ -24,8 +24,11 @@ pub(super) struct Peer {
     /// The beginning of a frame whose rest has not come (bare readers; a session keeps its own).
     cut: Vec<u8>,
     unsent: Vec<u8>,
-    /// Heartbeats still to be sent by a bare reader, each after an answer.
-    pub(super) rounds: u32,
+    client: ClientId,
+    /// Heartbeats still to be sent, each after an answer.
+    rounds: u32,
+    /// When the last of them went out; 0 when none waits for its answer.
+    pinged_ns: u64,
     pub(super) standing: Standing,
 }
 
@@ -49,13 +52,20 @@ impl From<io::Error> for Over {
 
 impl Peer {
     /// `first` goes out as soon as the socket is connected.
-    pub(super) fn new(socket: TcpStream, session: Option<ClientSession>, first: Vec<u8>) -> Peer {
+    pub(super) fn new(
+        socket: TcpStream,
+        client: ClientId,
+        session: Option<ClientSession>,
+        first: Vec<u8>,
+    ) -> Peer {
         Peer {
             socket,
             session: session.map(Box::new),
             cut: Vec::new(),
             unsent: first,
+            client,
             rounds: 0,
+            pinged_ns: 0,
             standing: Standing::Opening,
         }
     }
@@ -110,6 +120,7 @@ impl Peer {
         let Some(session) = self.session.as_mut() else { return Ok(()) };
         let mut acks: Vec<MessageId> = Vec::new();
         let read_ns = clock::now_ns();
+        let mut ponged = false;
         loop {
             // A slice of its own per frame: what `receive` returns borrows the session as long as its input.
             let mut rest = input;
@@ -127,11 +138,16 @@ impl Peer {
                 }
                 FromServer::Push { push, repeated, hole } => {
                     count.message(taken as u64, read_stamp(push.payload), read_ns);
+                    count.stored += u64::from(push.source.is_some());
                     count.repeated += u64::from(repeated);
                     count.holes += u64::from(hole);
                     if ack && push.source.is_some() {
                         acks.push(push.message);
                     }
+                }
+                FromServer::Pong { .. } if self.pinged_ns > 0 => {
+                    count.message(taken as u64, Some(self.pinged_ns), read_ns);
+                    ponged = true;
                 }
                 _ => {}
             }
@@ -139,6 +155,9 @@ impl Peer {
         }
         for ids in acks.chunks(ACK_IDS_MAX) {
             session.ack(AckKind::Received, ids, &mut self.unsent);
+        }
+        if ponged {
+            self.answered();
         }
         if self.unsent.is_empty() { Ok(()) } else { self.flush() }
     }
@@ -159,15 +178,27 @@ impl Peer {
         if rest > 0 {
             self.cut = input[input.len() - rest..].to_vec();
         }
-        if frames > 0 && self.rounds > 0 {
-            self.ping();
+        if frames > 0 && self.pinged_ns > 0 {
+            count.answered(self.pinged_ns, read_ns);
+            self.answered();
         }
     }
 
-    /// Sends one heartbeat. It is 16 bytes on a connection that has nothing else under way, so it is never cut.
-    pub(super) fn ping(&mut self) {
-        self.rounds -= 1;
-        let _ = self.socket.write(&heartbeat(Command::Ping, ClientId(1)));
+    /// Sends so many heartbeats, each after the answer to the one before.
+    pub(super) fn ping_round(&mut self, rounds: u32) {
+        self.rounds = rounds;
+        self.answered();
+    }
+
+    /// Sends the next heartbeat of the round. It is 16 bytes on a connection that has nothing else under way, so it is
+    /// never cut.
+    fn answered(&mut self) {
+        self.pinged_ns = 0;
+        if self.rounds > 0 {
+            self.rounds -= 1;
+            self.pinged_ns = clock::now_ns();
+            let _ = self.socket.write(&heartbeat(Command::Ping, self.client));
+        }
     }
 
     /// The session's clock: heartbeats when due.

@@ -6,11 +6,15 @@ use std::time::Duration;
 use super::team::{Haul, Team};
 use crate::child::Child;
 use crate::error::BenchError;
+use crate::latency::Latencies;
 use crate::order::{Order, Report};
 use crate::writer;
 
 /// Time for one turn; a machine that needs longer is not measured but stuck.
 pub(crate) const TURN_TIME: Duration = Duration::from_secs(60);
+
+/// Pause between turns, so that one turn's last work (acks) is not another's first.
+pub(crate) const PAUSE: Duration = Duration::from_millis(30);
 
 /// A bare writer with its readers.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub(crate) struct BareTurn {
     pub(crate) cpu_s: f64,
     /// How often a socket was full.
     pub(crate) full: u64,
+    pub(crate) latencies: Latencies,
 }
 
 impl Bare {
@@ -78,13 +83,18 @@ impl Bare {
 
     /// Every reader sends a 16-byte heartbeat and waits for its echo, `rounds` times.
     pub(crate) fn echo(&mut self, rounds: u32) -> Result<BareTurn, BenchError> {
+        self.echo_at(rounds, 0)
+    }
+
+    /// The same at so many heartbeats per second in all; 0 = each after the answer to the one before.
+    pub(crate) fn echo_at(&mut self, rounds: u32, rate: u32) -> Result<BareTurn, BenchError> {
         let frames = self.connections as u64 * u64::from(rounds);
         let within_ms = TURN_TIME.as_millis() as u64;
         match self.writer.ask(&Order::Echo { frames, threads: self.threads, within_ms }, TURN_TIME)? {
             Report::Armed => {}
             other => return Err(self.writer.fault(format!("unexpected report: {other:?}"))),
         }
-        self.team.arm(&Order::Ping { rounds, within_ms })?;
+        self.team.ping(rounds, rate, TURN_TIME)?;
         let wrote = self.writer.report(TURN_TIME)?;
         let haul = self.team.held(TURN_TIME)?;
         self.turn(&wrote, &haul)
@@ -104,6 +114,7 @@ impl Bare {
             writing_s: seconds(start_ns, end_ns),
             cpu_s: cpu_ns as f64 / 1e9,
             full,
+            latencies: haul.latencies.clone(),
         })
     }
 

@@ -1,11 +1,9 @@
 //! `bench fanout`: one push to many devices, in turns with a bare loop that writes the same bytes.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::bare::{Bare, TURN_TIME, seconds};
+use super::bare::{Bare, PAUSE, TURN_TIME, seconds};
 use super::online::{Online, TAG};
 use crate::args::FanoutArgs;
 use crate::clock;
@@ -16,12 +14,10 @@ use crate::metrics::{LoopLag, report_loop};
 use crate::order::Order;
 use crate::progress::bar;
 use crate::pump::{Pump, Request};
-use crate::report::{Figures, grouped};
-use crate::series::{Spread, spread};
+use crate::report::{Figures, grouped, words};
+use crate::series::spread;
 use crate::server;
 
-/// Pause after a turn, so that its last work (acks) is not another's first.
-const PAUSE: Duration = Duration::from_millis(30);
 /// A turn in which others used more cores than this is marked.
 const FOREIGN_CORES_MAX: f64 = 0.3;
 /// Life of a stored message, seconds.
@@ -171,14 +167,14 @@ impl<'a> Fanout<'a> {
         figures
             .row("message", format!("{} bytes of payload, frame of {frame_bytes} bytes, {kind}", args.bytes));
         figures.row("turns", format!("{}, {} push(es) each", turns.len(), args.coalesce));
-        figures.row("server deliveries/s", text(server, 0));
+        figures.row("server deliveries/s", words(server, 0));
         if self.bare.is_some() {
             let ratio = of(|turn| turn.server_per_s / turn.bare_per_s);
             figures.ratio_to_limit = ratio.map(|spread| spread.median);
-            figures.row("bare loop messages/s", text(of(|turn| turn.bare_per_s), 0));
-            figures.row("  its writing alone", text(of(|turn| turn.bare_writing_per_s), 0));
-            figures.row("server / bare loop, per turn", text(ratio, 3));
-            figures.row("bare loop CPU us per message", text(of(|turn| turn.bare_cpu_us), 2));
+            figures.row("bare loop messages/s", words(of(|turn| turn.bare_per_s), 0));
+            figures.row("  its writing alone", words(of(|turn| turn.bare_writing_per_s), 0));
+            figures.row("server / bare loop, per turn", words(ratio, 3));
+            figures.row("bare loop CPU us per message", words(of(|turn| turn.bare_cpu_us), 2));
             figures.extra("ratio", ratio);
             figures.extra("bare_per_s", of(|turn| turn.bare_per_s));
             figures.extra("bare_cpu_us", of(|turn| turn.bare_cpu_us));
@@ -186,7 +182,7 @@ impl<'a> Fanout<'a> {
         if self.online.server.pid.is_some() {
             let cpu = of(|turn| turn.server_cpu_us);
             figures.cpu_s_per_million = cpu.map(|spread| spread.median);
-            figures.row("server CPU us per delivery", text(cpu, 2));
+            figures.row("server CPU us per delivery", words(cpu, 2));
             figures.extra("server_cpu_us", cpu);
         }
         if let Some(latency) = figures.latency_ms {
@@ -195,8 +191,8 @@ impl<'a> Fanout<'a> {
         }
         figures.row("lost, repeated", format!("{}, {}", figures.lost.unwrap_or_default(), self.repeated));
         let marked = turns.iter().filter(|turn| turn.foreign_cores > FOREIGN_CORES_MAX).count();
-        figures.row("foreign cores", text(of(|turn| turn.foreign_cores), 2));
-        figures.row("stolen cores", text(of(|turn| turn.stolen_cores), 2));
+        figures.row("foreign cores", words(of(|turn| turn.foreign_cores), 2));
+        figures.row("stolen cores", words(of(|turn| turn.stolen_cores), 2));
         figures.row("turns with over 0.3 foreign cores", marked.to_string());
         if figures.ratio_to_limit.is_some_and(|ratio| ratio > 1.0) {
             figures.row("note", over_the_limit(args.coalesce, marked));
@@ -247,14 +243,4 @@ fn push_body(args: &FanoutArgs, now_ns: u64) -> String {
         "options": {"time_to_live": ttl},
     })
     .to_string()
-}
-
-fn text(spread: Option<Spread>, digits: usize) -> String {
-    let number = |value: f64| if digits == 0 { grouped(value) } else { format!("{value:.digits$}") };
-    spread.map_or_else(
-        || "not measured".into(),
-        |spread| {
-            format!("{} (min {}, max {})", number(spread.median), number(spread.min), number(spread.max))
-        },
-    )
 }

@@ -21,11 +21,11 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What was read at one fill level.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Level {
+pub(crate) struct Level {
     connections: usize,
-    memory: Memory,
+    pub(crate) memory: Memory,
     kernel: KernelMemory,
-    settled: bool,
+    pub(crate) settled: bool,
 }
 
 /// Runs the scenario.
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
 }
 
 /// Looks until the server's memory stands still.
-fn settle(pid: u32, connections: usize, longest: Duration) -> Result<Level, BenchError> {
+pub(crate) fn settle(pid: u32, connections: usize, longest: Duration) -> Result<Level, BenchError> {
     let gone = || BenchError::Server(format!("memory of process {pid} cannot be read"));
     let begin = Instant::now();
     let mut memory = Memory::read(pid).ok_or_else(gone)?;

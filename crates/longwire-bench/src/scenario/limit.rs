@@ -1,10 +1,8 @@
 //! `bench limit`: what this machine can write and echo with nothing in between.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
-use super::bare::{Bare, BareTurn};
+use super::bare::{Bare, BareTurn, PAUSE};
 use crate::args::LimitArgs;
 use crate::error::BenchError;
 use crate::machine::{Busy, cores};
@@ -12,9 +10,6 @@ use crate::progress::bar;
 use crate::report::{Figures, grouped};
 use crate::series::{Spread, spread};
 use crate::server;
-
-/// Pause between turns, so that one turn's last work is not another's first.
-const PAUSE: Duration = Duration::from_millis(30);
 
 /// The figures of one kind of turn.
 #[derive(Clone, Copy, Debug, Serialize)]

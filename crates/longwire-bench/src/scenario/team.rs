@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::latency::Latencies;
-use crate::order::{Login, Order, Report, Tally};
+use crate::order::{Back, Gather, Login, Logins, Order, Report, Tally};
 
 /// Connections of one fleet process: well below the 20,000 descriptors that a process may have, and little enough
 /// for one reading thread.
@@ -36,6 +36,7 @@ pub(crate) struct Haul {
     /// When the last fleet had all, monotonic nanoseconds.
     pub(crate) at_ns: u64,
     pub(crate) messages: u64,
+    pub(crate) stored: u64,
     pub(crate) bytes: u64,
     pub(crate) repeated: u64,
     pub(crate) holes: u64,
@@ -47,13 +48,69 @@ impl Team {
     /// Starts as many processes as `connections` need. `net` tells teams apart: the source addresses are
     /// 127.0.`net`.x.
     pub(crate) fn start(program: &Path, connections: usize, net: u8) -> Result<Team, BenchError> {
-        let count = connections.div_ceil(CONNECTIONS_MAX).max(1);
+        Team::of(program, "readers", connections.div_ceil(CONNECTIONS_MAX), net)
+    }
+
+    /// Starts as many swarms as `connections` need.
+    pub(crate) fn swarm(program: &Path, connections: usize, net: u8) -> Result<Team, BenchError> {
+        Team::of(program, "swarm", connections.div_ceil(CONNECTIONS_MAX), net)
+    }
+
+    /// Starts `count` processes of a role.
+    pub(crate) fn of(program: &Path, role: &'static str, count: usize, net: u8) -> Result<Team, BenchError> {
         let mut fleets = Vec::new();
-        for index in 0..count {
+        for index in 0..count.max(1) {
             let source = Ipv4Addr::new(127, 0, net, index as u8 + 2);
-            fleets.push(Fleet { child: Child::start(program, "readers")?, source, live: 0 });
+            fleets.push(Fleet { child: Child::start(program, role)?, source, live: 0 });
         }
         Ok(Team { fleets })
+    }
+
+    /// Gives a swarm more devices and waits until the server has welcomed all of them; returns how many are in.
+    pub(crate) fn gather(
+        &mut self,
+        (target, app_key): (SocketAddr, &str),
+        devices: &[Login],
+        (heartbeat_s, under_way_max): (u16, usize),
+        back: Back,
+    ) -> Result<usize, BenchError> {
+        let share = devices.len().div_ceil(self.fleets.len()).max(1);
+        let before = self.live();
+        let mut shares = devices.chunks(share);
+        for fleet in &mut self.fleets {
+            fleet.child.order(&Order::Gather(Gather {
+                target,
+                source: fleet.source,
+                app_key: app_key.to_owned(),
+                devices: shares.next().unwrap_or_default().to_vec(),
+                heartbeat_s,
+                under_way_max,
+                back,
+            }))?;
+        }
+        self.opened(before + devices.len())
+    }
+
+    /// How a swarm's logins went since this was last asked.
+    pub(crate) fn logins(&mut self) -> Result<Logins, BenchError> {
+        for fleet in &mut self.fleets {
+            fleet.child.order(&Order::Logins)?;
+        }
+        let mut sum = Logins::default();
+        for fleet in &self.fleets {
+            match fleet.child.report(ANSWER_TIME)? {
+                Report::Logins(logins) => sum.add(logins),
+                other => return Err(fleet.child.fault(format!("unexpected report: {other:?}"))),
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Sends `rounds` heartbeats on every connection, at `rate` per second over all fleets; 0 = each after the answer to
+    /// the one before. [`Team::held`] waits for the answers.
+    pub(crate) fn ping(&mut self, rounds: u32, rate: u32, within: Duration) -> Result<(), BenchError> {
+        let rate = rate.div_ceil(self.fleets.len() as u32);
+        self.arm(&Order::Ping { rounds, rate, within_ms: within.as_millis() as u64 })
     }
 
     /// Opens bare connections; all of them must come up.
@@ -169,6 +226,7 @@ impl Haul {
     fn add(&mut self, tally: &Tally) {
         self.at_ns = self.at_ns.max(tally.at_ns);
         self.messages += tally.messages;
+        self.stored += tally.stored;
         self.bytes += tally.bytes;
         self.repeated += tally.repeated;
         self.holes += tally.holes;
@@ -180,6 +238,7 @@ impl Haul {
     pub(crate) fn merge(&mut self, later: &Haul) {
         self.at_ns = self.at_ns.max(later.at_ns);
         self.messages += later.messages;
+        self.stored += later.stored;
         self.bytes += later.bytes;
         self.repeated += later.repeated;
         self.holes += later.holes;

@@ -16,6 +16,7 @@ use crate::order::Order;
 use crate::probe::fsync;
 use crate::progress::bar;
 use crate::pump::{Pump, Request};
+use crate::random::Random;
 use crate::report::{Figures, grouped};
 use crate::scenario::team::Haul;
 
@@ -98,7 +99,7 @@ fn push(args: &UnicastArgs, online: &Online) -> Result<Accepted, BenchError> {
             return None;
         }
         begun += 1;
-        let device = &online.devices[random.below(online.devices.len())];
+        let device = &online.devices[random.below(online.devices.len() as u64) as usize];
         let body = json!({
             "audience": {"registration_id": [device.name]},
             "message": {"content_type": "text", "msg_content": format!("{filling}{}", stamp(clock::now_ns()))},
@@ -143,28 +144,5 @@ fn collect(online: &mut Online, accepted: u64) -> Result<Haul, BenchError> {
 }
 
 fn percentiles(percentiles: Option<Percentiles>) -> String {
-    percentiles.map_or_else(
-        || "not measured".into(),
-        |at| format!("p50 {:.2}, p99 {:.2}, p999 {:.2}", at.p50, at.p99, at.p999),
-    )
-}
-
-/// Random choices (xorshift64); which device gets a push needs no better ones.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Result<Random, BenchError> {
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed)
-            .map_err(|error| BenchError::Options(format!("no random numbers: {error}")))?;
-        Ok(Random(u64::from_be_bytes(seed) | 1))
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
-    }
+    percentiles.map_or_else(|| "not measured".into(), |at| at.to_string())
 }

@@ -4,9 +4,12 @@ use super::feed::{Feed, FeedStart, Pull};
 use super::window::{InFlight, Window};
 use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId, Position, Source};
-use crate::limit::{BEFORE_LOGIN_BYTES_MAX, HEARTBEAT_S_RANGE, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
+use crate::limit::{
+    BEFORE_LOGIN_BYTES_MAX, HEARTBEAT_S_RANGE, UPSTREAM_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX,
+};
 use crate::wire::{
-    Ack, Assembler, Command, Connect, DeviceFrame, ResultCode, ServerFrame, UpAck, VERSION, heartbeat,
+    Ack, Assembler, Command, Connect, DeviceFrame, ResultCode, ServerFrame, UpAck, Upstream, VERSION,
+    heartbeat,
 };
 
 /// Before CONNECT: at most [`BEFORE_LOGIN_BYTES_MAX`] bytes, and no other frame.
@@ -44,6 +47,8 @@ pub enum FromDevice<'a> {
     HeartbeatChanged,
     /// Acks; pass each id to [`Established::settle`].
     Acked(Ack<'a>),
+    /// A message for the business, within [`UPSTREAM_BYTES_MAX`]; its UPACK is owed by whoever takes it.
+    Upstream(Upstream<'a>),
     /// An answered request that nobody else needs to see.
     Answered,
 }
@@ -148,6 +153,12 @@ impl Established {
         self.client
     }
 
+    /// The heartbeat that the device last announced, seconds.
+    #[must_use]
+    pub fn heartbeat_s(&self) -> u16 {
+        self.heartbeat_s
+    }
+
     /// The longest silence that is allowed, seconds: 3 × announced heartbeat + 20 (004-11).
     #[must_use]
     pub fn idle_limit_s(&self) -> u32 {
@@ -189,12 +200,13 @@ impl Established {
             DeviceFrame::Connect(_) => return Err(CloseReason::OutOfOrder),
             DeviceFrame::Close(_) => return Err(CloseReason::PeerClosed),
             DeviceFrame::Ack(ack) => FromDevice::Acked(ack),
-            DeviceFrame::Upstream(upstream) => {
+            DeviceFrame::Upstream(upstream) if upstream.payload.len() > UPSTREAM_BYTES_MAX => {
                 let answer =
-                    UpAck { client_message: upstream.client_message, outcome: ResultCode::Unsupported };
+                    UpAck { client_message: upstream.client_message, outcome: ResultCode::NotAllowed };
                 ServerFrame::UpAck(answer).encode(self.client, out);
                 FromDevice::Answered
             }
+            DeviceFrame::Upstream(upstream) => FromDevice::Upstream(upstream),
             DeviceFrame::SelfService { request, .. } => {
                 ServerFrame::Result { request, code: ResultCode::Unsupported }.encode(self.client, out);
                 FromDevice::Answered

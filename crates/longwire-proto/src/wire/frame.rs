@@ -237,11 +237,11 @@ pub enum ResultCode {
     Done = 0,
     /// This node does not offer it.
     Unsupported = 1,
-    /// The app does not allow it.
+    /// It will never be taken as it is: the device should drop it.
     NotAllowed = 2,
-    /// A limit of the app or device was reached.
+    /// A limit of the app was reached that somebody else must clear: try again much later.
     Quota = 3,
-    /// Try again later.
+    /// Too fast, or the store cannot take it now: try again after a back-off.
     Busy = 4,
 }
 

@@ -1,7 +1,7 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
 use super::Api;
-use super::endpoints::{devices, messages, probes, push};
+use super::endpoints::{devices, messages, probes, push, upstream};
 use super::exchange::fault::Fault;
 use axum::Router;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(devices::device))
         .routes(routes!(push::push))
         .routes(routes!(messages::message))
+        .routes(routes!(upstream::upstream))
+        .routes(routes!(upstream::ack))
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))

@@ -46,10 +46,15 @@ pub struct Api {
     entry_nodes: Vec<String>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     ready: Arc<AtomicBool>,
+    alive: Alive,
+    overloaded: Box<dyn Fn() -> bool + Send + Sync>,
     stats: Arc<ApiStats>,
     /// Requests in work by app; as many entries as there are apps.
     in_work: Mutex<HashMap<AppId, Arc<AtomicUsize>>>,
 }
+
+/// A look at the node's threads: what stands still, if anything does.
+pub type Alive = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What an API is made of.
 pub struct Parts {
@@ -61,8 +66,12 @@ pub struct Parts {
     pub entry_nodes: Vec<String>,
     /// The text of `/metrics`.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
-    /// Whether `/readyz` says yes.
+    /// Whether the node has started and does not drain.
     pub ready: Arc<AtomicBool>,
+    /// Whether its threads go on; says what stands still.
+    pub alive: Alive,
+    /// Whether pushes are shed now (429).
+    pub overloaded: Box<dyn Fn() -> bool + Send + Sync>,
     /// Counters of this room.
     pub stats: Arc<ApiStats>,
 }
@@ -77,6 +86,8 @@ impl Api {
             entry_nodes: parts.entry_nodes,
             metrics: parts.metrics,
             ready: parts.ready,
+            alive: parts.alive,
+            overloaded: parts.overloaded,
             stats: parts.stats,
             in_work: Mutex::new(HashMap::new()),
         })

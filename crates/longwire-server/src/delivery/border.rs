@@ -5,7 +5,7 @@ use crate::store::port::Page;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::{FeedStart, Pull};
-use longwire_proto::wire::{AckKind, Class, Network};
+use longwire_proto::wire::{AckKind, Class, Network, UpAck};
 use std::sync::Arc;
 
 /// One reactor thread.
@@ -86,6 +86,13 @@ pub enum Command {
         source: Source,
         /// What was waiting. `None`: the store failed; the shard asks again after a second.
         page: Option<Box<Page>>,
+    },
+    /// The answer to [`Event::Upstream`].
+    Answer {
+        /// The connection.
+        to: Handle,
+        /// Which message, and what became of it.
+        answer: UpAck,
     },
     /// The device's tags changed.
     Retag {
@@ -195,6 +202,8 @@ pub enum Event {
         /// Which word.
         kind: AckKind,
     },
+    /// A device sent a message for the business; it waits for a [`Command::Answer`].
+    Upstream(Box<Upstream>),
     /// Deliveries of a message that went to outboxes or were dropped since the last report of it.
     Sent {
         /// The message.
@@ -227,6 +236,27 @@ pub struct Login {
     pub class: Class,
     /// Where the connection comes from.
     pub peer: std::net::SocketAddr,
+}
+
+/// A message from a device, copied out of the bytes that were read; at most 10 KiB and two words.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The connection.
+    pub from: Handle,
+    /// The device.
+    pub client: ClientId,
+    /// Its app.
+    pub app: AppId,
+    /// The device's own id of the message.
+    pub client_message: u64,
+    /// Answer when it is durable; else as soon as it is queued.
+    pub durable: bool,
+    /// The type word, 1 to 64 bytes (001-13).
+    pub kind: Box<str>,
+    /// It names another device as its target.
+    pub to_device: bool,
+    /// The content.
+    pub payload: Bytes,
 }
 
 /// The end of a connection.

@@ -11,13 +11,16 @@ use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use crate::domain::{
-    App, AppKey, AppSecret, DeviceName, MessageId, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppKey, AppSecret, DeviceName, MessageId, Position, Push, Registration, SecretHash, TokenKey,
+    TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::Registry;
+use crate::store::upstream::UpstreamRequest;
 
 pub use crate::store::registry::RegisterError;
+pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
 
 use longwire_proto::close::CloseReason;
 use parking_lot::RwLock;
@@ -278,6 +281,33 @@ impl Hub {
     /// The store's.
     pub async fn message(&self, app: &App, message: MessageId) -> Result<Option<MessageStory>, StoreError> {
         self.core.message(app, message).await
+    }
+
+    /// What devices sent to this app's business; `None` for a cursor that lies after all of it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn upstream(
+        &self,
+        app: &App,
+        after: Option<Position>,
+        messages_max: u16,
+        bytes_max: u32,
+    ) -> Result<Option<UpstreamPage>, StoreError> {
+        let request = UpstreamRequest { app: app.id, after, messages_max, bytes_max };
+        self.core.store.upstream_page(request).await
+    }
+
+    /// The business has everything up to `cursor`, which may go; what is left. `None` for a cursor that lies after all.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn take_upstream(
+        &self,
+        app: &App,
+        cursor: Position,
+    ) -> Result<Option<UpstreamWaiting>, StoreError> {
+        self.core.store.take_upstream(app.id, cursor).await
     }
 
     /// Whether pushes can be taken; the error says why not.

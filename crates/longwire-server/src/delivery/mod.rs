@@ -20,4 +20,4 @@ mod pump;
 mod push;
 mod stats;
 
-pub use stats::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats};
+pub use stats::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};

@@ -36,6 +36,11 @@ impl Posts {
         self.stopping.load(Relaxed)
     }
 
+    /// Posts a command if there is room now. False: it is dropped.
+    pub(super) fn offer(&self, shard: ShardId, command: Command) -> bool {
+        self.shards.post(shard, command).is_ok()
+    }
+
     /// Posts a command, waiting for room.
     pub(super) async fn send(&self, shard: ShardId, command: Command) {
         let Err(mut command) = self.shards.post(shard, command) else { return };

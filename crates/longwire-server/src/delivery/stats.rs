@@ -2,7 +2,7 @@
 
 use crate::domain::Audience;
 use longwire_proto::close::CloseReason;
-use longwire_proto::wire::AckKind;
+use longwire_proto::wire::{AckKind, ResultCode};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub const AUDIENCE_LABELS: [&str; 4] = ["registration_id", "alias", "tag", "all"];
 /// The labels of [`HubStats::feedback`], in order.
 pub const FEEDBACK_LABELS: [&str; 4] = ["received", "displayed", "clicked", "dismissed"];
+/// The labels of [`HubStats::upstream`], in order.
+pub const UPSTREAM_LABELS: [&str; 5] = ["done", "unsupported", "not_allowed", "quota", "busy"];
 
 /// The hub's counters. All rise, except `sessions_online`.
 #[derive(Debug, Default)]
@@ -48,6 +50,12 @@ pub struct HubStats {
     pub live_forgotten: AtomicU64,
     /// Devices' other words about messages, by [`FEEDBACK_LABELS`].
     pub feedback: [AtomicU64; 4],
+    /// Answers to messages of devices, by [`UPSTREAM_LABELS`].
+    pub upstream: [AtomicU64; 5],
+    /// Messages of devices that got no answer because their shard had no room for it; they will be sent again.
+    pub upstream_unanswered: AtomicU64,
+    /// Messages answered before they were stored, as their device had asked, and then not stored.
+    pub upstream_lost: AtomicU64,
 }
 
 impl HubStats {
@@ -63,6 +71,10 @@ impl HubStats {
             AckKind::Dismissed => 3,
         };
         self.feedback[index].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn upstream_answered(&self, outcome: ResultCode) {
+        self.upstream[outcome as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn push_accepted(&self, audience: &Audience, stored: bool) {

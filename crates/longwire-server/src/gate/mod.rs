@@ -5,17 +5,20 @@
 //! - `queue`: commands in, events out: bounded, lock-free, one wake per batch.
 //! - `shard`: the loop: accept, read, commands, fan-out, write, deadlines.
 //! - `connection`: one connection's record, its outbox, the slab that holds it and the wheel that watches it.
+//! - `pressure`: what is shed when memory or time is short.
 //! - `stats`: counters, one writer each.
 
 mod connection;
 mod options;
+mod pressure;
 mod queue;
 mod shard;
 mod stats;
 
 pub use options::{GateError, GateOptions};
+pub use pressure::{Level, Pressure};
 pub use queue::ShardEvents;
-pub use stats::{GateStats, ShardStats, TURN_BUCKETS_US};
+pub use stats::{GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US};
 
 use crate::delivery::border::{Command, ShardId, Shards};
 use crate::domain::WallMs;
@@ -64,7 +67,7 @@ impl Gate {
     /// No descriptor or thread to be had.
     pub fn prepare(options: GateOptions, clock: Clock) -> Result<Prepared, GateError> {
         let count = options.shards.clamp(1, 64);
-        let stats = Arc::new(GateStats { shards: (0..count).map(|_| ShardStats::default()).collect() });
+        let stats = Arc::new(GateStats::new(count));
         let open_connections = Arc::new(AtomicUsize::new(0));
         let (mut queues, mut events, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..count {
@@ -116,8 +119,9 @@ impl Gate {
         self.stats.clone()
     }
 
-    /// Stops accepting, tells every device (GOAWAY, reconnect after a random part of `spread`), waits up to `patience`
-    /// for outboxes to drain, closes with `draining`, ends the shards.
+    /// Stops accepting; tells every device to go (GOAWAY), one after the other over `spread` at most; closes each with
+    /// `draining` when nothing is on its way to it any more, or 2 s after it was told; ends the shards, at the latest after
+    /// `patience`.
     pub async fn stop(&self, spread: Duration, patience: Duration) {
         for queue in &self.queues.0 {
             queue.control(Control::Stop { spread, patience });

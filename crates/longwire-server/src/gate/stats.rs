@@ -1,7 +1,9 @@
 //! Counters of the shards: one writer each (the shard), read by whoever asks.
 
+use super::pressure::Pressure;
 use longwire_proto::close::CloseReason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 /// Upper bounds of the turn histogram, microseconds; the last bucket is everything above.
 pub const TURN_BUCKETS_US: [u64; 15] = [
@@ -9,11 +11,60 @@ pub const TURN_BUCKETS_US: [u64; 15] = [
     2_000_000,
 ];
 
+/// Upper bounds of the heartbeat histogram, microseconds: the articles' buckets (004-27); the last is everything above.
+pub const HEARTBEAT_BUCKETS_US: [u64; 7] = [5_000, 10_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
+
+/// A turn that lasts longer than this is a stall: the shard is named and the node is not ready (P27), milliseconds.
+pub const STALLED_AFTER_MS: u64 = 1_000;
+
 /// All shards.
 #[derive(Debug)]
 pub struct GateStats {
     /// One entry per shard.
     pub shards: Vec<ShardStats>,
+    /// What is shed now.
+    pub pressure: Pressure,
+    /// What `ShardStats::turn_since_ms` counts from.
+    began: Instant,
+}
+
+impl GateStats {
+    /// Counters at zero.
+    #[must_use]
+    pub fn new(shards: usize) -> GateStats {
+        GateStats {
+            shards: (0..shards).map(|_| ShardStats::default()).collect(),
+            pressure: Pressure::default(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Monotonic milliseconds, at least 1.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1
+    }
+
+    /// The first shard that has not come back from a turn for [`STALLED_AFTER_MS`], and for how many milliseconds.
+    #[must_use]
+    pub fn stalled(&self) -> Option<(usize, u64)> {
+        let now_ms = self.now_ms();
+        self.shards.iter().enumerate().find_map(|(index, shard)| {
+            let since_ms = shard.turn_since_ms.load(Relaxed);
+            let lasts_ms = now_ms.saturating_sub(since_ms);
+            (since_ms != 0 && lasts_ms > STALLED_AFTER_MS).then_some((index, lasts_ms))
+        })
+    }
+
+    /// Share of the logged-in connections that are silent beyond what their heartbeat allows but not yet closed (004-29),
+    /// as the last scan of each shard found it.
+    #[must_use]
+    pub fn zombie_ratio(&self) -> f64 {
+        let sum = |of: fn(&ShardStats) -> &AtomicU64| -> u64 {
+            self.shards.iter().map(|shard| of(shard).load(Relaxed)).sum()
+        };
+        let sessions = sum(|shard| &shard.sessions);
+        if sessions == 0 { 0.0 } else { sum(|shard| &shard.zombies) as f64 / sessions as f64 }
+    }
 }
 
 /// One shard's counters. Gauges are stored, counters only rise.
@@ -53,6 +104,19 @@ pub struct ShardStats {
     pub turn_us_sum: AtomicU64,
     /// The longest turn, microseconds.
     pub turn_us_max: AtomicU64,
+    /// When the running turn began, milliseconds of the gate's own clock; 0 = the shard waits in epoll.
+    pub turn_since_ms: AtomicU64,
+    /// Heartbeats by the time from the wake of the shard to the answer, see [`HEARTBEAT_BUCKETS_US`]; one more for
+    /// everything above.
+    pub heartbeat_us: [AtomicU64; HEARTBEAT_BUCKETS_US.len() + 1],
+    /// Sum of those times, microseconds.
+    pub heartbeat_us_sum: AtomicU64,
+    /// Logged-in connections that the last scan found silent for more than two heartbeats and 20 s.
+    pub zombies: AtomicU64,
+    /// Logins that are being decided now.
+    pub deciding: AtomicU64,
+    /// Turns that did not accept although connections were waiting, because the shard was late or busy with logins.
+    pub accepts_held_back: AtomicU64,
     /// Turns that found the event queue full and left sockets unread until there was room.
     pub events_held_back: AtomicU64,
     /// Commands that found their connection gone.

@@ -2,15 +2,24 @@
 //!
 //! - [`config`]: the configuration: where it comes from, what it may be, how it is told.
 //! - [`start`]: rooms opened in order, and closed in the opposite one.
+//! - [`stores`]: what must survive, opened.
 //! - [`telemetry`]: logs; `metrics`: what `/metrics` shows.
+//! - `watch`: the watchdog over the shards.
 //! - `clock`, `descriptors`: what a node takes from the system.
+//! - [`machine`]: what the kernel tells about the machine; [`capacity`]: how many connections it carries.
+//! - `service`: words to the service manager.
 
+pub mod capacity;
 mod clock;
 pub mod config;
 mod descriptors;
+pub mod machine;
 mod metrics;
+mod service;
 pub mod start;
+pub mod stores;
 pub mod telemetry;
+mod watch;
 
 pub use config::{Config, Layers};
 pub use start::{AppSeed, Running, ServeError, ServeOptions, runtime, serve};

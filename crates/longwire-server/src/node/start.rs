@@ -2,20 +2,18 @@
 
 use super::clock::wall_clock;
 use super::config::Config;
-use super::descriptors;
 use super::metrics::{Sources, render};
+use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppKey, AppSecret, Invalid};
-use crate::gate::{Gate, GateError};
+use crate::gate::{Gate, GateError, Level};
+use crate::store::messages::OpenError;
 use crate::store::messages::stats::StoreStats;
-use crate::store::messages::{MessageStore, OpenError};
-use crate::store::port::{StoreError, StoreOptions};
+use crate::store::port::StoreError;
 use crate::store::registry::Registry;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinHandle;
@@ -55,6 +53,8 @@ pub struct ServeOptions {
     pub app: Option<AppSeed>,
     /// The log's count of dropped lines, for `/metrics`.
     pub log_dropped: Option<ErrorCounter>,
+    /// Started to be tried (`--dev`): a small machine is no news.
+    pub for_trying: bool,
 }
 
 /// Why a node did not start. Each text says what to do.
@@ -104,6 +104,8 @@ pub struct Running {
     gate: Gate,
     hub: Hub,
     shards: Vec<JoinHandle<()>>,
+    /// The watchdog over the shards, and signs of life to the service manager.
+    watches: Vec<JoinHandle<()>>,
 }
 
 /// The runtime of everything but the shards: half the cores, at least two threads, so that shards and runtime together
@@ -126,22 +128,12 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// # Errors
 /// See [`ServeError`]; nothing is left running or listening.
 pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
-    let ServeOptions { mut config, app, log_dropped } = options;
-    fit_descriptors(&mut config);
+    let ServeOptions { mut config, app, log_dropped, for_trying } = options;
+    capacity::fit(&mut config, for_trying);
     let clock = wall_clock();
-    make_folder(&config.data_dir)?;
     let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
-    let store_options = StoreOptions {
-        folder: config.data_dir.join("messages"),
-        reserve_bytes: config.storage_reserve_bytes,
-        retention_ms: u64::try_from(config.storage_retention.as_millis()).unwrap_or(u64::MAX),
-        clock: clock.clone(),
-    };
-    let store = tokio::task::spawn_blocking(move || MessageStore::open(store_options, committed))
-        .await
-        .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+    let (store, registry) = stores::open(&config, clock.clone(), committed).await?;
     let store_stats = store.stats();
-    let registry = Registry::open(&registry_url(&config)).await?;
     let first_app = prepare_apps(&registry, &config, app).await?;
     let (gate, shards, events) = Gate::prepare(config.gate.clone(), clock.clone())?;
     let parts = HubParts {
@@ -167,13 +159,18 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
             return Err(error);
         }
     };
+    let mut watches = vec![tokio::spawn(watch::run(gate.stats(), config.memory_limit_bytes))];
     let ready = Arc::new(AtomicBool::new(false));
     let api = make_api(&config, &hub, &gate, device, log_dropped, ready.clone(), store_stats);
     let listening = bound.serve(api);
     ready.store(true, Ordering::Release);
     let api = listening.address();
     tracing::info!(%device, %api, node = config.gate.node, shards = config.gate.shards, "ready");
-    Ok(Running { device, api, first_app, config, ready, listening, gate, hub, shards })
+    service::ready(format!("devices on {device}, API on {api}")).await;
+    let shards_go_on = gate.stats();
+    let healthy = move || watch::look(&shards_go_on).is_ok();
+    watches.extend(service::watch(Arc::new(healthy)));
+    Ok(Running { device, api, first_app, config, ready, listening, gate, hub, shards, watches })
 }
 
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
@@ -182,36 +179,6 @@ async fn open_ports(config: &Config, gate: &Gate) -> Result<(Bound, SocketAddr),
     let bound = listen::bind(address).await.map_err(|cause| ServeError::ApiBind { address, cause })?;
     let device = gate.open(config.device_bind)?;
     Ok((bound, device))
-}
-
-fn fit_descriptors(config: &mut Config) {
-    let limit = descriptors::raise();
-    let room = descriptors::capacity(limit, config.api.connections_max);
-    config.gate.connections_max = config.gate.connections_max.min(room);
-    let connections = config.gate.connections_max;
-    if limit < descriptors::FEW {
-        tracing::warn!(
-            limit,
-            connections,
-            "few file descriptors: raise the hard limit (ulimit -Hn, LimitNOFILE) for more devices"
-        );
-    } else {
-        tracing::info!(limit, connections, "capacity for devices");
-    }
-}
-
-fn make_folder(folder: &Path) -> Result<(), OpenError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|cause| {
-        OpenError::NotWritable { path: folder.display().to_string(), cause: cause.to_string() }
-    })
-}
-
-fn registry_url(config: &Config) -> String {
-    if config.sql_url.is_empty() {
-        format!("sqlite:{}", config.data_dir.join("registry.db").display())
-    } else {
-        config.sql_url.clone()
-    }
 }
 
 /// Makes the app that was asked for; on a first start on loopback the app "default", which is returned to be shown.
@@ -268,6 +235,14 @@ fn make_api(
         entry_nodes: vec![device.to_string()],
         metrics: Box::new(move || render(&sources)),
         ready,
+        alive: {
+            let stats = gate.stats();
+            Box::new(move || watch::look(&stats))
+        },
+        overloaded: {
+            let stats = gate.stats();
+            Box::new(move || stats.pressure.level() >= Level::Overloaded)
+        },
         stats,
     })
 }
@@ -279,10 +254,14 @@ impl Running {
         self.ready.store(false, Ordering::Release);
         tracing::info!("draining");
         let patience = self.config.drain;
+        service::stopping(2 * patience).await;
         // The port closes first and what is in flight ends as it began; only then does the hub refuse.
         let in_time = self.listening.finish(patience).await;
         self.hub.drain();
         self.gate.stop(self.config.goaway_spread, patience).await;
+        for watch in self.watches {
+            watch.abort();
+        }
         served_to_the_end(self.shards).await;
         self.hub.close().await;
         tracing::info!(in_time, "stopped");

@@ -7,11 +7,13 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Position, Source};
 use longwire_proto::wire::{AckKind, DeviceFrame, ServerFrame};
 use longwire_server::delivery::border::{Command, Event};
-use longwire_server::gate::GateOptions;
+use longwire_server::domain::WallMs;
+use longwire_server::gate::{GateOptions, HEARTBEAT_BUCKETS_US, Level};
 use longwire_server::store::port::{Page, PageEntry};
 use rig::{Rig, attach, options, outgoing, welcome};
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 /// Requirement 004-10, 004-13: the articles' heartbeat, by hand.
@@ -34,6 +36,9 @@ fn a_raw_heartbeat_of_16_bytes_is_answered_by_16_bytes() {
         assert_eq!(answer, [0xCA, 0xFE, 0xBA, 0xBE, 2, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
     assert_eq!(rig.sum(|stats| &stats.heartbeats), 3);
+    let in_buckets: u64 =
+        (0..=HEARTBEAT_BUCKETS_US.len()).map(|at| rig.sum(|stats| &stats.heartbeat_us[at])).sum();
+    assert_eq!(in_buckets, 3, "each is in the histogram");
 }
 
 #[test]
@@ -157,6 +162,31 @@ fn stored_broadcasts_come_in_order_each_naming_the_one_before() {
     assert!(settled.is_some(), "every ack became an event");
 }
 
+/// More connections than a slice of the carousel, and broadcasts that join while others are under way.
+#[test]
+fn broadcasts_that_overlap_reach_each_connection_once_and_in_order() {
+    let rig = Rig::new(options(), |to, client| {
+        let tags: &[u32] = if client.0 % 3 == 0 { &[4] } else { &[] };
+        attach(to, client, tags, Position::START)
+    });
+    let mut devices: Vec<_> = (1..=1300).map(|client| rig.login(client)).collect();
+    for number in 1..=60_u64 {
+        match number % 3 {
+            // Twenty stored ones stay within the window.
+            0 => rig.broadcast(Position::new(1, number), &[], number.into(), b"stored"),
+            1 => rig.broadcast(Position::START, &[], number.into(), b"online only"),
+            _ => rig.broadcast(Position::START, &[4], number.into(), b"tagged"),
+        }
+    }
+    for device in &mut devices {
+        let tagged = device.client.0.is_multiple_of(3);
+        for number in (1..=60_u128).filter(|number| tagged || number % 3 != 2) {
+            assert_eq!(device.push(), number, "client {}", device.client.0);
+        }
+        device.nothing_before_pong();
+    }
+}
+
 #[test]
 fn beyond_the_window_the_session_pulls_and_gets_the_rest_from_the_store() {
     let rig = Rig::new(options(), welcome);
@@ -259,9 +289,9 @@ fn a_stop_tells_every_device_and_closes() {
     let rig = Rig::new(options(), welcome);
     let mut devices: Vec<_> = (1..=10).map(|client| rig.login(client)).collect();
     let gate = rig.gate.clone();
-    rig.runtime.block_on(async { gate.stop(Duration::from_secs(5), Duration::from_secs(2)).await });
+    rig.runtime.block_on(async { gate.stop(Duration::from_secs(5), Duration::from_secs(4)).await });
     for device in &mut devices {
-        assert!(matches!(device.next(), Some(ServerFrame::GoAway { after_ms, .. }) if after_ms < 5000));
+        assert!(matches!(device.next(), Some(ServerFrame::GoAway { after_ms, .. }) if after_ms < 1000));
         assert!(
             matches!(device.next(), Some(ServerFrame::Close(refusal)) if refusal.reason == CloseReason::Draining)
         );
@@ -289,4 +319,80 @@ fn a_handle_of_a_connection_that_is_gone_reaches_nobody() {
     for device in &mut devices {
         device.nothing_before_pong();
     }
+}
+
+/// P27. The shard asks the test's clock for the time, and that does not come back.
+#[test]
+fn a_shard_that_stands_still_is_named_and_goes_on_when_it_can() {
+    let (asked, was_asked) = sync_channel(1);
+    let (let_go, may_go) = sync_channel::<()>(1);
+    let may_go = std::sync::Mutex::new(may_go);
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let clock = move || {
+        if first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            asked.send(()).unwrap();
+            may_go.lock().unwrap().recv().unwrap();
+        }
+        WallMs(5_000)
+    };
+    let rig = Rig::with_clock(options(), welcome, Arc::new(clock));
+    let mut device = rig.login(1);
+    let to = rig.handle(1);
+    assert_eq!(rig.stats.stalled(), None);
+    let deliver = Command::Deliver { to, position: Position::new(1, 1), message: outgoing(5, b"x") };
+    rig.shards.post(to.shard(), deliver).unwrap();
+    was_asked.recv_timeout(rig::PATIENCE).unwrap();
+    let stalled = rig.until(|rig| rig.stats.stalled());
+    assert_eq!(stalled.map(|(shard, _)| shard), Some(usize::from(to.shard().0)));
+    let_go.send(()).unwrap();
+    assert_eq!(device.push(), 5);
+    assert!(rig.until(|rig| rig.stats.stalled().is_none().then_some(())).is_some());
+}
+
+/// LIMITS 7.3.
+#[test]
+fn under_pressure_new_connections_and_online_only_messages_are_shed_and_stored_ones_are_not() {
+    let rig = Rig::new(options(), welcome);
+    let mut device = rig.login(1);
+    let to = rig.handle(1);
+    rig.stats.pressure.set(Level::Crowded);
+    rig.broadcast(Position::START, &[], 7, b"online only");
+    rig.shards.post(to.shard(), Command::DeliverNow { to, message: outgoing(8, b"now") }).unwrap();
+    let deliver = Command::Deliver { to, position: Position::new(1, 1), message: outgoing(9, b"stored") };
+    rig.shards.post(to.shard(), deliver).unwrap();
+    assert_eq!(device.push(), 9);
+    assert!(rig.until(|rig| (rig.sum(|stats| &stats.dropped) == 2).then_some(())).is_some());
+    let waits: Vec<u16> = (0..20)
+        .map(|_| match rig.connect().next() {
+            Some(ServerFrame::Refusal(refusal)) if refusal.reason == CloseReason::Full => {
+                refusal.retry_after_s
+            }
+            other => panic!("expected a refusal, got {other:?}"),
+        })
+        .collect();
+    assert!(waits.iter().all(|wait| (30..120).contains(wait)), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait != waits[0]), "spread: {waits:?}");
+    rig.stats.pressure.set(Level::Calm);
+    rig.login(2);
+    device.nothing_before_pong();
+}
+
+#[test]
+fn an_overloaded_node_closes_who_holds_most() {
+    let rig = Rig::new(options(), welcome);
+    let stuck = rig.login(1);
+    let mut healthy = rig.login(2);
+    for number in 0..20_000_u128 {
+        rig.broadcast(Position::START, &[], number, &[7; 1024]);
+        healthy.push();
+        if rig.sum(|stats| &stats.outbox_bytes) > 32 * 1024 {
+            break;
+        }
+    }
+    rig.stats.pressure.set(Level::Overloaded);
+    assert!(rig.until(|rig| (rig.closed(CloseReason::Shed) == 1).then_some(())).is_some());
+    assert_eq!(rig.sum(|stats| &stats.outbox_bytes), 0);
+    rig.stats.pressure.set(Level::Calm);
+    healthy.nothing_before_pong();
+    drop(stuck);
 }

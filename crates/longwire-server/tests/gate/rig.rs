@@ -57,10 +57,17 @@ pub(crate) fn attach(to: Handle, client: ClientId, tags: &[u32], log_head: Posit
 
 impl Rig {
     pub(crate) fn new(options: GateOptions, answer: Answer) -> Rig {
+        Rig::with_clock(options, answer, Arc::new(|| WallMs(5_000)))
+    }
+
+    pub(crate) fn with_clock(
+        options: GateOptions,
+        answer: Answer,
+        clock: Arc<dyn Fn() -> WallMs + Send + Sync>,
+    ) -> Rig {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let guard = runtime.enter();
-        let clock = Arc::new(|| WallMs(5_000));
         let (gate, shards, all_events) = Gate::prepare(options, clock).unwrap();
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         for mut shard_events in all_events {

@@ -3,6 +3,7 @@
 //! - `heartbeat`, `hostile`: bytes in and out, good and bad.
 //! - `delivery`, `window`: what reaches a device, when, and in which order.
 //! - `lifecycle`: start, stop, and data directories that cannot be used.
+//! - `service`: life under a service manager, and orders to stop.
 //! - `storage`, `descriptors`: what happens when disk or descriptors run out.
 //! - `api`: what is refused.
 
@@ -14,6 +15,7 @@ mod descriptors;
 mod heartbeat;
 mod hostile;
 mod lifecycle;
+mod service;
 mod storage;
 #[path = "../support/mod.rs"]
 mod support;

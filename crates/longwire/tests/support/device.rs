@@ -5,7 +5,9 @@ use super::raw::client_id;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::session::{ClientSession, Credentials, FromServer, Memory, Millis};
-use longwire_proto::wire::{AckKind, Class, Gap, Network, Push, Refusal, Welcome};
+use longwire_proto::wire::{
+    AckKind, Class, DeviceFrame, Gap, Network, Push, Refusal, ResultCode, Upstream, Welcome,
+};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -48,6 +50,13 @@ pub enum Seen {
     },
     /// Something was left out.
     Gap(Gap),
+    /// An answer to UPSTREAM.
+    UpAck {
+        /// The device's id of the message.
+        client_message: u64,
+        /// What became of it.
+        outcome: ResultCode,
+    },
     /// The node will close.
     GoAway {
         /// Milliseconds to wait.
@@ -232,6 +241,32 @@ impl TestDevice {
         self.send(&ping);
     }
 
+    /// Sends a text to the business, to be durable before its answer.
+    pub fn upstream(&mut self, client_message: u64, text: &str) {
+        let payload = text.as_bytes();
+        let frame = Upstream { client_message, mode: 1, kind: "text", to: "", payload };
+        self.send_upstream(frame);
+    }
+
+    /// Sends any UPSTREAM.
+    pub fn send_upstream(&mut self, upstream: Upstream<'_>) {
+        let mut bytes = Vec::new();
+        DeviceFrame::Upstream(upstream).encode(self.credentials.client, &mut bytes);
+        self.send(&bytes);
+    }
+
+    /// The next answer to an UPSTREAM; anything else but a heartbeat fails the test.
+    #[track_caller]
+    pub fn expect_upack(&mut self) -> (u64, ResultCode) {
+        loop {
+            match self.next(PATIENCE) {
+                Some(Seen::Pong) => {}
+                Some(Seen::UpAck { client_message, outcome }) => return (client_message, outcome),
+                other => panic!("{}: instead of UPACK {other:?}", self.name),
+            }
+        }
+    }
+
     /// Writes raw bytes into the connection.
     pub fn send(&mut self, bytes: &[u8]) {
         if let Some(live) = &mut self.live {
@@ -335,6 +370,9 @@ fn seen(from: &FromServer<'_>) -> Seen {
         FromServer::Pong { .. } => Seen::Pong,
         FromServer::Push { push, repeated, hole } => pushed(push, *repeated, *hole),
         FromServer::Gap(gap) => Seen::Gap(*gap),
+        FromServer::UpAck(answer) => {
+            Seen::UpAck { client_message: answer.client_message, outcome: answer.outcome }
+        }
         FromServer::GoAway { after_ms, .. } => Seen::GoAway { after_ms: *after_ms },
         FromServer::Closed(refusal) => Seen::Closed(*refusal),
         _ => Seen::Other,

@@ -49,6 +49,11 @@ impl Api {
         Api { address, authorization: format!("Authorization: Basic {pair}\r\n") }
     }
 
+    /// The header line of the credentials, with its end of line.
+    pub fn authorization(&self) -> &str {
+        &self.authorization
+    }
+
     /// The same server without credentials.
     pub fn anonymous(&self) -> Api {
         Api { address: self.address, authorization: String::new() }

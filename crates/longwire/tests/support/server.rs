@@ -244,8 +244,18 @@ impl TestServer {
 
     /// SIGTERM only.
     pub fn signal_terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// SIGINT only.
+    pub fn signal_interrupt(&self) {
+        self.signal(rustix::process::Signal::INT);
+    }
+
+    /// A process that was not waited for is still there to be signalled, ended or not.
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for its end.

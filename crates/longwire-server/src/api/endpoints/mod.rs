@@ -5,3 +5,4 @@ pub(super) mod messages;
 pub(super) mod probes;
 pub(super) mod push;
 mod push_request;
+pub(super) mod upstream;

@@ -22,7 +22,7 @@ pub(in crate::api) async fn healthz() -> &'static str {
     get, path = "/readyz", tag = "operating",
     responses(
         (status = 200, description = "Ready."),
-        (status = 503, body = FaultBody, description = "Starting, draining, or the store is not usable."),
+        (status = 503, body = FaultBody, description = "Starting, draining, the store is not usable, or a shard stands still."),
     )
 )]
 pub(in crate::api) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Fault> {
@@ -30,6 +30,7 @@ pub(in crate::api) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'stat
         return Err(PushError::Draining.into());
     }
     api.hub.usable()?;
+    (api.alive)().map_err(Fault::stalled)?;
     Ok("ready\n")
 }
 

@@ -54,7 +54,7 @@ struct AudienceCounts {
         (status = 413, body = FaultBody, description = "Content, audience or body is too long."),
         (status = 415, body = FaultBody, description = "Not JSON."),
         (status = 422, body = FaultBody, description = "No device matches any address."),
-        (status = 429, body = FaultBody, description = "Every mailbox addressed is full, or too many requests at once."),
+        (status = 429, body = FaultBody, description = "Every mailbox addressed is full, too many requests at once, or the node is overloaded."),
         (status = 500, body = FaultBody, description = "`unknown_outcome`: it is not known whether it was stored."),
         (status = 503, body = FaultBody, description = "Draining, storage full, or the store is unavailable; nothing was stored."),
     )
@@ -65,6 +65,9 @@ pub(in crate::api) async fn push(
     caller: Caller,
     Json(request): Json<PushRequest>,
 ) -> Result<(StatusCode, axum::Json<PushAnswer>), Fault> {
+    if (api.overloaded)() {
+        return Err(Fault::overloaded());
+    }
     let push = request.into_push(trace.id)?;
     let receipt = api.hub.push(&caller.app, push).await?;
     api.stats.pushes_accepted.fetch_add(1, Relaxed);

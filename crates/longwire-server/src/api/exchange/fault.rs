@@ -90,6 +90,16 @@ impl Fault {
         Fault::new(StatusCode::TOO_MANY_REQUESTS, 2001, "too_many_requests", text).after(1)
     }
 
+    /// The node sheds pushes: 429.
+    pub fn overloaded() -> Fault {
+        let text = "the node is overloaded; nothing was stored";
+        Fault::new(StatusCode::TOO_MANY_REQUESTS, 2003, "node_overloaded", text).after(5)
+    }
+    /// A thread of the node stands still: 503.
+    pub fn stalled(what: String) -> Fault {
+        Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3005, "stalled", what).after(1)
+    }
+
     /// The status that it is answered with.
     #[must_use]
     pub fn status(&self) -> StatusCode {

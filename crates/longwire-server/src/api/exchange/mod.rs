@@ -3,11 +3,13 @@
 //! - [`trace`]: its W3C trace, taken or made.
 //! - `caller`: whose it is.
 //! - `body`: its JSON and path, read within bounds.
+//! - `query`: what stands after the `?`.
 //! - [`fault`]: how it is refused.
 //! - `rfc3339`: how times are written.
 
 pub(super) mod body;
 pub(super) mod caller;
 pub mod fault;
+pub(super) mod query;
 pub(super) mod rfc3339;
 pub mod trace;

@@ -1,5 +1,6 @@
 //! What the hub keeps in memory. Nothing in here waits, and every map has a bound.
 //!
+//! - [`senders`]: how fast each device sends.
 //! - [`sessions`]: client id → the connection that is the device's now.
 //! - [`deciding`]: logins of one shard that are being decided, and those just decided.
 //! - [`tags`]: tags as small numbers.
@@ -9,5 +10,6 @@
 pub(super) mod deciding;
 pub(super) mod ids;
 pub(super) mod live;
+pub(super) mod senders;
 pub(super) mod sessions;
 pub(super) mod tags;

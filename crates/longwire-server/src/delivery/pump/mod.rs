@@ -8,10 +8,12 @@
 //! - `desk`: reads under way, bounded; answers to connections.
 //! - `logins`: a login from token to answer.
 //! - `ledger`: ends of deliveries on their way to the store.
+//! - `uplink`: messages from devices on their way to the store.
 
 mod desk;
 mod ledger;
 mod logins;
+mod uplink;
 
 use super::border::{Closed, Event, Events, Handle, Login};
 use super::hub::Core;
@@ -22,6 +24,7 @@ use desk::Read;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
+use uplink::Uplink;
 
 /// Events taken at once.
 const BATCH: usize = 1024;
@@ -37,8 +40,15 @@ pub(super) async fn serve(core: Arc<Core>, events: impl Events) {
     let deciding = Arc::new(Deciding::default());
     let (reads, waiting) = mpsc::channel(READS_WAITING_MAX);
     let (ends, ended) = mpsc::channel(ENDS_WAITING_MAX);
-    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends };
-    tokio::join!(pump.run(events), desk::run(core.clone(), deciding, waiting), ledger::run(core, ended));
+    let (upward, rising) = mpsc::channel(uplink::WAITING_MAX);
+    let uplink = Uplink::new(core.clone(), upward);
+    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends, uplink };
+    tokio::join!(
+        pump.run(events),
+        desk::run(core.clone(), deciding, waiting),
+        ledger::run(core.clone(), ended),
+        uplink::run(core, rising)
+    );
 }
 
 struct Pump {
@@ -46,6 +56,7 @@ struct Pump {
     deciding: Arc<Deciding>,
     reads: mpsc::Sender<Read>,
     ends: mpsc::Sender<Vec<Settle>>,
+    uplink: Uplink,
 }
 
 /// What one batch of events leaves to be written down together.
@@ -56,7 +67,7 @@ struct Notes {
 }
 
 impl Pump {
-    async fn run(self, mut events: impl Events) {
+    async fn run(mut self, mut events: impl Events) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut notes = Notes::default();
         while events.take(&mut batch, BATCH).await {
@@ -67,7 +78,7 @@ impl Pump {
         }
     }
 
-    async fn take(&self, event: Event, notes: &mut Notes) {
+    async fn take(&mut self, event: Event, notes: &mut Notes) {
         let stats = &self.core.stats;
         match event {
             Event::Login(login) => self.login(*login).await,
@@ -88,6 +99,7 @@ impl Pump {
                 stats.deliveries_dropped.fetch_add(u64::from(dropped), Relaxed);
                 notes.changes.push(Change::Sent { message, sent, dropped });
             }
+            Event::Upstream(message) => self.uplink.take(*message),
             Event::Closed(closed) => self.closed(*closed, notes),
         }
     }

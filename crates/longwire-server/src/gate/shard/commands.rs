@@ -4,6 +4,7 @@ use super::Shard;
 use crate::delivery::border::{Attach, Command, Event, Handle, Outgoing};
 use crate::domain::{Position, Source, WallMs};
 use crate::gate::connection::{Connection, Conversation, Piece, handle};
+use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use crate::store::port::{Page, PageEntry as Stored};
 use bytes::Bytes;
@@ -57,6 +58,14 @@ impl Shard {
                 (Some(_), None) => self.failed_pages.push((to, source)),
                 (None, _) => {}
             },
+            Command::Answer { to, answer } => {
+                let Some(slot) = self.find(to) else { return };
+                if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
+                    let mut frame = Vec::with_capacity(32);
+                    ServerFrame::UpAck(answer).encode(session.client(), &mut frame);
+                    self.send_later(slot, Piece::whole(Bytes::from(frame)));
+                }
+            }
             Command::Retag { to, tags } => {
                 if let Some(slot) = self.find(to)
                     && let Some(connection) = self.slab.at(slot)
@@ -88,6 +97,7 @@ impl Shard {
             connection.conversation = state;
             return;
         };
+        self.stats.own().deciding.fetch_sub(1, Relaxed);
         let session = deciding.accept(attach.client, attach.mailbox, log);
         connection.conversation = Conversation::Live(session);
         connection.app = attach.app;
@@ -142,7 +152,8 @@ impl Shard {
     }
 
     fn deliver_now(&mut self, to: Handle, message: &Arc<Outgoing>) {
-        let found = self.find(to);
+        let shed = self.stats.0.pressure.level() >= Level::Crowded;
+        let found = self.find(to).filter(|_| !shed);
         let writable = found.and_then(|slot| {
             let connection = self.slab.at(slot)?;
             let live = connection.live().is_some();

@@ -11,6 +11,25 @@ use std::io::{IoSlice, Read};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+/// How long a device that was told to go may still take what is on its way to it, and ack it.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// Devices of one shard that are told to go in a second, where the drain has time for more.
+const GOAWAYS_PER_S: u64 = 500;
+/// Random part of the delay that a GOAWAY asks for, milliseconds; the drain itself is what spreads the devices.
+const GOAWAY_JITTER_MS: u64 = 1000;
+
+/// A stop under way.
+#[derive(Clone, Copy)]
+pub(super) struct Stopping {
+    began: Instant,
+    spread: Duration,
+    until: Instant,
+    /// Slots below were told.
+    told: u32,
+    /// Slots below are closed.
+    done: u32,
+}
+
 impl Shard {
     /// Once a second: looks at the connections whose deadline may have come.
     pub(super) fn tick(&mut self) {
@@ -30,6 +49,8 @@ impl Shard {
         self.scratch.due = due;
         if before != now_s {
             self.retry_failed_pages();
+            self.scan_some();
+            self.shed_heaviest();
         }
     }
 
@@ -53,6 +74,10 @@ impl Shard {
                 self.members.leave(connection.app, slot, connection.flags.tagged);
                 let unacked = session.unacked().filter(|delivery| !delivery.gap);
                 (Some(session.client()), unacked.map(|delivery| delivery.message).collect())
+            }
+            Conversation::Deciding(_) => {
+                stats.deciding.fetch_sub(1, Relaxed);
+                (None, Vec::new())
             }
             _ => (None, Vec::new()),
         };
@@ -87,34 +112,58 @@ impl Shard {
         let _ = connection.socket.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Stops accepting and tells every device to come back after a time of its own within `spread`.
+    /// Stops accepting. Devices are told one by one over `spread`; each is closed when nothing is on its way to it any more,
+    /// at the latest [`GOODBYE_MAX`] after it was told.
     pub(super) fn begin_stop(&mut self, spread: Duration, patience: Duration) {
         self.door.shut();
-        self.stopping = Some(Instant::now() + patience);
-        let spread_ms = spread.as_millis().max(1) as u64;
-        for slot in 0..self.slab.end() {
-            let Some(session) = self.slab.at(slot).and_then(Connection::live) else { continue };
-            let client = session.client();
-            // A multiplicative hash of the client id: even over the spread, and needs no source of randomness.
-            let after_ms = (client.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % spread_ms;
-            self.scratch.reply.clear();
-            ServerFrame::GoAway { after_ms: after_ms as u32, to: "" }.encode(client, &mut self.scratch.reply);
-            self.reply(slot);
-        }
+        let now = Instant::now();
+        // Few devices need no spread, and the last one told must have time to go.
+        let enough = Duration::from_millis(u64::from(self.slab.end()) * 1000 / GOAWAYS_PER_S);
+        let spread = spread.min(enough).min(patience.saturating_sub(GOODBYE_MAX));
+        self.stopping = Some(Stopping { began: now, spread, until: now + patience, told: 0, done: 0 });
     }
 
-    /// Whether the shard has been told to stop and may: nothing waits in outboxes, nobody owes an ack, or the patience is
-    /// over.
-    pub(super) fn is_over(&mut self) -> bool {
-        let Some(until) = self.stopping else { return false };
-        if Instant::now() >= until {
-            return true;
+    /// Whether the shard has been told to stop and may: everybody was told and is gone, or the patience is over.
+    pub(super) fn is_over(&self) -> bool {
+        let Some(stopping) = &self.stopping else { return false };
+        Instant::now() >= stopping.until || stopping.done >= self.slab.end()
+    }
+
+    /// Goes on with a stop: tells those whose time has come, closes those who are done.
+    pub(super) fn go_on_stopping(&mut self) {
+        let Some(mut stopping) = self.stopping else { return };
+        let (end, elapsed) = (self.slab.end(), stopping.began.elapsed());
+        let share = elapsed.as_secs_f64() / stopping.spread.as_secs_f64().max(0.000_001);
+        let due = if share >= 1.0 { end } else { (f64::from(end) * share) as u32 };
+        for slot in stopping.told..due {
+            self.tell_to_go(slot);
         }
-        (0..self.slab.end()).all(|slot| {
-            self.slab
-                .at(slot)
-                .is_none_or(|connection| connection.outbox.is_none() && !connection.flags.waits_for_ack)
-        })
+        stopping.told = stopping.told.max(due);
+        // Slots are told in order, so those told longest ago come first.
+        let slot_s = stopping.spread.as_secs_f64() / f64::from(end.max(1));
+        while stopping.done < stopping.told {
+            let told_for = elapsed.as_secs_f64() - f64::from(stopping.done) * slot_s;
+            let waits = self
+                .slab
+                .at(stopping.done)
+                .is_some_and(|connection| connection.outbox.is_some() || connection.flags.waits_for_ack);
+            if waits && told_for < GOODBYE_MAX.as_secs_f64() {
+                break;
+            }
+            self.close(stopping.done, CloseReason::Draining, 0);
+            stopping.done += 1;
+        }
+        self.stopping = Some(stopping);
+    }
+
+    fn tell_to_go(&mut self, slot: u32) {
+        let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
+        let client = session.client();
+        // A multiplicative hash of the client id: even over the jitter, and needs no source of randomness.
+        let after_ms = (client.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % GOAWAY_JITTER_MS;
+        self.scratch.reply.clear();
+        ServerFrame::GoAway { after_ms: after_ms as u32, to: "" }.encode(client, &mut self.scratch.reply);
+        self.reply(slot);
     }
 
     pub(super) fn close_all(&mut self, reason: CloseReason) {

@@ -1,11 +1,14 @@
-//! Broadcasts. Those that wait together are swept together: one pass over the connections gives each of them all that
-//! concerns it in one write. A pass goes in slices, so that heartbeats and unicasts are served between them.
+//! Broadcasts go round like a carousel: a cursor runs over the shard's connections in slices, and each connection gets all
+//! broadcasts under way that it has not had in one write. A broadcast joins where the cursor is and leaves when the cursor has
+//! come back to that place, so it waits for nobody, those that come together leave together, and on every connection
+//! they keep their order. Between slices heartbeats and unicasts are served.
 
 use super::Shard;
 use super::commands::ONLINE_ONLY;
 use crate::delivery::border::{Broadcast, Event};
 use crate::domain::{Position, Source};
 use crate::gate::connection::{Connection, Piece};
+use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use bytes::Bytes;
 use longwire_proto::session::Offer;
@@ -17,30 +20,34 @@ use std::sync::Arc;
 
 /// Connections served in one slice.
 const SLICE: usize = 512;
-/// Broadcasts in one pass.
-const PASS_MAX: usize = 16;
-/// Broadcasts that may wait here; at the bound the shard takes no commands until a pass begins.
+/// The same while the node is pressed.
+const SLICE_WHEN_BUSY: usize = 64;
+/// Broadcasts under way at once; the next waits until one has gone round.
+const RIDERS_MAX: usize = 16;
+/// Broadcasts that may wait; at the bound the shard takes no commands until one is under way.
 const WAITING_MAX: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Fanout {
     waiting: VecDeque<Arc<Broadcast>>,
-    pass: Option<Pass>,
-    /// What the connection at hand gets: index into the pass, and the head of a stored delivery.
+    riders: Vec<Rider>,
+    /// The slots that any rider concerned when it joined.
+    slots: RoaringBitmap,
+    /// The next slot to be served.
+    cursor: u32,
+    /// What the connection at hand gets: index of the rider, and the head of a stored delivery.
     plan: Vec<(usize, Option<[u8; PushHead::BYTES]>)>,
 }
 
-struct Pass {
-    entries: Vec<Entry>,
-    slots: RoaringBitmap,
-    next: u32,
-}
-
-struct Entry {
+/// A broadcast under way.
+struct Rider {
     broadcast: Arc<Broadcast>,
     /// The whole frame of an online-only message, the shared part of a stored one.
     bytes: Bytes,
     online_only: bool,
+    /// The slot at which it joined: it leaves when the cursor has been at the end and is here again.
+    joined: u32,
+    turned: bool,
     sent: u32,
     dropped: u32,
 }
@@ -55,85 +62,108 @@ impl Fanout {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.pass.is_some() || !self.waiting.is_empty()
+        !self.riders.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// The next slot that a rider may concern, at or after the cursor.
+    fn next_slot(&self) -> Option<u32> {
+        let mut slots = self.slots.iter();
+        slots.advance_to(self.cursor);
+        slots.next()
     }
 }
 
-impl Entry {
-    fn new(broadcast: Arc<Broadcast>) -> Entry {
+impl Rider {
+    fn new(broadcast: Arc<Broadcast>, joined: u32) -> Rider {
         let online_only = broadcast.position == Position::START;
         let shared = &broadcast.message.shared;
         let bytes = if online_only { Bytes::from(push_frame(&ONLINE_ONLY, shared)) } else { shared.clone() };
-        Entry { broadcast, bytes, online_only, sent: 0, dropped: 0 }
+        Rider { broadcast, bytes, online_only, joined, turned: false, sent: 0, dropped: 0 }
     }
 }
 
 impl Shard {
-    /// Serves the next slice of the running pass, or begins one.
+    /// Serves the next slice of connections.
     pub(super) fn sweep_slice(&mut self) {
-        let Some(mut pass) = self.fanout.pass.take().or_else(|| self.begin_pass()) else { return };
-        let mut left = SLICE;
-        let mut slots = pass.slots.iter();
-        slots.advance_to(pass.next);
-        let mut over = true;
-        for slot in slots {
-            if left == 0 || self.outlet.is_backed_up() {
-                over = false;
+        self.board();
+        let mut riders = std::mem::take(&mut self.fanout.riders);
+        let slice = if self.stats.0.pressure.level() >= Level::Busy { SLICE_WHEN_BUSY } else { SLICE };
+        for _ in 0..slice {
+            if riders.is_empty() || self.outlet.is_backed_up() {
                 break;
             }
-            pass.next = slot + 1;
-            left -= 1;
-            self.serve(slot, &mut pass.entries);
+            match self.fanout.next_slot() {
+                Some(slot) => {
+                    self.alight(&mut riders, |rider| rider.turned && slot >= rider.joined);
+                    self.serve(slot, &mut riders);
+                    self.fanout.cursor = slot + 1;
+                }
+                None => self.turn_round(&mut riders),
+            }
         }
-        self.report(&mut pass.entries);
-        if !over {
-            self.fanout.pass = Some(pass);
+        self.report(&mut riders);
+        self.fanout.riders = riders;
+    }
+
+    /// Takes waiting broadcasts on.
+    fn board(&mut self) {
+        while self.fanout.riders.len() < RIDERS_MAX {
+            let Some(broadcast) = self.fanout.waiting.pop_front() else { return };
+            self.fanout.slots |= self.members.matching(&broadcast);
+            let rider = Rider::new(broadcast, self.fanout.cursor);
+            self.fanout.riders.push(rider);
         }
     }
 
-    fn begin_pass(&mut self) -> Option<Pass> {
-        let count = self.fanout.waiting.len().min(PASS_MAX);
-        if count == 0 {
-            return None;
+    /// The cursor is at the end: it goes back to the first slot, and who was at the end before is round.
+    fn turn_round(&mut self, riders: &mut Vec<Rider>) {
+        self.alight(riders, |rider| rider.turned || rider.joined == 0);
+        self.fanout.cursor = 0;
+        self.fanout.slots.clear();
+        for rider in riders {
+            rider.turned = true;
+            self.fanout.slots |= self.members.matching(&rider.broadcast);
         }
-        let entries: Vec<Entry> = self.fanout.waiting.drain(..count).map(Entry::new).collect();
-        let mut slots = RoaringBitmap::new();
-        for entry in &entries {
-            slots |= self.members.matching(&entry.broadcast);
+    }
+
+    fn alight(&mut self, riders: &mut Vec<Rider>, is_round: impl Fn(&Rider) -> bool) {
+        if riders.iter().any(&is_round) {
+            self.report(riders);
+            riders.retain(|rider| !is_round(rider));
         }
-        Some(Pass { entries, slots, next: 0 })
     }
 
     /// Gives one connection all that concerns it.
-    fn serve(&mut self, slot: u32, entries: &mut [Entry]) {
+    fn serve(&mut self, slot: u32, riders: &mut [Rider]) {
         let Some(connection) = self.slab.at(slot) else { return };
         let (app, unwritable) = (connection.app, connection.flags.unwritable);
+        let shed = self.stats.0.pressure.level() >= Level::Crowded;
         let room = self.options.outbox_high_bytes.saturating_sub(connection.outbox_bytes());
         let mut plan = std::mem::take(&mut self.fanout.plan);
         plan.clear();
         let (mut planned, mut stored) = (0, false);
-        for (index, entry) in entries.iter_mut().enumerate() {
-            // A slot may have a new owner since the pass began.
-            if !self.members.concerns(&entry.broadcast, app, slot) {
+        for (index, rider) in riders.iter_mut().enumerate() {
+            // A slot may have a new owner since the broadcast joined.
+            if !self.members.concerns(&rider.broadcast, app, slot) {
                 continue;
             }
-            if entry.online_only {
-                if unwritable || planned + entry.bytes.len() > room {
-                    entry.dropped += 1;
+            if rider.online_only {
+                if unwritable || shed || planned + rider.bytes.len() > room {
+                    rider.dropped += 1;
                     continue;
                 }
                 plan.push((index, None));
-            } else if let Some(head) = self.offer_log(slot, entry, unwritable || planned > room) {
+            } else if let Some(head) = self.offer_log(slot, rider, unwritable || planned > room) {
                 plan.push((index, Some(head)));
                 stored = true;
             } else {
                 continue;
             }
-            planned += entry.bytes.len();
-            entry.sent += 1;
+            planned += rider.bytes.len();
+            rider.sent += 1;
         }
         if !plan.is_empty() {
-            self.send_plan(slot, &plan, entries);
+            self.send_plan(slot, &plan, riders);
         }
         self.fanout.plan = plan;
         if stored {
@@ -142,9 +172,9 @@ impl Shard {
     }
 
     /// The head of a stored broadcast for this connection; `None`: it has it, or will pull it.
-    fn offer_log(&mut self, slot: u32, entry: &Entry, full: bool) -> Option<[u8; PushHead::BYTES]> {
+    fn offer_log(&mut self, slot: u32, rider: &Rider, full: bool) -> Option<[u8; PushHead::BYTES]> {
         let session = self.slab.at(slot).and_then(Connection::live)?;
-        let (position, message) = (entry.broadcast.position, &entry.broadcast.message);
+        let (position, message) = (rider.broadcast.position, &rider.broadcast.message);
         if full {
             session.defer(Source::AppLog, position);
             return None;
@@ -162,27 +192,27 @@ impl Shard {
         }
     }
 
-    fn send_plan(&mut self, slot: u32, plan: &[(usize, Option<[u8; PushHead::BYTES]>)], entries: &[Entry]) {
-        let mut slices = [IoSlice::new(&[]); 2 * PASS_MAX];
+    fn send_plan(&mut self, slot: u32, plan: &[(usize, Option<[u8; PushHead::BYTES]>)], riders: &[Rider]) {
+        let mut slices = [IoSlice::new(&[]); 2 * RIDERS_MAX];
         let mut count = 0;
         for (index, head) in plan {
-            for part in [head.as_ref().map_or(&[][..], |head| &head[..]), &entries[*index].bytes[..]] {
+            for part in [head.as_ref().map_or(&[][..], |head| &head[..]), &riders[*index].bytes[..]] {
                 if !part.is_empty() {
                     slices[count] = IoSlice::new(part);
                     count += 1;
                 }
             }
         }
-        self.send_slices(slot, &slices[..count], |written| rest_of(plan, entries, written));
+        self.send_slices(slot, &slices[..count], |written| rest_of(plan, riders, written));
     }
 
-    fn report(&mut self, entries: &mut [Entry]) {
-        for entry in entries {
-            let (sent, dropped) = (std::mem::take(&mut entry.sent), std::mem::take(&mut entry.dropped));
+    fn report(&mut self, riders: &mut [Rider]) {
+        for rider in riders {
+            let (sent, dropped) = (std::mem::take(&mut rider.sent), std::mem::take(&mut rider.dropped));
             if sent > 0 || dropped > 0 {
                 ShardStats::count(&self.stats.own().sent, sent.into());
                 ShardStats::count(&self.stats.own().dropped, dropped.into());
-                self.outlet.tell(Event::Sent { message: entry.broadcast.message.message, sent, dropped });
+                self.outlet.tell(Event::Sent { message: rider.broadcast.message.message, sent, dropped });
             }
         }
     }
@@ -191,12 +221,12 @@ impl Shard {
 /// The pieces that are left of a plan after `written` bytes.
 fn rest_of(
     plan: &[(usize, Option<[u8; PushHead::BYTES]>)],
-    entries: &[Entry],
+    riders: &[Rider],
     mut written: usize,
 ) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(plan.len());
     for (index, head) in plan {
-        let shared = &entries[*index].bytes;
+        let shared = &riders[*index].bytes;
         let head_bytes = head.map_or(0, |head| head.len());
         if written >= head_bytes + shared.len() {
             written -= head_bytes + shared.len();

@@ -1,12 +1,14 @@
 //! Bytes from devices: one shared buffer, the session's judgement, answers straight back.
 
 use super::Shard;
-use crate::delivery::border::{Event, Login};
+use crate::delivery::border::{Event, Handle, Login, Upstream};
+use crate::domain::{AppId, ClientId};
 use crate::gate::connection::{Connection, Conversation, ReadOutcome, handle, read_once};
-use crate::gate::stats::ShardStats;
+use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
+use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::FromDevice;
-use longwire_proto::wire::AckKind;
+use longwire_proto::wire::{self, AckKind};
 
 /// Full buffers read from one connection before the others have their turn.
 const READS_PER_TURN: usize = 4;
@@ -129,6 +131,7 @@ impl Shard {
         let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
         if let Conversation::Awaiting(awaiting) = state {
             connection.conversation = Conversation::Deciding(awaiting.decide(heartbeat_s));
+            ShardStats::count(&self.stats.own().deciding, 1);
         }
         self.outlet.tell(Event::Login(Box::new(login)));
         Ok(())
@@ -136,21 +139,28 @@ impl Shard {
 
     fn received_live(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
         self.scratch.reply.clear();
-        let mut at = 0;
+        let own = handle(self.id, slot, &self.slab);
+        let (mut at, mut heartbeats) = (0, 0);
         loop {
             let Some(connection) = self.slab.at(slot) else { return Ok(()) };
+            let app = connection.app;
             let Conversation::Live(session) = &mut connection.conversation else { return Ok(()) };
+            let client = session.client();
             let mut rest = &self.scratch.read[at..count];
             let body_bytes_max = self.options.frame_body_bytes_max;
             let from = session.receive(&mut rest, body_bytes_max, &mut self.scratch.reply)?;
             at = count - rest.len();
             match from {
                 None => break,
-                Some(FromDevice::Heartbeat) => ShardStats::count(&self.stats.own().heartbeats, 1),
+                Some(FromDevice::Heartbeat) => heartbeats += 1,
                 Some(FromDevice::Answered) => {}
                 Some(FromDevice::HeartbeatChanged) => {
                     let due_s = connection.deadline(&self.limits).0;
                     self.wheel.pull_in(&mut self.slab, slot, due_s);
+                }
+                Some(FromDevice::Upstream(message)) => {
+                    let event = Event::Upstream(Box::new(copied(message, own, client, app)));
+                    self.outlet.tell(event);
                 }
                 Some(FromDevice::Acked(ack)) => {
                     self.scratch.ids.clear();
@@ -165,7 +175,20 @@ impl Shard {
         }
         self.reply(slot);
         self.pull(slot);
+        if heartbeats > 0 {
+            self.record_heartbeats(heartbeats);
+        }
         Ok(())
+    }
+
+    /// So many heartbeats of one read are answered: counted by how long they waited in this turn.
+    fn record_heartbeats(&mut self, count: u64) {
+        let us = self.turn_began.elapsed().as_micros() as u64;
+        let stats = self.stats.own();
+        let bucket = HEARTBEAT_BUCKETS_US.iter().position(|bound| us <= *bound);
+        ShardStats::count(&stats.heartbeats, count);
+        ShardStats::count(&stats.heartbeat_us[bucket.unwrap_or(HEARTBEAT_BUCKETS_US.len())], count);
+        ShardStats::count(&stats.heartbeat_us_sum, us * count);
     }
 
     /// The ids in the scratch were acked.
@@ -216,6 +239,20 @@ impl Shard {
             connection.frame_s = now_s;
             self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.frame_s);
         }
+    }
+}
+
+/// A message for the business, out of the bytes that were read; the session has bounded it.
+fn copied(message: wire::Upstream<'_>, from: Handle, client: ClientId, app: AppId) -> Upstream {
+    Upstream {
+        from,
+        client,
+        app,
+        client_message: message.client_message,
+        durable: message.mode == 1,
+        kind: message.kind.into(),
+        to_device: !message.to.is_empty(),
+        payload: Bytes::copy_from_slice(message.payload),
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
 //! - `ending`: deadlines, closing, drain.
+//! - `scan`: a slow look at every connection, for the zombie ratio.
 //!
 //! Budgets per turn bound how long a device waits for its turn; the lengths of turns are a metric.
 
@@ -17,6 +18,7 @@ mod fanout;
 mod inbound;
 mod members;
 mod outbound;
+mod scan;
 
 use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
 use super::queue::{Control, ShardQueue, WAKE};
@@ -74,7 +76,12 @@ pub(super) struct Shard {
     /// Sessions whose page failed in the store, to ask again at the next tick; each stands here once per failed page.
     failed_pages: Vec<(Handle, Source)>,
     commands_waiting: bool,
-    stopping: Option<Instant>,
+    stopping: Option<ending::Stopping>,
+    /// When this turn began.
+    turn_began: Instant,
+    /// How long the last turn was.
+    last_turn: Duration,
+    scan: scan::Scan,
 }
 
 /// Buffers that every connection of the shard uses in turn.
@@ -193,6 +200,9 @@ impl Shard {
             failed_pages: Vec::new(),
             commands_waiting: false,
             stopping: None,
+            turn_began: Instant::now(),
+            last_turn: Duration::ZERO,
+            scan: scan::Scan::default(),
         }
     }
 
@@ -208,9 +218,12 @@ impl Shard {
                 ShardStats::count(&self.stats.own().accept_errors, 1);
                 break;
             }
-            let began = Instant::now();
+            self.turn_began = Instant::now();
+            self.stats.own().turn_since_ms.store(self.stats.0.now_ms(), Relaxed);
             self.turn(&events);
-            self.record_turn(began.elapsed());
+            self.stats.own().turn_since_ms.store(0, Relaxed);
+            self.last_turn = self.turn_began.elapsed();
+            self.record_turn(self.last_turn);
         }
         self.close_all(CloseReason::Draining);
         self.outlet.flush();
@@ -243,6 +256,7 @@ impl Shard {
         }
         self.flush_dirty();
         self.tick();
+        self.go_on_stopping();
         self.outlet.flush();
     }
 

@@ -40,6 +40,8 @@ pub struct Config {
     pub drain: Duration,
     /// Over what time devices come back after a stop.
     pub goaway_spread: Duration,
+    /// Resident bytes that the process plans with; 0 = a share of what the machine has.
+    pub memory_limit_bytes: u64,
     /// Logs.
     pub log: LogConfig,
 }
@@ -102,6 +104,7 @@ impl Config {
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),
+            memory_limit_bytes: layers.integer("node.memory_limit"),
             log: LogConfig {
                 level: layers.text("log.level").to_owned(),
                 json: layers.text("log.format") == "json",

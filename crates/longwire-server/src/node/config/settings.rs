@@ -113,7 +113,15 @@ pub const SETTINGS: &[Setting] = &[
         "seconds",
         0,
         3600,
-        "At a stop: devices are told to reconnect after a random part of this, so that they do not all come at once.",
+        "At a stop: devices are told to go one after the other over at most this (500 a second and shard where there is time), so that they do not all come at once. At least 2 seconds of `node.drain_s` are left for the last ones.",
+    ),
+    integer(
+        "node.memory_limit",
+        0,
+        "bytes",
+        0,
+        1 << 50,
+        "Resident memory that the process plans with; 0 = 70 % of what the machine or its control group has. From 70 % of it broadcasts go slower, from 80 % new connections are told to come back later and online-only messages are dropped, from 90 % pushes get 429 and the connections that hold most are closed, from 95 % only acks, heartbeats and probes are served.",
     ),
     text(
         "listener.device.bind",

@@ -1,7 +1,7 @@
 //! The hub's numbers.
 
 use super::Page;
-use crate::delivery::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats};
+use crate::delivery::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};
 use longwire_proto::close::CloseReason;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,7 +25,11 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     let text = ["longwire_messages_online_only", "online-only messages accepted"];
     by_label(page, "audience", text, &AUDIENCE_LABELS, &hub.online_only)?;
     by_label(page, "kind", ["longwire_feedback", "what devices said"], &FEEDBACK_LABELS, &hub.feedback)?;
+    let text = ["longwire_upstream_answers", "answers to messages of devices"];
+    by_label(page, "result", text, &UPSTREAM_LABELS, &hub.upstream)?;
     let counters = [
+        ("longwire_upstream_unanswered", "messages of devices without an answer", &hub.upstream_unanswered),
+        ("longwire_upstream_lost", "messages answered before storing, then not stored", &hub.upstream_lost),
         ("longwire_takeovers", "connections displaced by a newer login", &hub.takeovers),
         ("longwire_profiles_healed", "profiles written again from the registry", &hub.profiles_healed),
         ("longwire_stale_acks", "acks of connections that were displaced", &hub.stale_acks),

@@ -5,7 +5,7 @@ mod store;
 
 use crate::api::ApiStats;
 use crate::delivery::HubStats;
-use crate::gate::{GateStats, ShardStats, TURN_BUCKETS_US};
+use crate::gate::{GateStats, HEARTBEAT_BUCKETS_US, ShardStats, TURN_BUCKETS_US};
 use crate::store::messages::stats::StoreStats;
 use longwire_proto::close::CloseReason;
 use prometheus_client::collector::Collector;
@@ -151,8 +151,35 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     )?;
     page.gauge("longwire_outbound_queue_bytes", "bytes waiting in outboxes", sum(gate, |s| &s.outbox_bytes))?;
     page.counter("longwire_heartbeats", "heartbeats answered", sum(gate, |s| &s.heartbeats))?;
+    heartbeats(page, gate)?;
+    page.gauge_f64(
+        "longwire_connections_zombie_ratio",
+        "share of the sessions that are silent beyond two heartbeats and 20 s",
+        gate.zombie_ratio(),
+    )?;
+    page.gauge("longwire_shedding_level", "0 calm to 4 critical", gate.pressure.level() as u64)?;
+    page.gauge("longwire_logins_deciding", "logins being decided", sum(gate, |s| &s.deciding))?;
+    page.counter(
+        "longwire_accepts_held_back",
+        "turns that left connections in the backlog because the shard was late or busy with logins",
+        sum(gate, |s| &s.accepts_held_back),
+    )?;
     page.counter("longwire_device_read_bytes", "bytes read from devices", sum(gate, |s| &s.read_bytes))?;
     page.counter("longwire_device_written_bytes", "bytes written to devices", sum(gate, |s| &s.written_bytes))
+}
+
+/// The articles' histogram (004-27), over all shards.
+fn heartbeats(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
+    let buckets: Vec<AtomicU64> = (0..=HEARTBEAT_BUCKETS_US.len())
+        .map(|at| AtomicU64::new(sum(gate, |s| &s.heartbeat_us[at])))
+        .collect();
+    let sum_us = AtomicU64::new(sum(gate, |s| &s.heartbeat_us_sum));
+    let scale = Scale { bounds_us: &HEARTBEAT_BUCKETS_US, turns: &buckets, sum_us: &sum_us };
+    page.histogram(
+        "longwire_heartbeat_latency_seconds",
+        "from the shard's wake to the answer of a heartbeat",
+        &scale,
+    )
 }
 
 fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {

@@ -27,6 +27,28 @@ pub(super) fn store(page: &mut Page<'_>, store: &StoreStats) -> fmt::Result {
         "ends not recorded because too many were out of order",
         store.settles_deferred.load(Relaxed),
     )?;
+    upstream(page, store)?;
     page.gauge("longwire_store_free_bytes", "bytes free on the file system", store.free_bytes.load(Relaxed))?;
     page.gauge("longwire_store_queue", "operations that wait for the writer", store.queue_depth.load(Relaxed))
+}
+
+fn upstream(page: &mut Page<'_>, store: &StoreStats) -> fmt::Result {
+    let counters = [
+        ("longwire_upstream_stored", "messages of devices made durable", &store.upstream_stored),
+        ("longwire_upstream_repeated", "messages of devices stored before", &store.upstream_repeated),
+        (
+            "longwire_upstream_refused",
+            "messages of devices that the store had no room for",
+            &store.upstream_refused,
+        ),
+        ("longwire_upstream_taken", "messages of devices that the business took", &store.upstream_taken),
+        ("longwire_upstream_expired", "messages of devices that retention took", &store.upstream_expired),
+    ];
+    for (name, help, counter) in counters {
+        page.counter(name, help, counter.load(Relaxed))?;
+    }
+    let messages = store.upstream_waiting.load(Relaxed);
+    page.gauge("longwire_upstream_waiting", "messages of devices waiting for the business", messages)?;
+    let bytes = store.upstream_waiting_bytes.load(Relaxed);
+    page.gauge("longwire_upstream_waiting_bytes", "bytes of devices waiting for the business", bytes)
 }

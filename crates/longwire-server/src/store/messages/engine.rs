@@ -5,6 +5,7 @@ use super::layout::keys;
 use super::layout::rows::Meta;
 use super::layout::space::{Keyspaces, SPACE_COUNT, SPACES, Space};
 use super::write::seal::Seal;
+use crate::domain::WallMs;
 use crate::store::lock::FolderLock;
 use crate::store::port::{StoreError, StoreOptions};
 use fjall::{Database, PersistMode, Readable};
@@ -24,6 +25,8 @@ const VERIFY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// One incarnation is made of each span of this length, so that a store that was wiped and made anew does not repeat
 /// positions. 16 bits of it reach 29 years.
 const INCARNATION_MS: u64 = 4 * 3600 * 1000;
+/// Says that the store is a copy from before; gone once it was seen.
+const RESTORED: &str = "restored";
 /// Where incarnations begin: 2026-01-01.
 const INCARNATION_EPOCH_MS: u64 = 1_767_225_600_000;
 
@@ -93,10 +96,12 @@ pub(crate) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     clear_unfinished(&engine_folder, &seal_path)?;
     let fresh = !seal_path.exists() && !engine_folder.exists();
     let (spaces, database) = open_engine(&engine_folder, folder)?;
-    let meta = match read_meta(&spaces).map_err(|cause| corrupt(&engine_folder, folder, cause))? {
+    let mut meta = match read_meta(&spaces).map_err(|cause| corrupt(&engine_folder, folder, cause))? {
         Some(meta) => meta,
         None => begin(&spaces, &database, options).map_err(|fault| not_writable(folder, fault.0))?,
     };
+    raise_incarnation(&spaces, &database, &mut meta, options)
+        .map_err(|fault| not_writable(folder, fault.0))?;
     let seal = if fresh || (meta.commits == 0 && !seal_path.exists()) {
         Seal::create(&seal_path).map_err(|error| not_writable(&seal_path, error.to_string()))?
     } else {
@@ -174,15 +179,46 @@ fn read_meta(spaces: &Keyspaces) -> Result<Option<Meta>, String> {
     }
 }
 
+fn incarnation_at(now: WallMs) -> u16 {
+    let span = now.0.saturating_sub(INCARNATION_EPOCH_MS) / INCARNATION_MS;
+    u16::try_from(span).unwrap_or(u16::MAX).max(1)
+}
+
 /// Writes the first row.
 fn begin(spaces: &Keyspaces, database: &Database, options: &StoreOptions) -> Result<Meta, Fault> {
-    let span = (options.clock)().0.saturating_sub(INCARNATION_EPOCH_MS) / INCARNATION_MS;
-    let incarnation = u16::try_from(span).unwrap_or(u16::MAX).max(1);
+    let incarnation = incarnation_at((options.clock)());
     let meta = Meta { incarnation, commits: 0, touched: [0; SPACE_COUNT] };
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     batch.insert(spaces.of(Space::Meta), keys::META, meta.encode());
     batch.commit()?;
     Ok(meta)
+}
+
+/// A store that is a copy from before has given positions, after the copy was made, that it does not know of. Whoever puts
+/// a copy in place says so by an empty file [`RESTORED`] beside `engine`: all positions from now on are above those.
+fn raise_incarnation(
+    spaces: &Keyspaces,
+    database: &Database,
+    meta: &mut Meta,
+    options: &StoreOptions,
+) -> Result<(), Fault> {
+    let marker = options.folder.join(RESTORED);
+    if !marker.exists() {
+        return Ok(());
+    }
+    let unwritable = |error: std::io::Error| Fault(format!("{}: {error}", marker.display()));
+    meta.incarnation = incarnation_at((options.clock)()).max(meta.incarnation.saturating_add(1));
+    let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+    batch.insert(spaces.of(Space::Meta), keys::META, meta.encode());
+    batch.commit()?;
+    // The marker goes last: a crash before this raises once more, which does no harm.
+    std::fs::remove_file(&marker).map_err(unwritable)?;
+    std::fs::File::open(&options.folder).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
+    tracing::warn!(
+        incarnation = meta.incarnation,
+        "the store was restored from a copy: positions begin anew"
+    );
+    Ok(())
 }
 
 /// Whether all that was acknowledged is there. The engine drops the end of a journal that it cannot read, and a space

@@ -2,6 +2,7 @@
 //!
 //! - [`write`]: the writer thread: group commit, and all that changes.
 //! - [`read`]: the reader threads.
+//! - [`upstream`]: what devices send to the business.
 //! - [`layout`]: keyspaces, keys, rows.
 //! - [`engine`]: how the engine opens, and what is checked then.
 //! - [`health`], [`stats`]: what others may see of it.
@@ -11,6 +12,7 @@ mod health;
 mod layout;
 mod read;
 pub mod stats;
+mod upstream;
 mod write;
 
 use self::health::Health;

@@ -29,6 +29,20 @@ pub struct StoreStats {
     pub expired: AtomicU64,
     /// Ends that were not recorded because the device had settled too many messages out of order.
     pub settles_deferred: AtomicU64,
+    /// Messages of devices made durable.
+    pub upstream_stored: AtomicU64,
+    /// Messages of devices that were stored before.
+    pub upstream_repeated: AtomicU64,
+    /// Messages of devices refused because too much of their app waits, or the disk is full.
+    pub upstream_refused: AtomicU64,
+    /// Messages of devices that the business took.
+    pub upstream_taken: AtomicU64,
+    /// Messages of devices that retention took because the business did not.
+    pub upstream_expired: AtomicU64,
+    /// Messages of devices that wait for the business.
+    pub upstream_waiting: AtomicU64,
+    /// Their bytes.
+    pub upstream_waiting_bytes: AtomicU64,
     /// Bytes free on the file system at the last look.
     pub free_bytes: AtomicU64,
     /// Operations that wait for the writer.

@@ -7,7 +7,7 @@ use crate::domain::{
 };
 
 /// Reads fields off the front; `None` when the row is too short.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
     fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -26,17 +26,17 @@ impl<'a> Fields<'a> {
     fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
-    fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
-    fn u128(&mut self) -> Option<u128> {
+    pub(crate) fn u128(&mut self) -> Option<u128> {
         self.array().map(u128::from_be_bytes)
     }
-    fn text(&mut self) -> Option<&'a str> {
+    pub(crate) fn text(&mut self) -> Option<&'a str> {
         let length = self.byte()?;
         std::str::from_utf8(self.bytes(usize::from(length))?).ok()
     }
-    fn end<T>(self, value: T) -> Option<T> {
+    pub(crate) fn end<T>(self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }
 }
@@ -78,8 +78,12 @@ impl Meta {
         }
         let incarnation = u16::from_be_bytes(fields.array()?);
         let commits = fields.u64()?;
+        // A store of an older version knows fewer spaces; those it does not know are empty.
         let mut touched = [0; SPACE_COUNT];
         for number in &mut touched {
+            if fields.0.is_empty() {
+                break;
+            }
             *number = fields.u64()?;
         }
         fields.end(Meta { incarnation, commits, touched })
@@ -330,4 +334,22 @@ pub(crate) fn decode_position(row: &[u8]) -> Option<Position> {
 /// A device's number alone: `names`.
 pub(crate) fn decode_client(row: &[u8]) -> Option<ClientId> {
     row.try_into().ok().map(|bytes| ClientId(u64::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_store_made_before_the_newest_spaces_opens_and_a_torn_row_does_not() {
+        let meta = Meta { incarnation: 3, commits: 9, touched: std::array::from_fn(|space| space as u64) };
+        let row = meta.encode();
+        assert_eq!(Meta::decode(&row), Some(meta.clone()));
+        let older = Meta::decode(&row[..row.len() - 3 * 8]).unwrap();
+        assert_eq!((older.commits, &older.touched[..14]), (9, &meta.touched[..14]));
+        assert_eq!(older.touched[14..], [0, 0, 0]);
+        assert_eq!(Meta::decode(&row[..row.len() - 1]), None);
+        assert_eq!(Meta::decode(&[&row[..], &[0; 8]].concat()), None);
+    }
 }

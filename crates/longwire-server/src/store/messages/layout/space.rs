@@ -33,12 +33,18 @@ pub(crate) enum Space {
     Heads,
     /// Time, stage, message → nothing.
     Expiry,
+    /// App, position → what a device sent to the business.
+    Upstream,
+    /// App → where what was sent to its business stands.
+    UpstreamApps,
+    /// Device → the ids of what it sent last.
+    UpstreamIds,
 }
 
 /// How many there are.
-pub(crate) const SPACE_COUNT: usize = 14;
+pub(crate) const SPACE_COUNT: usize = 17;
 
-/// All of them, in the order of their numbers.
+/// All of them, in the order of their numbers; a new one goes to the end, so that older stores open.
 pub(crate) const SPACES: [Space; SPACE_COUNT] = [
     Space::Meta,
     Space::Messages,
@@ -54,6 +60,9 @@ pub(crate) const SPACES: [Space; SPACE_COUNT] = [
     Space::Floors,
     Space::Heads,
     Space::Expiry,
+    Space::Upstream,
+    Space::UpstreamApps,
+    Space::UpstreamIds,
 ];
 
 const MIB: u64 = 1024 * 1024;
@@ -76,15 +85,18 @@ impl Space {
             Space::Floors => "floors",
             Space::Heads => "heads",
             Space::Expiry => "expiry",
+            Space::Upstream => "upstream",
+            Space::UpstreamApps => "upstream_apps",
+            Space::UpstreamIds => "upstream_ids",
         }
     }
 
-    /// What it may buffer in memory before it goes to a table, bytes. The sum is 112 MiB; up to three more buffers of
+    /// What it may buffer in memory before it goes to a table, bytes. The sum is 132 MiB; up to three more buffers of
     /// a space may wait to be written, then commits wait.
     fn memtable_bytes(self) -> u64 {
         match self {
             Space::Messages | Space::Bodies | Space::Mailbox | Space::Devices => 16 * MIB,
-            Space::Counts | Space::Expiry => 8 * MIB,
+            Space::Counts | Space::Expiry | Space::Upstream | Space::UpstreamIds => 8 * MIB,
             _ => 4 * MIB,
         }
     }

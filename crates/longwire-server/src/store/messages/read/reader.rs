@@ -3,7 +3,9 @@
 use super::{login, lookup, page};
 use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId};
 use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::upstream::read as upstream;
 use crate::store::port::{DeviceView, LoginView, MessageView, Page, PageRequest, StoreError, StoreOptions};
+use crate::store::upstream::{UpstreamPage, UpstreamRequest};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ pub(crate) enum Question {
     Aliases(AppId, Vec<Alias>, Reply<Vec<Vec<ClientId>>>),
     Message(AppId, MessageId, Reply<Option<MessageView>>),
     Device(AppId, DeviceName, Reply<Option<DeviceView>>),
+    Upstream(UpstreamRequest, Reply<Option<UpstreamPage>>),
 }
 
 /// What each reader thread runs, until nobody can ask any more.
@@ -41,6 +44,7 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Aliases(app, aliases, reply) => give(reply, || lookup::aliases(engine, app, &aliases)),
         Question::Message(app, message, reply) => give(reply, || lookup::message(engine, app, message)),
         Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
+        Question::Upstream(request, reply) => give(reply, || upstream::page(engine, &request)),
     }
 }
 

@@ -75,7 +75,8 @@ fn refer(turn: &mut Turn<'_>, accept: &Accept, client: ClientId) -> Result<Optio
 
 /// Puts the message into its app's log and the indexes of its tags.
 fn append(turn: &mut Turn<'_>, accept: &Accept, tags: &[Tag]) -> Result<Position, Fault> {
-    let position = turn.head(accept.app)?.next();
+    // A store that was restored has a younger incarnation than its logs.
+    let position = turn.head(accept.app)?.max(Position::new(turn.engine.incarnation, 0)).next();
     turn.set_head(accept.app, position);
     turn.put(Space::Log, keys::log(accept.app, position), rows::encode_tags(tags));
     let bytes = accept.shared.len() as u32;

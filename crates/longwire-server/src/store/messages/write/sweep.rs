@@ -94,9 +94,10 @@ fn expire(
 fn drop_oldest_marker(turn: &mut Turn<'_>, client: ClientId) -> Result<(), Fault> {
     let incarnation = turn.engine.incarnation;
     let row = turn.device(client)?;
-    let (mut position, last) = (row.floor, row.last(incarnation));
-    while position < last {
-        position = position.next();
+    let range = keys::mailbox(client, row.floor.next())..=keys::mailbox(client, row.last(incarnation));
+    // What the turn changed is seen through `reference`; it added no place that was not there before.
+    for entry in turn.engine.spaces.of(Space::Mailbox).range(range) {
+        let position = keys::last_position(&entry.key()?).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
         match reference(turn, client, position)? {
             Some(row) if row.expired => return take_marker(turn, client, position),
             _ => {}

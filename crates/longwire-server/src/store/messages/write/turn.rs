@@ -24,6 +24,8 @@ pub(crate) struct Memory {
     pub(crate) calendar_from: u64,
     /// The earliest time that was scheduled since the last look.
     pub(crate) scheduled_from: u64,
+    /// Nothing that devices sent is compared with retention before this time, milliseconds.
+    pub(crate) upstream_look_at: u64,
 }
 
 impl Memory {
@@ -34,6 +36,7 @@ impl Memory {
             tails: Tails::default(),
             calendar_from: 0,
             scheduled_from: u64::MAX,
+            upstream_look_at: 0,
         }
     }
 }

@@ -7,12 +7,14 @@ use super::settle::settle;
 use super::space_left::SpaceLeft;
 use super::sweep::sweep;
 use super::turn::{Memory, Turn};
-use crate::domain::Device;
+use crate::domain::{AppId, Device, Position};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::health::Health;
 use crate::store::messages::layout::rows::Meta;
 use crate::store::messages::stats::{StoreStats, add};
+use crate::store::messages::upstream::write as upstream;
 use crate::store::port::{Accept, Accepted, Committed, Settle, StoreError, StoreOptions};
+use crate::store::upstream::{Upstream, UpstreamOutcome, UpstreamWaiting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,19 +29,25 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long ends wait for a message to share its commit; nobody waits for them.
 const SETTLES_WAIT: Duration = Duration::from_millis(5);
 
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
 /// What is asked of the writer.
 pub(crate) enum Operation {
-    Accept(Accept, oneshot::Sender<Result<Accepted, StoreError>>),
+    Accept(Accept, Reply<Accepted>),
     Settle(Vec<Settle>),
-    Project(Vec<Device>, oneshot::Sender<Result<(), StoreError>>),
+    Project(Vec<Device>, Reply<()>),
+    Upstream(Vec<Upstream>, Reply<Vec<UpstreamOutcome>>),
+    TakeUpstream(AppId, Position, Reply<Option<UpstreamWaiting>>),
     Close,
 }
 
 /// What a batch owes when it is durable.
 enum Answer {
-    Accepted(Accepted, oneshot::Sender<Result<Accepted, StoreError>>),
-    Refused(StoreError, oneshot::Sender<Result<Accepted, StoreError>>),
-    Projected(oneshot::Sender<Result<(), StoreError>>),
+    Accepted(Accepted, Reply<Accepted>),
+    Refused(StoreError, Reply<Accepted>),
+    Projected(Reply<()>),
+    Upstream(Vec<UpstreamOutcome>, Reply<Vec<UpstreamOutcome>>),
+    Taken(Option<UpstreamWaiting>, Reply<Option<UpstreamWaiting>>),
 }
 
 /// The writer.
@@ -62,6 +70,9 @@ impl Writer {
         let mut gathered = Vec::with_capacity(BATCH_OPERATIONS_MAX);
         let mut sweep_at = Instant::now();
         let mut open = true;
+        if let Err(fault) = upstream::count(&self.engine, &self.stats) {
+            self.health.fail(&fault.into());
+        }
         while open {
             open = runtime.block_on(self.gather(&mut gathered));
             self.stats.queue_depth.store(self.operations.len() as u64, Ordering::Relaxed);
@@ -181,6 +192,8 @@ impl Writer {
             (Answer::Accepted(_, reply), Err(error)) => drop(reply.send(Err(error.clone()))),
             (Answer::Refused(error, reply), _) => drop(reply.send(Err(error))),
             (Answer::Projected(reply), outcome) => drop(reply.send(outcome.clone())),
+            (Answer::Upstream(each, reply), outcome) => drop(reply.send(outcome.clone().map(|()| each))),
+            (Answer::Taken(left, reply), outcome) => drop(reply.send(outcome.clone().map(|()| left))),
         }
     }
 
@@ -188,7 +201,10 @@ impl Writer {
         let now = (self.options.clock)();
         let mut turn = Turn::new(&self.engine, memory);
         let (retention_ms, stats) = (self.options.retention_ms, &self.stats);
-        let applied = catch_unwind(AssertUnwindSafe(|| sweep(&mut turn, now, retention_ms, stats)));
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            let more = sweep(&mut turn, now, retention_ms, stats)?;
+            Ok(upstream::sweep(&mut turn, now, retention_ms, stats)? || more)
+        }));
         let begun = Instant::now();
         let outcome = match applied {
             Ok(Ok(more)) => commit(turn, &mut self.meta, &self.health).map(|changed| (more, changed)),
@@ -261,6 +277,17 @@ fn apply(
             }
             answers.push(Answer::Projected(reply));
         }
+        Operation::Upstream(messages, reply) => {
+            let stored = messages.iter().map(|message| upstream::store(turn, message, room.is_ok(), stats));
+            let stored: Result<Vec<_>, Fault> = stored.collect();
+            let fault = stored.as_ref().err().cloned();
+            answers.push(Answer::Upstream(stored.unwrap_or_default(), reply));
+            // The answer is the fault's then: nothing of this turn is committed.
+            return fault.map_or(Ok(()), Err);
+        }
+        Operation::TakeUpstream(app, cursor, reply) => {
+            answers.push(Answer::Taken(upstream::take(turn, app, cursor, stats)?, reply));
+        }
         Operation::Close => {}
     }
     Ok(())
@@ -275,6 +302,8 @@ fn refuse(operation: Operation, error: &StoreError) {
     match operation {
         Operation::Accept(_, reply) => drop(reply.send(Err(error))),
         Operation::Project(_, reply) => drop(reply.send(Err(error))),
+        Operation::Upstream(_, reply) => drop(reply.send(Err(error))),
+        Operation::TakeUpstream(.., reply) => drop(reply.send(Err(error))),
         Operation::Settle(_) | Operation::Close => {}
     }
 }

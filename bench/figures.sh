@@ -1,0 +1,52 @@
+#!/bin/sh
+# Measures the published figures again, one after the other; nothing else should run meanwhile.
+#
+#   bench/figures.sh                   all of them but the million: some ten minutes
+#   bench/figures.sh storm churn       these
+#   bench/figures.sh million           as many idle connections as the memory holds, over many servers
+#
+# Tables go to the terminal, figures to $OUT/<name>.json (default: target/figures), one line of JSON each. Two of them are compared with
+# `longwire bench --compare A.json B.json`. Needs a release build: cargo build --release
+set -eu
+cd "$(dirname "$0")/.."
+longwire=${LONGWIRE:-target/release/longwire}
+out=${OUT:-target/figures}
+mkdir -p "$out"
+
+measure() {
+    name=$1
+    shift
+    echo "== $name: longwire bench $*"
+    "$longwire" bench "$@" --json | tee "$out/$name.txt"
+    tail -n 1 "$out/$name.txt" >"$out/$name.json"
+}
+
+figure() {
+    case $1 in
+    limit) measure limit limit ;;
+    idle) measure idle idle ;;
+    fanout) measure fanout fanout --all ;;
+    fanout-tag) measure fanout-tag fanout --tag ;;
+    fanout-16) measure fanout-16 fanout --all --coalesce 16 ;;
+    fanout-stored) measure fanout-stored fanout --all --stored ;;
+    unicast) measure unicast unicast ;;
+    heartbeat) measure heartbeat heartbeat --devices 18000 ;;
+    heartbeat-paced) measure heartbeat-paced heartbeat --devices 18000 --rate 18000 --rounds 1 --turns 10 ;;
+    storm) measure storm storm ;;
+    churn) measure churn churn ;;
+    stall) measure stall stall ;;
+    mixed) measure mixed mixed ;;
+    million) measure million idle --total 1000000 --seconds 1800 ;;
+    *)
+        echo "no figure is called $1" >&2
+        return 2
+        ;;
+    esac
+}
+
+if [ $# -eq 0 ]; then
+    set -- limit idle fanout fanout-tag fanout-16 fanout-stored unicast heartbeat heartbeat-paced storm churn stall mixed
+fi
+for name in "$@"; do
+    figure "$name"
+done

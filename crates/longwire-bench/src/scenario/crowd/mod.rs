@@ -1,0 +1,16 @@
+//! The bad minute, and the many: what the connection layer does with crowds of devices.
+//!
+//! - `heartbeat`: heartbeats beside a bare echo loop.
+//! - `storm`: all devices lose the server at once and come back; `probing`: the API asked meanwhile.
+//! - `churn`: connections ended in every way, and what is left of them.
+//! - `stall`: devices that do not read, beside devices that do.
+//! - `mixed`: everything at once at stated rates.
+//! - `total`: as many idle connections as the memory holds, over many servers.
+
+pub(crate) mod churn;
+pub(crate) mod heartbeat;
+pub(crate) mod mixed;
+mod probing;
+pub(crate) mod stall;
+pub(crate) mod storm;
+pub(crate) mod total;
