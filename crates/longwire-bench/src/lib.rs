@@ -71,12 +71,12 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Idle(idle) => scenario::idle::run(&idle),
         Scenario::Fanout(fanout) => scenario::fanout::run(&fanout),
         Scenario::Unicast(unicast) => scenario::unicast::run(&unicast),
-        Scenario::Stuck(stuck) => scenario::stuck::run(&stuck),
         Scenario::Heartbeat(heartbeat) => scenario::crowd::heartbeat::run(&heartbeat),
         Scenario::Storm(storm) => scenario::crowd::storm::run(&storm),
         Scenario::Churn(churn) => scenario::crowd::churn::run(&churn),
         Scenario::Stall(stall) => scenario::crowd::stall::run(&stall),
         Scenario::Mixed(mixed) => scenario::crowd::mixed::run(&mixed),
+        Scenario::Stuck(stuck) => scenario::stuck::run(&stuck),
         Scenario::Proxy(proxy) => proxy::run(&proxy),
         Scenario::Fleet(fleet) => match fleet.role {
             role @ (args::Role::Readers | args::Role::Swarm | args::Role::Churner) => fleet::run(role),

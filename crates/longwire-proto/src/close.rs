@@ -47,6 +47,11 @@ pub enum CloseReason {
     Kicked = 0x31,
     /// The device did not ack a delivery within the ack deadline.
     AckTimeout = 0x32,
+    /// The device is connected already, and its app lets the older connection stay.
+    AlreadyConnected = 0x33,
+    /// Connections of this device displaced each other too often: two devices seem to have one id. Logins of it are
+    /// refused for a while (LIMITS 7.1, takeovers of one id).
+    Conflict = 0x34,
     /// The node is draining or stopping.
     Draining = 0x40,
     /// The node is at its limit of connections or descriptors.
@@ -61,7 +66,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [CloseReason; 26] = [
+    pub const ALL: [CloseReason; 28] = [
         CloseReason::PeerClosed,
         CloseReason::PeerLost,
         CloseReason::Idle,
@@ -83,6 +88,8 @@ impl CloseReason {
         CloseReason::TakenOver,
         CloseReason::Kicked,
         CloseReason::AckTimeout,
+        CloseReason::AlreadyConnected,
+        CloseReason::Conflict,
         CloseReason::Draining,
         CloseReason::Full,
         CloseReason::StoreUnavailable,
@@ -133,6 +140,8 @@ impl CloseReason {
             CloseReason::TakenOver => "taken_over",
             CloseReason::Kicked => "kicked",
             CloseReason::AckTimeout => "ack_timeout",
+            CloseReason::AlreadyConnected => "already_connected",
+            CloseReason::Conflict => "conflict",
             CloseReason::Draining => "draining",
             CloseReason::Full => "full",
             CloseReason::StoreUnavailable => "store_unavailable",

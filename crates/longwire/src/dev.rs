@@ -3,13 +3,15 @@
 use crate::Failure;
 use crate::serve::ServeArgs;
 use longwire_server::domain::{AppKey, AppSecret};
-use longwire_server::node::{AppSeed, Config, Layers};
+use longwire_server::node::{AppSeed, Config, Layers, fresh_secret};
 use tempfile::TempDir;
 
 /// A server for trying and testing; dropping it removes the folder that it made.
 pub(crate) struct Setup {
     /// The app made on the fly.
     pub(crate) app: AppSeed,
+    /// The admin key of this run.
+    pub(crate) admin_key: AppSecret,
     folder: Option<TempDir>,
 }
 
@@ -28,7 +30,8 @@ impl Setup {
         let named = args.config.data_dir.is_some()
             || args.config.settings.iter().any(|s| s.starts_with("node.data_dir"));
         let folder = if named { None } else { Some(temporary()?) };
-        Ok(Setup { app, folder })
+        let admin_key = fresh_secret().map_err(Failure::failed)?;
+        Ok(Setup { app, admin_key, folder })
     }
 
     /// The defaults of a server for trying; file, environment and flags go over them.

@@ -42,6 +42,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     let options = ServeOptions {
         config,
         app: setup.as_ref().map(|setup| setup.app.clone()),
+        admin_key: setup.as_ref().map(|setup| setup.admin_key.clone()),
         log_dropped: Some(telemetry.dropped()),
         for_trying: args.dev,
     };
@@ -60,7 +61,10 @@ async fn until_told(options: ServeOptions, setup: Option<&dev::Setup>) -> Result
         () = stop.told() => return Ok(()), // nothing listens yet: the store is safe against sudden ends
     };
     greet(&running, setup);
-    stop.told().await;
+    tokio::select! {
+        () = stop.told() => {}
+        () = running.told_to_exit() => {}
+    }
     // A second signal means now: what is durable is so already.
     tokio::select! {
         () = running.shutdown() => Ok(()),
@@ -109,11 +113,14 @@ fn greet(running: &Running, setup: Option<&dev::Setup>) {
             "api": running.api.to_string(),
             "app_key": setup.app.key.as_str(),
             "app_secret": setup.app.secret.reveal(),
+            "admin_key": setup.admin_key.reveal(),
             "pid": std::process::id(),
         });
         // Whoever started us may have closed the other end; that is no reason to end.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
-    } else if let Some(app) = &running.first_app {
+        return;
+    }
+    if let Some(app) = &running.first_app {
         let (key, secret) = (app.key.as_str(), app.secret.reveal());
         let _ = writeln!(
             std::io::stderr().lock(),
@@ -121,6 +128,13 @@ fn greet(running: &Running, setup: Option<&dev::Setup>) {
              try it: curl -u {key}:{secret} -H 'content-type: application/json' \\\n    \
              -d '{{\"registration_id\":\"me\"}}' http://{}/v1/devices\n",
             running.api
+        );
+    }
+    if let Some(key) = &running.first_admin_key {
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "An admin key was made, for /v1/admin. It is shown now and never again.\n\n  admin key   {}\n",
+            key.reveal()
         );
     }
 }

@@ -1,7 +1,7 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
 use super::Api;
-use super::endpoints::{devices, messages, probes, push, upstream};
+use super::endpoints::{admin, devices, messages, probes, push, upstream};
 use super::exchange::fault::Fault;
 use axum::Router;
 use std::sync::Arc;
@@ -23,10 +23,15 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(devices::register))
         .routes(routes!(devices::device))
+        .routes(routes!(devices::disconnect))
         .routes(routes!(push::push))
         .routes(routes!(messages::message))
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))
+        .routes(routes!(admin::drain))
+        .routes(routes!(admin::memory))
+        .routes(routes!(admin::shards))
+        .routes(routes!(admin::duplicate_login))
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))
@@ -55,6 +60,8 @@ pub fn document() -> String {
     };
     schemes.insert("basic".into(), http(HttpAuthScheme::Basic, "app key and app secret"));
     schemes.insert("bearer".into(), http(HttpAuthScheme::Bearer, "app_key.app_secret"));
+    schemes.insert("admin".into(), http(HttpAuthScheme::Bearer, "the admin key"));
+    schemes.insert("admin_basic".into(), http(HttpAuthScheme::Basic, "admin and the admin key"));
     schemes.insert("api_key".into(), header("X-API-Key", "app_key.app_secret"));
     schemes.insert("app_key".into(), header("X-App-Key", "app key alone, for apps with open registration"));
     let mut text = document.to_pretty_json().unwrap_or_default();

@@ -5,19 +5,22 @@
 //! - [`listen`]: connections, their limits, the end.
 //! - [`exchange`]: what every request meets: trace, caller, body, fault.
 //! - `endpoints`: what can be asked.
+//! - [`operations`]: what an operator asks of the node around.
 //! - [`contract`]: the routes, and the OpenAPI document made from them.
 
 pub mod contract;
 mod endpoints;
 pub mod exchange;
 pub mod listen;
+pub mod operations;
 mod stats;
 
 pub use stats::ApiStats;
 
 use crate::delivery::hub::Hub;
-use crate::domain::AppId;
+use crate::domain::{AppId, SecretHash};
 use exchange::fault::Fault;
+use operations::Operations;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,6 +52,8 @@ pub struct Api {
     alive: Alive,
     overloaded: Box<dyn Fn() -> bool + Send + Sync>,
     stats: Arc<ApiStats>,
+    operations: Box<dyn Operations>,
+    admin_key: Option<SecretHash>,
     /// Requests in work by app; as many entries as there are apps.
     in_work: Mutex<HashMap<AppId, Arc<AtomicUsize>>>,
 }
@@ -74,6 +79,10 @@ pub struct Parts {
     pub overloaded: Box<dyn Fn() -> bool + Send + Sync>,
     /// Counters of this room.
     pub stats: Arc<ApiStats>,
+    /// The node around.
+    pub operations: Box<dyn Operations>,
+    /// What the admin key must hash to; `None`: nobody is the operator.
+    pub admin_key: Option<SecretHash>,
 }
 
 impl Api {
@@ -89,6 +98,8 @@ impl Api {
             alive: parts.alive,
             overloaded: parts.overloaded,
             stats: parts.stats,
+            operations: parts.operations,
+            admin_key: parts.admin_key,
             in_work: Mutex::new(HashMap::new()),
         })
     }

@@ -46,6 +46,9 @@ impl Handle {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TagId(pub u32);
 
+/// Beyond its heartbeat, a connection that stands in the way of a newer one may be silent for so many seconds.
+pub const SILENCE_GRACE_S: u32 = 10;
+
 /// What a shard is told.
 #[derive(Debug)]
 pub enum Command {
@@ -100,6 +103,16 @@ pub enum Command {
         to: Handle,
         /// Its tags now, sorted.
         tags: Box<[TagId]>,
+    },
+    /// A newer login was refused because of this connection: end it with `idle` if it has not been heard for its
+    /// heartbeat and [`SILENCE_GRACE_S`]; tell its end (again) if it is gone.
+    EndIfSilent {
+        /// The connection.
+        to: Handle,
+        /// The device.
+        client: ClientId,
+        /// Its app.
+        app: AppId,
     },
     /// End a connection: say why, then close.
     Close {
@@ -266,6 +279,8 @@ pub struct Closed {
     pub from: Handle,
     /// The device, once attached.
     pub client: Option<ClientId>,
+    /// The app of that device.
+    pub app: AppId,
     /// Why.
     pub reason: CloseReason,
     /// Messages that were sent and not acked.

@@ -88,6 +88,16 @@ impl Core {
         Ok(healed)
     }
 
+    /// See [`super::hub::Hub::disconnect`].
+    pub(super) async fn disconnect(&self, app: &App, name: DeviceName) -> Result<Option<bool>, StoreError> {
+        let Some((view, _)) = self.device(app, name).await? else { return Ok(None) };
+        let current = self.sessions.current(view.device.client);
+        if let Some(to) = current {
+            self.posts.close(to, CloseReason::Kicked, 0).await;
+        }
+        Ok(Some(current.is_some()))
+    }
+
     /// See [`super::hub::Hub::device`].
     pub(super) async fn device(
         &self,

@@ -3,6 +3,7 @@
 use super::border::{Command, Events, Handle, Shards};
 use super::devices::Turns;
 use super::dispatcher;
+use super::memory::guard::{self, Guard};
 use super::memory::ids::MessageIds;
 use super::memory::live::{self, Live};
 use super::memory::sessions::Sessions;
@@ -11,8 +12,8 @@ use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use crate::domain::{
-    App, AppKey, AppSecret, DeviceName, MessageId, Position, Push, Registration, SecretHash, TokenKey,
-    TraceId, WallMs,
+    App, AppKey, AppSecret, DeviceName, DuplicateLogin, MessageId, Position, Push, Registration, SecretHash,
+    TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
@@ -23,11 +24,14 @@ pub use crate::store::registry::RegisterError;
 pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
 
 use longwire_proto::close::CloseReason;
+use longwire_proto::id::ClientId;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// A device that is refused for a fault of ours waits this long at least, seconds, and up to [`RETRY_SPREAD_S`] longer,
@@ -55,6 +59,8 @@ pub struct Parts {
     pub clock: Arc<dyn Fn() -> WallMs + Send + Sync>,
     /// How long a device token is valid, seconds.
     pub token_ttl_s: u64,
+    /// What meets a second login of a device whose app does not say.
+    pub duplicate_login: DuplicateLogin,
 }
 
 /// A registered device, with its token.
@@ -63,7 +69,7 @@ pub struct Registered {
     /// Its registration id.
     pub name: DeviceName,
     /// Its number.
-    pub client: longwire_proto::id::ClientId,
+    pub client: ClientId,
     /// Its token.
     pub token: String,
     /// When the token expires.
@@ -123,6 +129,21 @@ pub struct MessageStory {
     pub online_only: bool,
 }
 
+/// What the hub's tables hold.
+#[derive(Clone, Debug)]
+pub struct Census {
+    /// Sessions of each app, those being decided included; most first.
+    pub sessions: Vec<(AppKey, u64)>,
+    /// The table of sessions, bytes.
+    pub session_table_bytes: u64,
+    /// Messages whose live counts are kept.
+    pub live_counts: u64,
+    /// Deliveries sent to live connections and not acked.
+    pub unacked: u64,
+    /// Devices and networks that the guards remember.
+    pub guarded: u64,
+}
+
 /// What the hub's parts share.
 pub(super) struct Core {
     pub(super) store: MessageStore,
@@ -130,6 +151,12 @@ pub(super) struct Core {
     pub(super) clock: Arc<dyn Fn() -> WallMs + Send + Sync>,
     pub(super) token_key: TokenKey,
     pub(super) token_ttl_s: u64,
+    pub(super) duplicate_login: DuplicateLogin,
+    /// Devices whose connections displace each other.
+    pub(super) conflicts: Guard<ClientId>,
+    /// Networks that bring bad logins.
+    pub(super) bad_logins: Guard<IpAddr>,
+    began: Instant,
     pub(super) posts: Posts,
     pub(super) sessions: Sessions,
     pub(super) tags: Tags,
@@ -153,12 +180,27 @@ impl Core {
         RETRY_MIN_S + self.ids.spread(RETRY_SPREAD_S + 1)
     }
 
+    /// The guards' clock, which stands for nothing but itself.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Refuses a login.
     pub(super) async fn refuse(&self, to: Handle, reason: CloseReason) {
+        let later = matches!(
+            reason,
+            CloseReason::StoreUnavailable
+                | CloseReason::Draining
+                | CloseReason::Full
+                | CloseReason::AlreadyConnected
+        );
+        let retry_after_s = if later { self.retry_after_s() } else { 0 };
+        self.refuse_until(to, reason, retry_after_s).await;
+    }
+
+    /// Refuses a login, and says when to come again.
+    pub(super) async fn refuse_until(&self, to: Handle, reason: CloseReason, retry_after_s: u16) {
         self.stats.login_refused(reason);
-        let ours =
-            matches!(reason, CloseReason::StoreUnavailable | CloseReason::Draining | CloseReason::Full);
-        let retry_after_s = if ours { self.retry_after_s() } else { 0 };
         self.posts.send(to.shard(), Command::Refuse { to, reason, retry_after_s }).await;
     }
 }
@@ -169,7 +211,7 @@ impl Hub {
     /// # Errors
     /// The store's.
     pub async fn start(parts: Parts) -> Result<Hub, StoreError> {
-        let Parts { store, registry, shards, committed, clock, token_ttl_s } = parts;
+        let Parts { store, registry, shards, committed, clock, token_ttl_s, duplicate_login } = parts;
         let apps = registry.apps().await?;
         let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
         let stats = Arc::new(HubStats::default());
@@ -179,6 +221,10 @@ impl Hub {
             registry,
             clock,
             token_ttl_s,
+            duplicate_login,
+            conflicts: Guard::new(guard::TAKEOVERS),
+            bad_logins: Guard::new(guard::BAD_LOGINS),
+            began: Instant::now(),
             posts: Posts::new(shards, stats.clone()),
             sessions: Sessions::new(stats.clone()),
             tags: Tags::new(TAGS_MAX),
@@ -265,6 +311,43 @@ impl Hub {
         name: DeviceName,
     ) -> Result<Option<(DeviceView, bool)>, StoreError> {
         self.core.device(app, name).await
+    }
+
+    /// Ends the device's connection with `kicked`. `None`: no such device; false: it has none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn disconnect(&self, app: &App, name: DeviceName) -> Result<Option<bool>, StoreError> {
+        self.core.disconnect(app, name).await
+    }
+
+    /// What the hub's tables hold.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        let (by_app, session_table_bytes) = self.core.sessions.census();
+        let (live_counts, unacked) = self.core.live.census();
+        let apps = self.core.apps.read();
+        let mut sessions: Vec<(AppKey, u64)> =
+            apps.values().map(|app| (app.key.clone(), by_app.get(&app.id).copied().unwrap_or(0))).collect();
+        sessions.sort_by(|(a, many), (b, more)| more.cmp(many).then_with(|| a.as_str().cmp(b.as_str())));
+        let guarded = (self.core.conflicts.len() + self.core.bad_logins.len()) as u64;
+        Census { sessions, session_table_bytes, live_counts, unacked, guarded }
+    }
+
+    /// Sets what meets a second login of the app's devices, from the next login on. False: no such app.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn set_duplicate_login(
+        &self,
+        key: &AppKey,
+        policy: Option<DuplicateLogin>,
+    ) -> Result<bool, StoreError> {
+        let Some(app) = self.core.app(key.as_str()) else { return Ok(false) };
+        self.core.registry.set_duplicate_login(app.id, policy).await?;
+        let changed = App { duplicate_login: policy, ..(*app).clone() };
+        self.core.apps.write().insert(key.as_str().into(), Arc::new(changed));
+        Ok(true)
     }
 
     /// Accepts a push. Returns when it is durable (ttl 0: when it is handed to the shards).

@@ -24,6 +24,10 @@ pub struct HubStats {
     pub logins_refused: [AtomicU64; CloseReason::ALL.len()],
     /// Connections displaced by a newer login.
     pub takeovers: AtomicU64,
+    /// Times that connections of one device displaced each other too often, so that its logins were delayed.
+    pub device_id_conflicts: AtomicU64,
+    /// Bad logins that were told to wait, because too many came from their address.
+    pub logins_slowed: AtomicU64,
     /// Profiles that were missing in the message store and were written again from the registry.
     pub profiles_healed: AtomicU64,
     /// Acks and pulls of connections that were not their device's current one.

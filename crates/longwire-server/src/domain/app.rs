@@ -77,6 +77,44 @@ impl SecretHash {
     }
 }
 
+/// What meets a login whose device is connected already (000-23; MQTT demands the first).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DuplicateLogin {
+    /// The newer connection displaces the older.
+    #[default]
+    Takeover,
+    /// The newer is refused while the older lives.
+    Reject,
+}
+
+impl DuplicateLogin {
+    /// Every policy.
+    pub const ALL: [DuplicateLogin; 2] = [DuplicateLogin::Takeover, DuplicateLogin::Reject];
+
+    /// # Errors
+    /// Not one of the words.
+    pub fn parse(text: &str) -> Result<DuplicateLogin, Invalid> {
+        Self::ALL.into_iter().find(|policy| policy.label() == text).ok_or_else(|| {
+            let problem = match text {
+                "one_per_class" | "many" => {
+                    format!("{text} is not served yet: a device has one connection; takeover or reject")
+                }
+                _ => "must be takeover or reject".to_owned(),
+            };
+            Invalid::new("duplicate_login", problem)
+        })
+    }
+
+    /// The word in configuration, API and registry.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            DuplicateLogin::Takeover => "takeover",
+            DuplicateLogin::Reject => "reject",
+        }
+    }
+}
+
 /// An app as the server works with it.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -88,4 +126,6 @@ pub struct App {
     pub secret_hash: SecretHash,
     /// Devices may register with the app key alone (an existing name is then refused).
     pub open_registration: bool,
+    /// What meets a second login of a device; `None`: the node's default.
+    pub duplicate_login: Option<DuplicateLogin>,
 }

@@ -7,7 +7,7 @@ pub mod device;
 pub mod message;
 mod token;
 
-pub use app::{App, AppId, AppKey, AppSecret, SecretHash};
+pub use app::{App, AppId, AppKey, AppSecret, DuplicateLogin, SecretHash};
 pub use audience::Audience;
 pub use device::{Alias, Device, DeviceName, Registration, Tag};
 pub use message::{Content, Counts, MessageRecord, Priority, Push, Target};

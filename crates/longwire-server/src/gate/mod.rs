@@ -17,7 +17,7 @@ mod stats;
 
 pub use options::{GateError, GateOptions};
 pub use pressure::{Level, Pressure};
-pub use queue::ShardEvents;
+pub use queue::{ShardEvents, Waiting};
 pub use stats::{GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US};
 
 use crate::delivery::border::{Command, ShardId, Shards};
@@ -117,6 +117,12 @@ impl Gate {
     #[must_use]
     pub fn stats(&self) -> Arc<GateStats> {
         self.stats.clone()
+    }
+
+    /// What waits between each shard and the hub.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Waiting> {
+        self.queues.0.iter().map(|queue| queue.waiting()).collect()
     }
 
     /// Stops accepting; tells every device to go (GOAWAY), one after the other over `spread` at most; closes each with

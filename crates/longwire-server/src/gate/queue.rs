@@ -34,6 +34,19 @@ pub(super) struct ShardQueue {
     events: Arc<EventQueue>,
 }
 
+/// How full the queues of one shard are.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Commands for it.
+    pub commands: usize,
+    /// How many may wait.
+    pub commands_max: usize,
+    /// Its events.
+    pub events: usize,
+    /// How many may wait.
+    pub events_max: usize,
+}
+
 struct EventQueue {
     queue: ArrayQueue<Event>,
     bell: OwnedFd,
@@ -82,6 +95,16 @@ impl ShardQueue {
             && let Err(error) = self.waker.wake()
         {
             tracing::error!(%error, "a shard cannot be woken");
+        }
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        let (commands, events) = (&self.commands, &self.events.queue);
+        Waiting {
+            commands: commands.len(),
+            commands_max: commands.capacity(),
+            events: events.len(),
+            events_max: events.capacity(),
         }
     }
 

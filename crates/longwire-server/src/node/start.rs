@@ -2,48 +2,26 @@
 
 use super::clock::wall_clock;
 use super::config::Config;
+use super::credentials::{AppSeed, prepare_admin, prepare_apps};
 use super::metrics::{Sources, render};
+use super::operator::Operator;
 use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
-use crate::domain::{AppKey, AppSecret, Invalid};
+use crate::domain::{AppSecret, Invalid, SecretHash};
 use crate::gate::{Gate, GateError, Level};
 use crate::store::messages::OpenError;
-use crate::store::messages::stats::StoreStats;
 use crate::store::port::StoreError;
-use crate::store::registry::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use tracing_appender::non_blocking::ErrorCounter;
 
 /// Durable messages that may wait for the dispatcher; the store's writer waits when it is full.
 const COMMITTED_QUEUE: usize = 4096;
-
-/// An app that must be there before the ports open.
-#[derive(Clone, Debug)]
-pub struct AppSeed {
-    /// Its key.
-    pub key: AppKey,
-    /// Its secret; an app that exists must have this one.
-    pub secret: AppSecret,
-    /// Devices may register with the key alone.
-    pub open_registration: bool,
-}
-
-impl AppSeed {
-    /// A seed with a new secret.
-    ///
-    /// # Errors
-    /// The system has no random bytes.
-    pub fn fresh(key: AppKey, open_registration: bool) -> Result<AppSeed, ServeError> {
-        let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(|cause| ServeError::Random(cause.to_string()))?;
-        Ok(AppSeed { key, secret: AppSecret::from_random(bytes), open_registration })
-    }
-}
 
 /// How a node is started.
 pub struct ServeOptions {
@@ -51,6 +29,8 @@ pub struct ServeOptions {
     pub config: Config,
     /// An app to be made if missing.
     pub app: Option<AppSeed>,
+    /// The admin key from now on; `None`: the one that is stored, or a new one.
+    pub admin_key: Option<AppSecret>,
     /// The log's count of dropped lines, for `/metrics`.
     pub log_dropped: Option<ErrorCounter>,
     /// Started to be tried (`--dev`): a small machine is no news.
@@ -98,10 +78,13 @@ pub struct Running {
     pub api: SocketAddr,
     /// The app "default", if this was the first start: its secret is shown once and kept nowhere.
     pub first_app: Option<AppSeed>,
+    /// The admin key, if this start made it: it is shown once and kept nowhere.
+    pub first_admin_key: Option<AppSecret>,
     config: Config,
     ready: Arc<AtomicBool>,
+    exit: tokio::sync::watch::Receiver<Option<Duration>>,
     listening: Listening,
-    gate: Gate,
+    gate: Arc<Gate>,
     hub: Hub,
     shards: Vec<JoinHandle<()>>,
     /// The watchdog over the shards, and signs of life to the service manager.
@@ -128,13 +111,14 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// # Errors
 /// See [`ServeError`]; nothing is left running or listening.
 pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
-    let ServeOptions { mut config, app, log_dropped, for_trying } = options;
+    let ServeOptions { mut config, app, admin_key, log_dropped, for_trying } = options;
     capacity::fit(&mut config, for_trying);
     let clock = wall_clock();
     let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
     let (store, registry) = stores::open(&config, clock.clone(), committed).await?;
     let store_stats = store.stats();
     let first_app = prepare_apps(&registry, &config, app).await?;
+    let (admin_key, first_admin_key) = prepare_admin(&registry, &config, admin_key).await?;
     let (gate, shards, events) = Gate::prepare(config.gate.clone(), clock.clone())?;
     let parts = HubParts {
         store,
@@ -143,6 +127,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         committed: committed_out,
         clock,
         token_ttl_s: config.token_ttl.as_secs(),
+        duplicate_login: config.duplicate_login,
     };
     let hub = Hub::start(parts).await?;
     let shards = events
@@ -161,7 +146,9 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     };
     let mut watches = vec![tokio::spawn(watch::run(gate.stats(), config.memory_limit_bytes))];
     let ready = Arc::new(AtomicBool::new(false));
-    let api = make_api(&config, &hub, &gate, device, log_dropped, ready.clone(), store_stats);
+    let gate = Arc::new(gate);
+    let (operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain);
+    let api = make_api(&config, operator, device, log_dropped, admin_key);
     let listening = bound.serve(api);
     ready.store(true, Ordering::Release);
     let api = listening.address();
@@ -170,7 +157,20 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let shards_go_on = gate.stats();
     let healthy = move || watch::look(&shards_go_on).is_ok();
     watches.extend(service::watch(Arc::new(healthy)));
-    Ok(Running { device, api, first_app, config, ready, listening, gate, hub, shards, watches })
+    Ok(Running {
+        device,
+        api,
+        first_app,
+        first_admin_key,
+        config,
+        ready,
+        exit,
+        listening,
+        gate,
+        hub,
+        shards,
+        watches,
+    })
 }
 
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
@@ -181,47 +181,22 @@ async fn open_ports(config: &Config, gate: &Gate) -> Result<(Bound, SocketAddr),
     Ok((bound, device))
 }
 
-/// Makes the app that was asked for; on a first start on loopback the app "default", which is returned to be shown.
-async fn prepare_apps(
-    registry: &Registry,
-    config: &Config,
-    seed: Option<AppSeed>,
-) -> Result<Option<AppSeed>, ServeError> {
-    let apps = registry.apps().await?;
-    if let Some(seed) = seed {
-        match apps.iter().find(|app| app.key == seed.key) {
-            Some(app) if app.secret_hash.matches(&seed.secret) => {}
-            Some(app) => return Err(ServeError::OtherSecret(app.key.as_str().to_owned())),
-            None => {
-                registry.create_app(&seed.key, seed.secret.hash(), seed.open_registration).await?;
-            }
-        }
-        return Ok(None);
-    }
-    if !apps.is_empty() {
-        return Ok(None);
-    }
-    if !config.api.bind.ip().is_loopback() {
-        tracing::warn!("there is no app: start once with api.bind on loopback to have one made and shown");
-        return Ok(None);
-    }
-    let seed = AppSeed::fresh(AppKey::parse("default")?, false)?;
-    registry.create_app(&seed.key, seed.secret.hash(), false).await?;
-    Ok(Some(seed))
-}
-
 fn make_api(
     config: &Config,
-    hub: &Hub,
-    gate: &Gate,
+    operator: Operator,
     device: SocketAddr,
     log_dropped: Option<ErrorCounter>,
-    ready: Arc<AtomicBool>,
-    store_stats: Arc<StoreStats>,
+    admin_key: Option<SecretHash>,
 ) -> Arc<Api> {
     let stats = Arc::new(ApiStats::default());
-    let sources =
-        Sources { gate: gate.stats(), hub: hub.stats(), store: store_stats, api: stats.clone(), log_dropped };
+    let Operator { hub, gate, store, ready, .. } = &operator;
+    let sources = Sources {
+        gate: gate.stats(),
+        hub: hub.stats(),
+        store: store.clone(),
+        api: stats.clone(),
+        log_dropped,
+    };
     let options = ApiOptions {
         connections_max: config.api.connections_max,
         requests_per_app_max: config.api.requests_per_app_max,
@@ -229,8 +204,9 @@ fn make_api(
         body: config.api.body,
         heartbeat_s: [config.gate.heartbeat_s, config.gate.heartbeat_min_s, config.gate.heartbeat_max_s],
     };
+    let (hub, ready) = (hub.clone(), ready.clone());
     Api::new(ApiParts {
-        hub: hub.clone(),
+        hub,
         options,
         entry_nodes: vec![device.to_string()],
         metrics: Box::new(move || render(&sources)),
@@ -244,21 +220,33 @@ fn make_api(
             Box::new(move || stats.pressure.level() >= Level::Overloaded)
         },
         stats,
+        operations: Box::new(operator),
+        admin_key,
     })
 }
 
 impl Running {
+    /// Waits until the operator has said that this node is to be drained and to end; for ever if that is never said.
+    pub async fn told_to_exit(&self) {
+        let mut exit = self.exit.clone();
+        if exit.wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Ends the node in order: not ready, API closed and its requests finished, devices told, store flushed. Takes at
-    /// most about twice `node.drain_s`.
+    /// most about twice `node.drain_s`, and the window if the operator gave one.
     pub async fn shutdown(self) {
         self.ready.store(false, Ordering::Release);
+        let window = *self.exit.borrow();
         tracing::info!("draining");
         let patience = self.config.drain;
-        service::stopping(2 * patience).await;
+        let for_devices = window.unwrap_or_default() + patience;
+        service::stopping(for_devices + patience).await;
         // The port closes first and what is in flight ends as it began; only then does the hub refuse.
         let in_time = self.listening.finish(patience).await;
         self.hub.drain();
-        self.gate.stop(self.config.goaway_spread, patience).await;
+        self.gate.stop(window.unwrap_or(self.config.goaway_spread), for_devices).await;
         for watch in self.watches {
             watch.abort();
         }

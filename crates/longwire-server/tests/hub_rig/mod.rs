@@ -9,8 +9,8 @@ use longwire_server::delivery::border::{
 };
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
 use longwire_server::domain::{
-    Alias, App, AppId, AppKey, AppSecret, Audience, Content, DeviceName, Push, Registration, SecretHash, Tag,
-    WallMs,
+    Alias, App, AppId, AppKey, AppSecret, Audience, Content, DeviceName, DuplicateLogin, Push, Registration,
+    SecretHash, Tag, WallMs,
 };
 use longwire_server::store::messages::MessageStore;
 use longwire_server::store::port::StoreOptions;
@@ -97,7 +97,12 @@ pub struct Rig {
 
 impl Rig {
     pub async fn new(shards: usize) -> Rig {
-        let rig = Rig::start(tempfile::tempdir().unwrap(), "messages", shards).await;
+        Rig::with_policy(shards, DuplicateLogin::Takeover).await
+    }
+
+    /// With this policy for devices that log in twice.
+    pub async fn with_policy(shards: usize, policy: DuplicateLogin) -> Rig {
+        let rig = Rig::start(tempfile::tempdir().unwrap(), "messages", shards, policy).await;
         let (app, secret) = rig.hub.create_app(AppKey::parse("shop").unwrap(), false).await.unwrap();
         Rig { app, secret, ..rig }
     }
@@ -106,11 +111,16 @@ impl Rig {
     pub async fn with_lost_messages(self) -> Rig {
         self.hub.close().await;
         let (app, secret) = (self.app, self.secret);
-        let rig = Rig::start(self.folder, "other", self.events.len()).await;
+        let rig = Rig::start(self.folder, "other", self.events.len(), DuplicateLogin::Takeover).await;
         Rig { app, secret, ..rig }
     }
 
-    async fn start(folder: tempfile::TempDir, messages: &str, shards: usize) -> Rig {
+    async fn start(
+        folder: tempfile::TempDir,
+        messages: &str,
+        shards: usize,
+        duplicate_login: DuplicateLogin,
+    ) -> Rig {
         let now = Arc::new(AtomicU64::new(START_MS));
         let clock: Arc<dyn Fn() -> WallMs + Send + Sync> = {
             let now = now.clone();
@@ -139,6 +149,7 @@ impl Rig {
             committed,
             clock,
             token_ttl_s: 3600,
+            duplicate_login,
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -153,6 +164,7 @@ impl Rig {
             key: AppKey::parse("none").unwrap(),
             secret_hash: SecretHash([0; 32]),
             open_registration: false,
+            duplicate_login: None,
         });
         let secret = AppSecret::presented("");
         Rig { hub, shards, events, app, secret, now, store, slots: AtomicU32::new(1), folder }
@@ -214,7 +226,17 @@ impl Rig {
     }
 
     pub async fn close(&self, from: Handle, client: Option<ClientId>, unacked: Vec<MessageId>) {
-        let closed = Closed { from, client, reason: CloseReason::PeerLost, unacked, lived_s: 1 };
+        self.close_for(from, client, unacked, CloseReason::PeerLost).await;
+    }
+
+    pub async fn close_for(
+        &self,
+        from: Handle,
+        client: Option<ClientId>,
+        unacked: Vec<MessageId>,
+        reason: CloseReason,
+    ) {
+        let closed = Closed { from, client, app: self.app.id, reason, unacked, lived_s: 1 };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
     }
 

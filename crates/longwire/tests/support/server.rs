@@ -102,6 +102,8 @@ pub struct TestServer {
     pub app_key: String,
     /// The app's secret.
     pub app_secret: String,
+    /// The operator's key.
+    pub admin_key: String,
     folder: PathBuf,
     stderr: PathBuf,
     /// Holds stderr, and the data directory unless one was given.
@@ -154,10 +156,16 @@ impl TestServer {
             api_address,
             app_key,
             app_secret,
+            admin_key: word("admin_key").to_owned(),
             folder,
             stderr,
             _own: own,
         })
+    }
+
+    /// Its HTTP API as the operator asks it.
+    pub fn operator(&self) -> Api {
+        Api::new(self.api_address, "admin", &self.admin_key)
     }
 
     /// The data directory.

@@ -1,4 +1,4 @@
-//! `POST /v1/devices`, `GET /v1/devices/{registration_id}`.
+//! `POST /v1/devices`, `GET /v1/devices/{registration_id}`, `POST /v1/devices/{registration_id}/disconnect`.
 
 use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
@@ -183,4 +183,36 @@ pub(in crate::api) async fn device(
         online,
         mailbox: Mailbox { messages: view.mailbox_messages, bytes: view.mailbox_bytes },
     }))
+}
+
+/// Whether there was a connection.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct DisconnectAnswer {
+    /// The device was connected, and its connection is told `kicked` and closed.
+    disconnected: bool,
+}
+
+/// End a device's connection. Its token stays good: it may come back after its back-off.
+#[utoipa::path(
+    post, path = "/v1/devices/{registration_id}/disconnect", tag = "devices",
+    params(("registration_id" = String, Path, description = "The device's name.")),
+    security(("basic" = []), ("bearer" = []), ("api_key" = [])),
+    responses(
+        (status = 200, body = DisconnectAnswer, description = "Done, or there was nothing to do."),
+        (status = 400, body = FaultBody, description = "Not a registration id."),
+        (status = 401, body = FaultBody, description = "No app has these credentials."),
+        (status = 404, body = FaultBody, description = "This app has no such device."),
+        (status = 429, body = FaultBody, description = "Too many requests at once."),
+        (status = 503, body = FaultBody, description = "The store is unavailable."),
+    )
+)]
+pub(in crate::api) async fn disconnect(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(name): Segment,
+) -> Result<axum::Json<DisconnectAnswer>, Fault> {
+    let name = DeviceName::parse("registration_id", &name)?;
+    let found = api.hub.disconnect(&caller.app, name).await?;
+    let disconnected = found.ok_or_else(|| Fault::not_found("no such device"))?;
+    Ok(axum::Json(DisconnectAnswer { disconnected }))
 }

@@ -1,5 +1,6 @@
 //! What can be asked, one file per resource.
 
+pub(super) mod admin;
 pub(super) mod devices;
 pub(super) mod messages;
 pub(super) mod probes;

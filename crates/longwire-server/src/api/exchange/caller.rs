@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use crate::api::{Api, InWork};
-use crate::domain::{App, AppSecret};
+use crate::domain::{App, AppSecret, SecretHash};
 use axum::extract::FromRequestParts;
 use axum::http::{HeaderMap, header, request};
 use base64::Engine as _;
@@ -46,6 +46,35 @@ impl FromRequestParts<Arc<Api>> for Registrar {
         let place = api.enter(app.id)?;
         Ok(Registrar { app, may_update, _place: place })
     }
+}
+
+const ADMIN_HOW: &str =
+    "send `Authorization: Bearer` with the admin key, or `Authorization: Basic` with admin:KEY";
+/// The name that goes with the admin key where a form of credentials wants two words.
+const ADMIN: &str = "admin";
+
+/// Whoever showed the admin key. An app's secret is not one.
+pub(in crate::api) struct Operator;
+
+impl FromRequestParts<Arc<Api>> for Operator {
+    type Rejection = Fault;
+    async fn from_request_parts(parts: &mut request::Parts, api: &Arc<Api>) -> Result<Operator, Fault> {
+        let shown = admin_key(&parts.headers)
+            .ok_or_else(|| Fault::unauthorized(format!("this is for the operator: {ADMIN_HOW}")))?;
+        // No key has this hash that anybody could find; the comparison is made all the same.
+        let hash = api.admin_key.unwrap_or(SecretHash([0; 32]));
+        if hash.matches(&shown) { Ok(Operator) } else { Err(Fault::unauthorized("not the admin key")) }
+    }
+}
+
+/// The admin key as presented.
+fn admin_key(headers: &HeaderMap) -> Option<AppSecret> {
+    let (scheme, rest) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(AppSecret::presented(rest.trim()));
+    }
+    let (name, key) = credentials(headers)?;
+    (name == ADMIN).then_some(key)
 }
 
 fn open_app(api: &Api, key: &[u8]) -> Result<Arc<App>, Fault> {
@@ -110,6 +139,20 @@ mod tests {
         assert_eq!(read("authorization", "bearer my.app.00ff"), both);
         assert_eq!(read("x-api-key", "my.app.00ff"), both);
         assert_eq!(read("authorization", &format!("Basic {}", STANDARD.encode("my.app:00ff"))), both);
+    }
+
+    #[test]
+    fn the_admin_key_is_read_alone_or_with_its_name_and_an_app_is_not_its_name() {
+        let shown = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", value.parse().unwrap());
+            admin_key(&headers).map(|key| key.reveal().to_owned())
+        };
+        assert_eq!(shown("Bearer 00ff").as_deref(), Some("00ff"));
+        assert_eq!(shown(&format!("Basic {}", STANDARD.encode("admin:00ff"))).as_deref(), Some("00ff"));
+        assert_eq!(shown(&format!("Basic {}", STANDARD.encode("my.app:00ff"))), None);
+        assert_eq!(shown("Digest 00ff"), None);
+        assert_eq!(shown(""), None);
     }
 
     #[test]

@@ -93,6 +93,13 @@ impl Live {
         self.inner.lock().counts.get(&message).cloned().unwrap_or_default()
     }
 
+    /// Messages of which counts are kept, and deliveries in flight of all.
+    pub(crate) fn census(&self) -> (u64, u64) {
+        let inner = self.inner.lock();
+        let in_flight: i64 = inner.counts.values().map(|counts| counts.in_flight).sum();
+        (inner.counts.len() as u64, u64::try_from(in_flight).unwrap_or(0))
+    }
+
     fn entry<'a>(&self, inner: &'a mut Inner, message: MessageId) -> &'a mut LiveCounts {
         let Inner { counts, age } = inner;
         if !counts.contains_key(&message) {

@@ -3,11 +3,13 @@
 //! - [`senders`]: how fast each device sends.
 //! - [`sessions`]: client id → the connection that is the device's now.
 //! - [`deciding`]: logins of one shard that are being decided, and those just decided.
+//! - [`guard`]: who displaces or fails too often.
 //! - [`tags`]: tags as small numbers.
 //! - [`live`]: what became of recent messages on live connections.
 //! - [`ids`]: message ids.
 
 pub(super) mod deciding;
+pub(super) mod guard;
 pub(super) mod ids;
 pub(super) mod live;
 pub(super) mod senders;

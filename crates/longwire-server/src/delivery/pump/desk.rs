@@ -23,7 +23,7 @@ pub(super) enum Read {
     /// A login whose token is good.
     Login(Wish),
     /// A login that is refused without a read: the answer may wait for room.
-    Refused { to: Handle, reason: CloseReason },
+    Refused { to: Handle, reason: CloseReason, retry_after_s: Option<u16> },
     /// What waits for a connection.
     Page { from: Handle, client: ClientId, app: AppId, pull: Pull },
 }
@@ -37,7 +37,10 @@ pub(super) async fn run(core: Arc<Core>, deciding: Arc<Deciding>, mut waiting: m
         for read in batch.drain(..) {
             match read {
                 Read::Login(wish) => wishes.push(wish),
-                Read::Refused { to, reason } => core.refuse(to, reason).await,
+                Read::Refused { to, reason, retry_after_s: None } => core.refuse(to, reason).await,
+                Read::Refused { to, reason, retry_after_s: Some(seconds) } => {
+                    core.refuse_until(to, reason, seconds).await;
+                }
                 Read::Page { from, client, app, pull } => {
                     make_room(&mut under_way).await;
                     under_way.spawn(answer_pull(core.clone(), from, client, app, pull));

@@ -3,7 +3,7 @@
 use super::super::border::{Attach, Command, Handle, Login};
 use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
-use crate::domain::{ClientId, Token, TokenFault};
+use crate::domain::{ClientId, DuplicateLogin, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
 use longwire_proto::close::CloseReason;
 use std::sync::Arc;
@@ -14,6 +14,17 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 pub(super) struct Wish {
     pub(super) from: Handle,
     pub(super) token: Token,
+    /// What happens if the device is connected already.
+    pub(super) policy: DuplicateLogin,
+}
+
+impl Wish {
+    fn enters_vacant(&self, core: &Core) -> bool {
+        core.sessions.enter_vacant(self.token.client, self.token.app, self.from)
+    }
+    fn leaves(&self, core: &Core) {
+        core.sessions.leave(self.token.client, self.token.app, self.from);
+    }
 }
 
 /// Checks everything that needs no store.
@@ -33,7 +44,8 @@ pub(super) fn verify(core: &Core, login: &Login) -> Result<Wish, CloseReason> {
     if token.app != app.id || other_device {
         return Err(CloseReason::BadToken);
     }
-    Ok(Wish { from: login.from, token })
+    let policy = app.duplicate_login.unwrap_or(core.duplicate_login);
+    Ok(Wish { from: login.from, token, policy })
 }
 
 /// Decides logins with one read of the store (two if one of them meets an older connection of its device).
@@ -43,7 +55,7 @@ pub(super) fn verify(core: &Core, login: &Login) -> Result<Wish, CloseReason> {
 /// a refused one disturbs nobody.
 pub(super) async fn decide(core: Arc<Core>, deciding: Arc<Deciding>, wishes: Vec<Wish>) {
     let (mut entered, occupied): (Vec<Wish>, Vec<Wish>) =
-        wishes.into_iter().partition(|wish| core.sessions.enter_vacant(wish.token.client, wish.from));
+        wishes.into_iter().partition(|wish| wish.enters_vacant(&core));
     let table = Table { core: &core, deciding: &deciding };
     if !occupied.is_empty() {
         entered.extend(table.displace(occupied).await);
@@ -74,13 +86,47 @@ impl Table<'_> {
                 self.refuse(wish, reason).await;
                 continue;
             }
-            if let Some(old) = self.core.sessions.enter(wish.token.client, wish.from) {
-                self.core.stats.takeovers.fetch_add(1, Relaxed);
-                self.core.posts.close(old, CloseReason::TakenOver, 0).await;
+            let enters = match wish.policy {
+                DuplicateLogin::Takeover => self.take_over(wish).await,
+                DuplicateLogin::Reject => self.enter_or_reject(wish).await,
+            };
+            if enters {
+                entered.push(wish);
             }
-            entered.push(wish);
         }
         entered
+    }
+
+    /// Displaces the older connection, unless those of this device have displaced each other too often of late. A device
+    /// without a connection is never held up.
+    async fn take_over(&self, wish: Wish) -> bool {
+        let Token { client, app, .. } = wish.token;
+        let Core { conflicts, sessions, stats, posts, .. } = &**self.core;
+        let wait_s = conflicts.barred_s(client, self.core.now_ms());
+        if wait_s > 0 && !wish.enters_vacant(self.core) {
+            self.deciding.decide(wish.from);
+            self.core.refuse_until(wish.from, CloseReason::Conflict, wait_s).await;
+            return false;
+        }
+        if let Some(old) = sessions.enter(client, app, wish.from) {
+            stats.takeovers.fetch_add(1, Relaxed);
+            posts.close(old, CloseReason::TakenOver, 0).await;
+        }
+        true
+    }
+
+    /// Refuses the newer connection. The older one may be dead without our knowing: its shard ends it if it has been
+    /// silent for longer than it announced, so the newer one's next try or the one after it gets in.
+    async fn enter_or_reject(&self, wish: Wish) -> bool {
+        if wish.enters_vacant(self.core) {
+            return true;
+        }
+        let Token { client, app, .. } = wish.token;
+        if let Some(to) = self.core.sessions.current(client) {
+            self.core.posts.send(to.shard(), Command::EndIfSilent { to, client, app }).await;
+        }
+        self.refuse(wish, CloseReason::AlreadyConnected).await;
+        false
     }
 
     async fn views(&self, wishes: &[Wish]) -> Vec<Judged> {
@@ -121,7 +167,7 @@ impl Table<'_> {
             Ok(attach) => {
                 // Gone, or displaced and told so.
                 if !self.deciding.decide(wish.from) {
-                    self.core.sessions.leave(wish.token.client, wish.from);
+                    wish.leaves(self.core);
                 } else if self.core.sessions.is_current(wish.token.client, wish.from) {
                     self.core.stats.logins_accepted.fetch_add(1, Relaxed);
                     self.core.posts.send(wish.from.shard(), Command::Attach(Box::new(attach))).await;
@@ -147,7 +193,7 @@ impl Table<'_> {
 
     async fn refuse(&self, wish: Wish, reason: CloseReason) {
         self.deciding.decide(wish.from);
-        self.core.sessions.leave(wish.token.client, wish.from);
+        wish.leaves(self.core);
         self.core.refuse(wish.from, reason).await;
     }
 

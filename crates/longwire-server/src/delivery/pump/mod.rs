@@ -18,9 +18,13 @@ mod uplink;
 use super::border::{Closed, Event, Events, Handle, Login};
 use super::hub::Core;
 use super::memory::deciding::Deciding;
+use super::memory::guard::network;
 use super::memory::live::Change;
 use crate::store::port::{End, Settle};
 use desk::Read;
+use longwire_proto::close::CloseReason;
+use longwire_proto::id::ClientId;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
@@ -108,11 +112,36 @@ impl Pump {
         match logins::verify(&self.core, &login) {
             Ok(wish) => {
                 // Before the read is queued, so that an end of the connection meanwhile is seen.
-                self.deciding.begin(wish.from, wish.token.client);
+                self.deciding.begin(wish.from, (wish.token.client, wish.token.app));
                 self.read(Read::Login(wish)).await;
             }
-            Err(reason) => self.read(Read::Refused { to: login.from, reason }).await,
+            Err(reason) => {
+                let retry_after_s = self.slowed(reason, network(login.peer.ip()));
+                self.read(Read::Refused { to: login.from, reason, retry_after_s }).await;
+            }
         }
+    }
+
+    /// How long a bad login has to wait before it is answered otherwise, when too many came from its network. A good one
+    /// never waits: thousands of devices may share an address with one that fails.
+    fn slowed(&self, reason: CloseReason, from: IpAddr) -> Option<u16> {
+        if !matches!(reason, CloseReason::BadToken | CloseReason::UnknownApp) {
+            return None;
+        }
+        let Core { bad_logins, stats, .. } = &*self.core;
+        let now_ms = self.core.now_ms();
+        let mut wait_s = bad_logins.barred_s(from, now_ms);
+        if wait_s == 0 {
+            wait_s = bad_logins.strike(from, now_ms);
+            if wait_s > 0 {
+                tracing::warn!(target: "audit", event = "bad_logins", %from, wait_s, "too many bad logins");
+            }
+        }
+        if wait_s == 0 {
+            return None;
+        }
+        stats.logins_slowed.fetch_add(1, Relaxed);
+        Some(wait_s)
     }
 
     async fn read(&self, read: Read) {
@@ -136,16 +165,37 @@ impl Pump {
     }
 
     fn closed(&self, closed: Closed, notes: &mut Notes) {
-        let Closed { from, client, reason, unacked, lived_s } = closed;
+        let Closed { from, client, app, reason, unacked, lived_s } = closed;
         notes.changes.extend(unacked.into_iter().map(Change::Landed));
         let Some(client) = client else {
-            if let Some(asked_for) = self.deciding.ended(from) {
-                self.core.sessions.leave(asked_for, from);
+            if let Some((client, app)) = self.deciding.ended(from) {
+                self.core.sessions.leave(client, app, from);
+                self.count_takeover(client, reason);
             }
             return;
         };
-        self.core.sessions.leave(client, from);
+        self.count_takeover(client, reason);
+        self.core.sessions.leave(client, app, from);
         tracing::info!(client = client.0, reason = reason.label(), lived_s, "session ended");
+    }
+
+    /// A takeover counts when the older connection was there to be closed. One that had ended, and whose end comes to us
+    /// after the newer login, is a device that reconnects.
+    fn count_takeover(&self, client: ClientId, reason: CloseReason) {
+        if reason != CloseReason::TakenOver {
+            return;
+        }
+        let wait_s = self.core.conflicts.strike(client, self.core.now_ms());
+        if wait_s > 0 {
+            self.core.stats.device_id_conflicts.fetch_add(1, Relaxed);
+            tracing::warn!(
+                target: "audit",
+                event = "device_id_conflict",
+                client = client.0,
+                wait_s,
+                "connections of one device displace each other: two devices may have one id"
+            );
+        }
     }
 
     fn write_down(&self, notes: &mut Notes) {

@@ -45,6 +45,7 @@ impl Shard {
                     self.close(slot, reason, retry_after_s);
                 }
             }
+            Command::EndIfSilent { to, client, app } => self.end_if_silent(to, client, app),
             Command::Deliver { to, position, message } => self.deliver(to, position, &message),
             Command::DeliverNow { to, message } => self.deliver_now(to, &message),
             Command::Broadcast(broadcast) => {

@@ -1,7 +1,8 @@
 //! How connections end: deadlines, closing with a named reason, and the stop of the shard.
 
 use super::Shard;
-use crate::delivery::border::{Closed, Event};
+use crate::delivery::border::{Closed, Event, Handle, SILENCE_GRACE_S};
+use crate::domain::AppId;
 use crate::gate::connection::{Connection, Conversation, write_slices};
 use crate::gate::stats::ShardStats;
 use longwire_proto::close::CloseReason;
@@ -83,13 +84,31 @@ impl Shard {
         };
         if !matches!(connection.conversation, Conversation::Awaiting(_)) {
             let lived_s = self.time.now_s() - connection.accepted_s;
-            self.outlet.tell(Event::Closed(Box::new(Closed { from, client, reason, unacked, lived_s })));
+            let app = connection.app;
+            self.outlet.tell(Event::Closed(Box::new(Closed { from, client, app, reason, unacked, lived_s })));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
             self.say_goodbye(&mut connection, client, Refusal { reason, retry_after_s });
         }
         if let Some(outbox) = connection.outbox.take() {
             self.pool.give(outbox);
+        }
+    }
+
+    /// A newer connection of the device waits: a connection that the peer has left is not given its whole idle limit.
+    pub(super) fn end_if_silent(&mut self, to: Handle, client: ClientId, app: AppId) {
+        let Some(slot) = self.slab.find(to) else {
+            // The hub believes in a connection that is gone.
+            let (reason, unacked) = (CloseReason::PeerLost, Vec::new());
+            let closed = Closed { from: to, client: Some(client), app, reason, unacked, lived_s: 0 };
+            return self.outlet.tell(Event::Closed(Box::new(closed)));
+        };
+        let now_s = self.time.now_s();
+        let Some(connection) = self.slab.at(slot) else { return };
+        let read_s = connection.read_s;
+        let Some(session) = connection.live() else { return };
+        if now_s - read_s > u32::from(session.heartbeat_s()) + SILENCE_GRACE_S {
+            self.close(slot, CloseReason::Idle, 0);
         }
     }
 

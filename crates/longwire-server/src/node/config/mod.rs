@@ -10,6 +10,7 @@ pub mod settings;
 
 pub use layers::Layers;
 
+use crate::domain::DuplicateLogin;
 use crate::gate::GateOptions;
 use layers::{Problem, Value};
 use std::fmt::Write as _;
@@ -34,6 +35,8 @@ pub struct Config {
     pub storage_retention: Duration,
     /// Database of apps and devices; empty: a file in the data folder.
     pub sql_url: String,
+    /// What meets a second login of a device whose app does not say.
+    pub duplicate_login: DuplicateLogin,
     /// How long a device token is valid.
     pub token_ttl: Duration,
     /// How long a stop may take.
@@ -84,6 +87,7 @@ impl Config {
         check_relations(&mut layers);
         check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext");
         check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext");
+        let duplicate_login = duplicate_login(&mut layers);
         layers.finish()?;
         let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
         let seconds = |key| Duration::from_secs(layers.integer(key));
@@ -101,6 +105,7 @@ impl Config {
             storage_reserve_bytes: layers.integer("storage.reserve"),
             storage_retention: seconds("storage.retention"),
             sql_url: layers.text("sql.url").to_owned(),
+            duplicate_login,
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),
@@ -140,6 +145,14 @@ fn gate_options(layers: &Layers) -> GateOptions {
         heartbeat_min_s: heartbeat("heartbeat.min"),
         heartbeat_max_s: heartbeat("heartbeat.max"),
     }
+}
+
+fn duplicate_login(layers: &mut Layers) -> DuplicateLogin {
+    const KEY: &str = "apps.duplicate_login";
+    DuplicateLogin::parse(layers.text(KEY)).unwrap_or_else(|fault| {
+        layers.object(KEY, fault.problem);
+        DuplicateLogin::default()
+    })
 }
 
 fn address(layers: &Layers, key: &'static str) -> SocketAddr {

@@ -296,7 +296,7 @@ pub const SETTINGS: &[Setting] = &[
         "seconds",
         60,
         400 * DAY_S,
-        "How long records of ended messages, and broadcasts for devices that are away, are kept.",
+        "How long records of ended messages, broadcasts for devices that are away, and messages of devices that the business has not taken are kept.",
     ),
     Setting {
         key: "sql.url",
@@ -306,6 +306,12 @@ pub const SETTINGS: &[Setting] = &[
         secret: true,
         doc: "Database of apps and devices, `sqlite:PATH`; empty is `registry.db` in the data folder.",
     },
+    text(
+        "apps.duplicate_login",
+        Kind::Text { max: 32 },
+        "takeover",
+        "What meets a login whose device is connected already: `takeover` displaces the older connection; `reject` refuses the newer with `already_connected` and a time to come again, and ends an older one that has been silent for its heartbeat and 10 seconds. Holds for apps that have no policy of their own.",
+    ),
     integer(
         "tokens.ttl",
         30 * DAY_S,

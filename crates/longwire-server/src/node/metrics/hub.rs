@@ -31,6 +31,12 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
         ("longwire_upstream_unanswered", "messages of devices without an answer", &hub.upstream_unanswered),
         ("longwire_upstream_lost", "messages answered before storing, then not stored", &hub.upstream_lost),
         ("longwire_takeovers", "connections displaced by a newer login", &hub.takeovers),
+        (
+            "longwire_device_id_conflicts",
+            "times that devices with one id displaced each other too often",
+            &hub.device_id_conflicts,
+        ),
+        ("longwire_logins_slowed", "bad logins told to wait, too many from an address", &hub.logins_slowed),
         ("longwire_profiles_healed", "profiles written again from the registry", &hub.profiles_healed),
         ("longwire_stale_acks", "acks of connections that were displaced", &hub.stale_acks),
         ("longwire_settles_failed", "ends that the store did not take", &hub.settles_failed),
@@ -55,6 +61,8 @@ fn is_refusal(reason: CloseReason) -> bool {
             | R::ExpiredToken
             | R::RevokedToken
             | R::WrongClientId
+            | R::AlreadyConnected
+            | R::Conflict
             | R::Draining
             | R::Full
             | R::StoreUnavailable

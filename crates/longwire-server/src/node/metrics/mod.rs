@@ -187,6 +187,11 @@ fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     page.counter("longwire_messages_acked", "deliveries acked", sum(gate, |s| &s.acked))?;
     let dropped = [([("reason", "outbox_full")], sum(gate, |s| &s.dropped))];
     page.counters("longwire_messages_dropped", "online-only deliveries dropped", &dropped)?;
+    page.counter(
+        "longwire_upstream_shed",
+        "messages of devices refused because the node is overloaded",
+        sum(gate, |s| &s.upstream_shed),
+    )?;
     page.counter("longwire_stray_acks", "acks of nothing unacked", sum(gate, |s| &s.stray_acks))?;
     page.counter(
         "longwire_commands_missed",
@@ -247,12 +252,22 @@ fn api(page: &mut Page<'_>, api: &ApiStats) -> fmt::Result {
     )
 }
 
+/// Memory of this process in RAM, bytes.
+pub(super) fn resident_bytes() -> u64 {
+    memory_pages()[1] * rustix::param::page_size() as u64
+}
+
+/// Pages of address space, and of it in RAM, from `/proc/self/statm`.
+fn memory_pages() -> [u64; 2] {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = statm.split(' ').map(|n| n.trim().parse::<u64>().unwrap_or(0));
+    [pages.next().unwrap_or(0), pages.next().unwrap_or(0)]
+}
+
 fn process(page: &mut Page<'_>) -> fmt::Result {
     let page_bytes = rustix::param::page_size() as u64;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = |at: usize| statm.split(' ').nth(at).and_then(|n| n.trim().parse::<u64>().ok()).unwrap_or(0);
-    page.gauge("process_resident_memory_bytes", "memory in RAM", pages(1) * page_bytes)?;
-    page.gauge("process_virtual_memory_bytes", "address space", pages(0) * page_bytes)?;
+    page.gauge("process_resident_memory_bytes", "memory in RAM", resident_bytes())?;
+    page.gauge("process_virtual_memory_bytes", "address space", memory_pages()[0] * page_bytes)?;
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
     page.gauge("process_open_fds", "open descriptors", open)?;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);

@@ -12,7 +12,7 @@ use fjall::{Database, PersistMode, Readable};
 use std::path::{Path, PathBuf};
 
 /// Bytes of table blocks that are kept in memory.
-const BLOCK_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+pub(super) const BLOCK_CACHE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Journals that may lie on disk before what holds them back is written to tables.
 const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Tables that are kept open.
@@ -132,7 +132,7 @@ fn not_writable(path: &Path, cause: String) -> OpenError {
 fn open_engine(engine_folder: &PathBuf, folder: &Path) -> Result<(Keyspaces, Database), OpenError> {
     let opening = || {
         let database = Database::builder(engine_folder)
-            .cache_size(BLOCK_CACHE_BYTES)
+            .cache_size(BLOCK_CACHE_BYTES_MAX)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .max_cached_files(Some(OPEN_FILES_MAX))
             .worker_threads(ENGINE_THREADS)

@@ -88,6 +88,9 @@ struct Inner {
 }
 
 impl MessageStore {
+    /// What the engine's cache of blocks may hold, bytes.
+    pub const CACHE_BYTES_MAX: u64 = engine::BLOCK_CACHE_BYTES_MAX;
+
     /// Opens or makes the store and starts its threads. Durable messages go to `committed` in the order of commits.
     /// Whoever takes them must not wait for this store meanwhile: the writer waits when `committed` is full.
     ///

@@ -8,9 +8,11 @@ pub(super) const READ_APPLICATION_ID: &str = "PRAGMA application_id";
 pub(super) const COUNT_TABLES: &str = "SELECT COUNT(*) FROM sqlite_master";
 pub(super) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
 
-pub(super) const APPS: &str = "SELECT id, app_key, secret_hash, open_registration FROM apps ORDER BY id";
+pub(super) const APPS: &str =
+    "SELECT id, app_key, secret_hash, open_registration, duplicate_login FROM apps ORDER BY id";
 pub(super) const INSERT_APP: &str =
     "INSERT INTO apps (app_key, secret_hash, open_registration) VALUES (?1, ?2, ?3) RETURNING id";
+pub(super) const SET_DUPLICATE_LOGIN: &str = "UPDATE apps SET duplicate_login = ?2 WHERE id = ?1";
 
 pub(super) const DEVICE_BY_NAME: &str =
     "SELECT client, app, name, alias, generation FROM devices WHERE app = ?1 AND name = ?2";
@@ -26,4 +28,5 @@ pub(super) const INSERT_TAG: &str =
 
 pub(super) const INSERT_SETTING: &str =
     "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+pub(super) const REPLACE_SETTING: &str = "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 pub(super) const SETTING: &str = "SELECT value FROM settings WHERE name = ?1";

@@ -14,7 +14,9 @@ use self::rows::{AppRow, DeviceRow, signed, unavailable, with_tags};
 use super::lock::FolderLock;
 use super::messages::OpenError;
 use super::port::StoreError;
-use crate::domain::{App, AppId, AppKey, ClientId, Device, DeviceName, Registration, SecretHash, TokenKey};
+use crate::domain::{
+    App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, Registration, SecretHash, TokenKey,
+};
 use parking_lot::Mutex;
 use sqlx::SqlitePool;
 use std::sync::Arc;
@@ -56,6 +58,7 @@ struct Inner {
 }
 
 const TOKEN_KEY: &str = "token_key";
+const ADMIN_KEY: &str = "admin_key_hash";
 
 impl Registry {
     /// Opens `url` (`sqlite:PATH`), makes the file if missing, runs the migrations.
@@ -108,13 +111,37 @@ impl Registry {
             Ok((id,)) => {
                 let id = u32::try_from(id)
                     .map_err(|_| StoreError::Unavailable("registry: no app numbers are left".to_owned()))?;
-                Ok(App { id: AppId(id), key: key.clone(), secret_hash: hash, open_registration })
+                Ok(App {
+                    id: AppId(id),
+                    key: key.clone(),
+                    secret_hash: hash,
+                    open_registration,
+                    duplicate_login: None,
+                })
             }
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
                 Err(StoreError::Unavailable(format!("an app with the key {} exists already", key.as_str())))
             }
             Err(error) => Err(unavailable(&error)),
         }
+    }
+
+    /// Sets what meets a second login of the app's devices; `None` leaves it to the node's configuration.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn set_duplicate_login(
+        &self,
+        app: AppId,
+        policy: Option<DuplicateLogin>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(dialect::SET_DUPLICATE_LOGIN)
+            .bind(i64::from(app.0))
+            .bind(policy.map(DuplicateLogin::label))
+            .execute(&self.inner.pool)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(())
     }
 
     /// The deployment's token key, made at the first call.
@@ -125,22 +152,52 @@ impl Registry {
         let mut random = [0_u8; 32];
         getrandom::fill(&mut random)
             .map_err(|error| StoreError::Unavailable(format!("no randomness: {error}")))?;
-        let failed = |error: sqlx::Error| unavailable(&error);
-        sqlx::query(dialect::INSERT_SETTING)
-            .bind(TOKEN_KEY)
-            .bind(random.as_slice())
+        self.write_setting(dialect::INSERT_SETTING, TOKEN_KEY, &random).await?;
+        let stored = self.setting(TOKEN_KEY).await?;
+        let stored =
+            stored.ok_or_else(|| StoreError::Unavailable("registry: the token key is missing".to_owned()))?;
+        Ok(TokenKey::new(stored))
+    }
+
+    /// What the admin key must hash to; `None` before one was made.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn admin_key(&self) -> Result<Option<SecretHash>, StoreError> {
+        Ok(self.setting(ADMIN_KEY).await?.map(SecretHash))
+    }
+
+    /// Replaces the admin key.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn set_admin_key(&self, hash: SecretHash) -> Result<(), StoreError> {
+        self.write_setting(dialect::REPLACE_SETTING, ADMIN_KEY, &hash.0).await
+    }
+
+    async fn write_setting(
+        &self,
+        statement: &'static str,
+        name: &str,
+        value: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        sqlx::query(statement)
+            .bind(name)
+            .bind(value.as_slice())
             .execute(&self.inner.pool)
             .await
-            .map_err(failed)?;
-        let (stored,): (Vec<u8>,) = sqlx::query_as(dialect::SETTING)
-            .bind(TOKEN_KEY)
-            .fetch_one(&self.inner.pool)
+            .map_err(|error| unavailable(&error))?;
+        Ok(())
+    }
+
+    async fn setting(&self, name: &str) -> Result<Option<[u8; 32]>, StoreError> {
+        let stored: Option<(Vec<u8>,)> = sqlx::query_as(dialect::SETTING)
+            .bind(name)
+            .fetch_optional(&self.inner.pool)
             .await
-            .map_err(failed)?;
-        let bytes: [u8; 32] = stored
-            .try_into()
-            .map_err(|_| StoreError::Unavailable("registry: the token key is damaged".to_owned()))?;
-        Ok(TokenKey::new(bytes))
+            .map_err(|error| unavailable(&error))?;
+        let damaged = |_| StoreError::Unavailable(format!("registry: the setting {name} is damaged"));
+        stored.map(|(bytes,)| bytes.try_into().map_err(damaged)).transpose()
     }
 
     /// Registers or updates a device; concurrent calls share a transaction. `may_update` false refuses existing names.

@@ -1,7 +1,9 @@
 //! Rows of the registry and how they become values of the domain.
 
 use super::dialect;
-use crate::domain::{Alias, App, AppId, AppKey, ClientId, Device, DeviceName, Invalid, SecretHash, Tag};
+use crate::domain::{
+    Alias, App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, Invalid, SecretHash, Tag,
+};
 use crate::store::port::StoreError;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -21,11 +23,14 @@ impl FromRow<'_, SqliteRow> for AppRow {
         let invalid = |invalid: Invalid| unreadable("app_key", invalid);
         let hash: Vec<u8> = row.try_get("secret_hash")?;
         let hash = hash.try_into().map_err(|_| unreadable("secret_hash", "not 32 bytes"))?;
+        let policy: Option<&str> = row.try_get("duplicate_login")?;
+        let policy = policy.map(DuplicateLogin::parse).transpose();
         Ok(AppRow(App {
             id: AppId(number(row.try_get("id")?, "id")?),
             key: AppKey::parse(row.try_get("app_key")?).map_err(invalid)?,
             secret_hash: SecretHash(hash),
             open_registration: row.try_get("open_registration")?,
+            duplicate_login: policy.map_err(|invalid| unreadable("duplicate_login", invalid))?,
         }))
     }
 }

@@ -1,0 +1,184 @@
+//! `POST /v1/admin/drain`, `GET /v1/admin/memory`, `GET /v1/admin/shards`, `PUT /v1/admin/apps/{app_key}/duplicate_login`.
+
+use crate::api::Api;
+use crate::api::exchange::body::{Json, Segment};
+use crate::api::exchange::caller::Operator;
+use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::operations::{DrainOrder, NodeMemory, ShardState, Then};
+use crate::domain::{AppKey, DuplicateLogin, Invalid};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// The longest window of a drain, seconds.
+const WINDOW_S_MAX: u16 = 3600;
+
+/// How to drain.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct DrainRequest {
+    /// Devices are told to come back after a time of their own within this, seconds; they go elsewhere meanwhile.
+    #[schema(maximum = 3600)]
+    window_s: u16,
+    /// What follows; `exit` if it is left out.
+    #[serde(default)]
+    then: Then,
+}
+
+/// A drain that has begun.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct DrainAnswer {
+    /// Always true.
+    draining: bool,
+    /// As asked, seconds.
+    window_s: u16,
+    /// As asked.
+    then: Then,
+}
+
+/// Take the node out of service: not ready, no new logins and pushes, devices told to reconnect elsewhere.
+#[utoipa::path(
+    post, path = "/v1/admin/drain", tag = "admin", request_body = DrainRequest,
+    security(("admin" = []), ("admin_basic" = [])),
+    responses(
+        (status = 202, body = DrainAnswer, description = "It has begun."),
+        (status = 400, body = FaultBody, description = "A field is not allowed; the message names it."),
+        (status = 401, body = FaultBody, description = "Not the admin key."),
+        (status = 415, body = FaultBody, description = "Not JSON."),
+    )
+)]
+pub(in crate::api) async fn drain(
+    State(api): State<Arc<Api>>,
+    _operator: Operator,
+    Json(request): Json<DrainRequest>,
+) -> Result<(StatusCode, axum::Json<DrainAnswer>), Fault> {
+    let DrainRequest { window_s, then } = request;
+    if window_s > WINDOW_S_MAX {
+        return Err(Invalid::new("window_s", format!("at most {WINDOW_S_MAX}, is {window_s}")).into());
+    }
+    api.operations.drain(DrainOrder { window_s, then });
+    Ok((StatusCode::ACCEPTED, axum::Json(DrainAnswer { draining: true, window_s, then })))
+}
+
+/// Who holds memory.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct MemoryAnswer {
+    /// The node as a whole.
+    node: NodeMemory,
+    /// The hub's tables.
+    hub: HubMemory,
+    /// Each app, the largest first.
+    apps: Vec<AppMemory>,
+}
+
+/// The hub's tables.
+#[derive(Serialize, ToSchema)]
+struct HubMemory {
+    /// The table of sessions, bytes.
+    session_table_bytes: u64,
+    /// Deliveries that were sent to live connections and are not acked.
+    unacked: u64,
+    /// Messages whose live counts are kept.
+    live_counts: u64,
+    /// Devices and networks that the guards against conflicts and bad logins remember.
+    guarded: u64,
+}
+
+/// What an app holds.
+#[derive(Serialize, ToSchema)]
+struct AppMemory {
+    /// Its key.
+    app_key: String,
+    /// Devices with a session, those being decided included.
+    sessions: u64,
+}
+
+/// Who holds memory: the node, the hub's tables, the apps.
+#[utoipa::path(
+    get, path = "/v1/admin/memory", tag = "admin",
+    security(("admin" = []), ("admin_basic" = [])),
+    responses(
+        (status = 200, body = MemoryAnswer, description = "What is held now; the parts are read one after the other."),
+        (status = 401, body = FaultBody, description = "Not the admin key."),
+    )
+)]
+pub(in crate::api) async fn memory(
+    State(api): State<Arc<Api>>,
+    _operator: Operator,
+) -> axum::Json<MemoryAnswer> {
+    let census = api.hub.census();
+    let apps = census.sessions.into_iter();
+    axum::Json(MemoryAnswer {
+        node: api.operations.memory(),
+        hub: HubMemory {
+            session_table_bytes: census.session_table_bytes,
+            unacked: census.unacked,
+            live_counts: census.live_counts,
+            guarded: census.guarded,
+        },
+        apps: apps.map(|(key, sessions)| AppMemory { app_key: key.as_str().to_owned(), sessions }).collect(),
+    })
+}
+
+/// All shards.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct ShardsAnswer {
+    /// One entry per shard.
+    shards: Vec<ShardState>,
+}
+
+/// The threads that hold the devices, and how busy they are.
+#[utoipa::path(
+    get, path = "/v1/admin/shards", tag = "admin",
+    security(("admin" = []), ("admin_basic" = [])),
+    responses(
+        (status = 200, body = ShardsAnswer, description = "Every shard."),
+        (status = 401, body = FaultBody, description = "Not the admin key."),
+    )
+)]
+pub(in crate::api) async fn shards(
+    State(api): State<Arc<Api>>,
+    _operator: Operator,
+) -> axum::Json<ShardsAnswer> {
+    axum::Json(ShardsAnswer { shards: api.operations.shards() })
+}
+
+/// What meets a login whose device is connected already.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct DuplicateLoginPolicy {
+    /// `takeover`: the newer displaces the older; `reject`: the newer is refused while the older lives; null: as the
+    /// node is configured.
+    duplicate_login: Option<String>,
+}
+
+/// Set what meets a second login of this app's devices. It is stored, and holds from the next login on.
+#[utoipa::path(
+    put, path = "/v1/admin/apps/{app_key}/duplicate_login", tag = "admin", request_body = DuplicateLoginPolicy,
+    params(("app_key" = String, Path, description = "The app's key.")),
+    security(("admin" = []), ("admin_basic" = [])),
+    responses(
+        (status = 200, body = DuplicateLoginPolicy, description = "It holds."),
+        (status = 400, body = FaultBody, description = "Not a policy that is served."),
+        (status = 401, body = FaultBody, description = "Not the admin key."),
+        (status = 404, body = FaultBody, description = "No such app."),
+        (status = 415, body = FaultBody, description = "Not JSON."),
+        (status = 503, body = FaultBody, description = "The registry is unavailable."),
+    )
+)]
+pub(in crate::api) async fn duplicate_login(
+    State(api): State<Arc<Api>>,
+    _operator: Operator,
+    Segment(app_key): Segment,
+    Json(request): Json<DuplicateLoginPolicy>,
+) -> Result<axum::Json<DuplicateLoginPolicy>, Fault> {
+    let app_key = AppKey::parse(&app_key)?;
+    let policy = request.duplicate_login.as_deref().map(DuplicateLogin::parse).transpose()?;
+    if api.hub.set_duplicate_login(&app_key, policy).await? {
+        Ok(axum::Json(request))
+    } else {
+        Err(Fault::not_found("no such app"))
+    }
+}

@@ -1,0 +1,84 @@
+//! What an operator asks of the node around this room. The node answers it; this room knows neither shards nor sockets.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a drained node does when its devices have been told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Then {
+    /// It ends, as after SIGTERM.
+    #[default]
+    Exit,
+    /// It stays up without devices and takes no pushes; what it knows can still be asked.
+    Stay,
+}
+
+/// A node is to be drained.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrainOrder {
+    /// Devices are told to come back elsewhere after a time of their own within this, seconds.
+    pub window_s: u16,
+    /// What follows.
+    pub then: Then,
+}
+
+/// Who holds how many bytes, as far as the node's parts tell.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct NodeMemory {
+    /// Memory of the process in RAM, bytes.
+    pub resident_bytes: u64,
+    /// What waits in the outboxes of all connections, bytes.
+    pub outbox_bytes: u64,
+    /// Connections whose outbox is above its high mark.
+    pub unwritable: u64,
+    /// Connections, logged in or not.
+    pub connections: u64,
+    /// Commands that wait for shards.
+    pub commands_waiting: u64,
+    /// Events that wait for the hub.
+    pub events_waiting: u64,
+    /// Operations that wait for the store's writer.
+    pub store_waiting: u64,
+    /// What the store's cache of blocks may hold, bytes.
+    pub store_cache_bytes_max: u64,
+}
+
+/// One shard now.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct ShardState {
+    /// Its number.
+    pub shard: u16,
+    /// Connections, logged in or not.
+    pub connections: u64,
+    /// Logged-in connections.
+    pub sessions: u64,
+    /// What waits in outboxes, bytes.
+    pub outbox_bytes: u64,
+    /// Connections whose outbox is above its high mark.
+    pub unwritable: u64,
+    /// Turns of its loop since the start.
+    pub turns: u64,
+    /// 99 of 100 turns took at most so many microseconds (upper end of the bucket).
+    pub turn_p99_us: u64,
+    /// The longest turn since the start, microseconds.
+    pub turn_longest_us: u64,
+    /// Commands that wait for it.
+    pub commands_waiting: u64,
+    /// How many may.
+    pub commands_max: u64,
+    /// Its events that wait for the hub.
+    pub events_waiting: u64,
+    /// How many may.
+    pub events_max: u64,
+}
+
+/// The node as its operator reaches it through this room; the node room serves it.
+pub trait Operations: Send + Sync {
+    /// Drains the node, and returns at once. Said again, `exit` follows a `stay`; anything else changes nothing.
+    fn drain(&self, order: DrainOrder);
+    /// Who holds bytes.
+    fn memory(&self) -> NodeMemory;
+    /// Every shard.
+    fn shards(&self) -> Vec<ShardState>;
+}
