@@ -1,21 +1,17 @@
-//! The face of a device: build it, connect it, take what comes, ack.
+//! The face of a device: take what comes, ack, send.
 
-use longwire_proto::id::{ClientId, MessageId};
-use longwire_proto::limit::{APP_KEY_BYTES_MAX, HEARTBEAT_S_RANGE, TOKEN_BYTES_MAX};
-use longwire_proto::session::Credentials;
-use longwire_proto::wire::{AckKind, BackOff, Class, Network};
-use tokio::sync::mpsc;
+use futures_util::stream::{self, Stream};
+use longwire_proto::id::MessageId;
+use longwire_proto::wire::AckKind;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::driver::{Driver, Order};
+use crate::builder::DeviceBuilder;
+use crate::driver::application::Order;
 use crate::incoming::Incoming;
-use crate::registration::Registration;
-
-/// Things that wait for the application by default; see [`DeviceBuilder::queue`].
-const QUEUE_DEFAULT: usize = 64;
-/// Words of the application that wait for the driver; at the bound the application waits.
-const ORDERS_MAX: usize = 256;
+use crate::storage::outbox::Keep;
+use crate::upstream::{SendError, UpstreamId, UpstreamMessage};
 
 /// A device that connects, and connects again, until it is closed, dropped, or refused for good.
 ///
@@ -23,11 +19,13 @@ const ORDERS_MAX: usize = 256;
 /// then the device stops reading, at last the connection is lost, and it comes back when the queue was emptied.
 #[derive(Debug)]
 pub struct Device {
-    incoming: mpsc::Receiver<Incoming>,
-    orders: mpsc::Sender<Order>,
-    task: JoinHandle<()>,
+    pub(crate) incoming: mpsc::Receiver<Incoming>,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) outbox: mpsc::Sender<Keep>,
+    /// The driver and the outbox.
+    pub(crate) tasks: [JoinHandle<()>; 2],
     /// A message that expired while it waited and is not acked yet; here, so that [`next`](Device::next) is cancel-safe.
-    expired: Option<MessageId>,
+    pub(crate) expired: Option<MessageId>,
 }
 
 impl Device {
@@ -53,6 +51,34 @@ impl Device {
                 incoming => return Some(incoming),
             }
         }
+    }
+
+    /// Everything that [`next`](Device::next) gives, as a stream that owns the device. Take an [`acker`](Device::acker) and
+    /// a [`sender`](Device::sender) before.
+    pub fn into_stream(self) -> impl Stream<Item = Incoming> + Send + 'static {
+        stream::unfold(self, async |mut device| {
+            let incoming = device.next().await?;
+            Some((incoming, device))
+        })
+    }
+
+    /// Puts a message into the outbox. When this returns, it is on disk if the device has a
+    /// [`state folder`](DeviceBuilder::state), and will be sent until the server has answered it for good, over reconnects,
+    /// other nodes and restarts; the server drops what it has seen. The end is told by [`Incoming::Answered`]. In order,
+    /// save that a message for which the server was busy comes later.
+    ///
+    /// Not cancel-safe: if the future is dropped, the message may be in the outbox or not.
+    ///
+    /// # Errors
+    /// See [`SendError`]; the message will not be sent then.
+    pub async fn send(&self, message: UpstreamMessage) -> Result<UpstreamId, SendError> {
+        send(&self.outbox, message).await
+    }
+
+    /// For sending from another task.
+    #[must_use]
+    pub fn sender(&self) -> Sender {
+        Sender { outbox: self.outbox.downgrade() }
     }
 
     /// The application has the message: the server may forget it. It waits for acks half a minute or so, then closes
@@ -90,17 +116,21 @@ impl Device {
         Acker { orders: self.orders.downgrade() }
     }
 
-    /// The network changed: the back-off begins anew and a waiting device connects at once (004-25).
+    /// The network changed: the back-off begins anew and a waiting device connects at once (004-25). A device that is
+    /// connected finds out within ten seconds whether its connection still works.
     pub async fn network_changed(&self) {
         let _ = self.orders.send(Order::NetworkChanged).await;
     }
 
     /// Ends the connection in an orderly way and waits for it. What was not taken is dropped; unacked messages come again
-    /// to the next device with these credentials.
+    /// to the next device with these credentials. What is in the outbox stays in the state folder, which is free for
+    /// another device then; without a folder it is lost.
     pub async fn close(self) {
-        let Device { incoming, orders, task, .. } = self;
-        drop((incoming, orders));
-        let _ = task.await;
+        let Device { incoming, orders, outbox, tasks, .. } = self;
+        drop((incoming, orders, outbox));
+        for task in tasks {
+            let _ = task.await;
+        }
     }
 }
 
@@ -119,141 +149,26 @@ impl Acker {
     }
 }
 
-/// Why a device cannot be built.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The app key is empty, too long, or has control characters.
-    #[error("the app key must have 1 to {APP_KEY_BYTES_MAX} bytes and no control characters")]
-    AppKey,
-    /// The token is empty or too long.
-    #[error("the token must have 1 to {TOKEN_BYTES_MAX} bytes")]
-    Token,
-    /// There is no entry node, or an empty one.
-    #[error("at least one entry node (host:port) is needed")]
-    EntryNodes,
-}
-
-/// Describes a device. `app_key`, `token`, `client` and an entry node are needed; a [`Registration`] has the last three.
+/// Sends for a [`Device`] from another task. It does not keep the device alive.
 #[derive(Clone, Debug)]
-pub struct DeviceBuilder {
-    credentials: Credentials,
-    entry_nodes: Vec<String>,
-    back_off: BackOff,
-    queue: usize,
+pub struct Sender {
+    outbox: mpsc::WeakSender<Keep>,
 }
 
-impl Default for DeviceBuilder {
-    fn default() -> Self {
-        let credentials = Credentials {
-            app_key: String::new(),
-            token: String::new(),
-            client: ClientId(0),
-            network: Network::Unknown,
-            class: Class::Iot,
-            heartbeat_s: 60,
-        };
-        let (entry_nodes, back_off) = (Vec::new(), BackOff::default());
-        DeviceBuilder { credentials, entry_nodes, back_off, queue: QUEUE_DEFAULT }
-    }
-}
-
-impl DeviceBuilder {
-    /// Takes client id, token, entry nodes, heartbeat and back-off from a registration.
-    #[must_use]
-    pub fn registration(mut self, registration: &Registration) -> Self {
-        self.credentials.client = registration.client_id;
-        self.credentials.token.clone_from(&registration.token);
-        self.credentials.heartbeat_s = registration.heartbeat_s;
-        self.entry_nodes.clone_from(&registration.entry_nodes);
-        self.back_off = registration.back_off.clone();
-        self
-    }
-
-    /// The app's public key.
-    #[must_use]
-    pub fn app_key(mut self, app_key: impl Into<String>) -> Self {
-        self.credentials.app_key = app_key.into();
-        self
-    }
-
-    /// The token from registration.
-    #[must_use]
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.credentials.token = token.into();
-        self
-    }
-
-    /// The client id from registration.
-    #[must_use]
-    pub fn client(mut self, client: ClientId) -> Self {
-        self.credentials.client = client;
-        self
-    }
-
-    /// Adds an entry node, `host:port`; one is chosen at random at each attempt (004-24).
-    #[must_use]
-    pub fn entry_node(mut self, address: impl Into<String>) -> Self {
-        self.entry_nodes.push(address.into());
-        self
-    }
-
-    /// What carries the bytes; unknown by default.
-    #[must_use]
-    pub fn network(mut self, network: Network) -> Self {
-        self.credentials.network = network;
-        self
-    }
-
-    /// The device's class; [`Class::Iot`] by default.
-    #[must_use]
-    pub fn class(mut self, class: Class) -> Self {
-        self.credentials.class = class;
-        self
-    }
-
-    /// The planned heartbeat, seconds, 60 by default; clamped to
-    /// [`HEARTBEAT_S_RANGE`], and to the server's range at login.
-    #[must_use]
-    pub fn heartbeat_s(mut self, seconds: u16) -> Self {
-        self.credentials.heartbeat_s = seconds.clamp(*HEARTBEAT_S_RANGE.start(), *HEARTBEAT_S_RANGE.end());
-        self
-    }
-
-    /// The back-off until the server gives one; the articles' by default (004-21).
-    #[must_use]
-    pub fn back_off(mut self, back_off: BackOff) -> Self {
-        self.back_off = back_off;
-        self
-    }
-
-    /// How many things may wait for the application, at least 1, 64 by default.
-    #[must_use]
-    pub fn queue(mut self, length: usize) -> Self {
-        self.queue = length.clamp(1, 65_536);
-        self
-    }
-
-    /// Starts the device. It must be called inside a tokio runtime with time and network; it returns at once, and
-    /// [`Device::next`] tells how the connection fares.
+impl Sender {
+    /// As [`Device::send`].
     ///
     /// # Errors
-    /// What was described cannot be a device.
-    pub fn connect(self) -> Result<Device, BuildError> {
-        let Credentials { app_key, token, .. } = &self.credentials;
-        if !(1..=APP_KEY_BYTES_MAX).contains(&app_key.len()) || app_key.bytes().any(|b| b.is_ascii_control())
-        {
-            return Err(BuildError::AppKey);
-        }
-        if !(1..=TOKEN_BYTES_MAX).contains(&token.len()) {
-            return Err(BuildError::Token);
-        }
-        if self.entry_nodes.is_empty() || self.entry_nodes.iter().any(String::is_empty) {
-            return Err(BuildError::EntryNodes);
-        }
-        let (to_application, incoming) = mpsc::channel(self.queue);
-        let (orders, from_application) = mpsc::channel(ORDERS_MAX);
-        let driver =
-            Driver::new(self.credentials, self.entry_nodes, self.back_off, to_application, from_application);
-        Ok(Device { incoming, orders, task: tokio::spawn(driver.run()), expired: None })
+    /// See [`SendError`].
+    pub async fn send(&self, message: UpstreamMessage) -> Result<UpstreamId, SendError> {
+        let outbox = self.outbox.upgrade().ok_or(SendError::Ended)?;
+        send(&outbox, message).await
     }
+}
+
+async fn send(outbox: &mpsc::Sender<Keep>, message: UpstreamMessage) -> Result<UpstreamId, SendError> {
+    message.check()?;
+    let (answer, kept) = oneshot::channel();
+    outbox.send(Keep::Send(message, answer)).await.map_err(|_| SendError::Ended)?;
+    kept.await.map_err(|_| SendError::Ended)?
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{Kind, MessageId, Position, Source, TraceId};
-use longwire_proto::wire::{Gap, Push, Refusal, push_flags};
+use longwire_proto::wire::{Gap, Push, Refusal, ResultCode, push_flags};
 use tokio::time::Instant;
+
+use crate::upstream::UpstreamId;
 
 /// One thing for the application.
 #[derive(Clone, Debug)]
@@ -18,6 +20,14 @@ pub enum Incoming {
     Gap(Gap),
     /// Forget this message.
     Recall(MessageId),
+    /// A message that this device sent was answered for good: done, or refused and not sent again. A message that an
+    /// earlier process with the same state folder sent is answered here too.
+    Answered {
+        /// Its number from [`Device::send`](crate::Device::send).
+        id: UpstreamId,
+        /// What became of it; never [`ResultCode::Busy`], after which it is sent again.
+        outcome: ResultCode,
+    },
     /// The connection changed its state.
     State(State),
 }

@@ -47,6 +47,8 @@ pub struct Registration {
     pub entry_nodes: Vec<String>,
     /// The heartbeat that the server asks for, seconds.
     pub heartbeat_s: u16,
+    /// Whether the server wants padded heartbeats.
+    pub padding: bool,
     /// The back-off to begin with.
     pub back_off: BackOff,
 }
@@ -148,6 +150,8 @@ struct Answer {
 #[derive(Deserialize)]
 struct HeartbeatAnswer {
     interval: u16,
+    #[serde(default)]
+    padding: bool,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +177,7 @@ impl Answer {
                 other => other.to_string(),
             },
             entry_nodes: self.entry_nodes,
+            padding: self.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.padding),
             heartbeat_s: self.heartbeat.map_or(60, |heartbeat| {
                 heartbeat.interval.clamp(*HEARTBEAT_S_RANGE.start(), *HEARTBEAT_S_RANGE.end())
             }),

@@ -100,6 +100,7 @@ fn tell(incoming: &Incoming) -> Result<(), Failure> {
     match incoming {
         Incoming::Message(_) => {}
         Incoming::Gap(gap) => eprintln!("left out: {gap:?}"),
+        Incoming::Answered { id, outcome } => eprintln!("answered: {id:?} {outcome:?}"),
         Incoming::Recall(message) => eprintln!("recalled: {message}"),
         Incoming::State(State::Connecting { address, attempt }) => {
             eprintln!("connecting to {address} (attempt {attempt})")

@@ -4,6 +4,7 @@
 
 mod configure;
 mod dev;
+mod doctor;
 mod listen;
 mod push;
 mod register;
@@ -37,6 +38,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Read the configuration as `serve` would, and print what holds; secrets are left out.
     CheckConfig(configure::ConfigArgs),
+    /// Look at this machine before the devices do: limits, kernel settings, network cards, clocks, disk and store.
+    Doctor(doctor::DoctorArgs),
     /// Print a configuration file with every key at its default.
     GenConfig,
     /// Print the documentation of every setting, as docs/configuration.md holds it.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Serve(args) => serve::run(args),
         Verb::CheckConfig(args) => configure::check(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::GenConfig => {
             print!("{}", longwire_server::node::config::manual::sample_file());
             Ok(())

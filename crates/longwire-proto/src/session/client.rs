@@ -1,13 +1,14 @@
 //! The device's end of a conversation: login, heartbeat, lost-server detection, dedup. No socket, no clock.
 
-use super::Millis;
+use super::heartbeat::{Beat, Heartbeat};
 use super::memory::Memory;
+use super::{HeartbeatPlan, Millis};
 use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId, Source};
-use crate::limit::{CONNACK_WAIT_MS, FRAME_BODY_BYTES_CEILING, PONGS_MISSED_MAX};
+use crate::limit::{CONNACK_WAIT_MS, FRAME_BODY_BYTES_CEILING};
 use crate::wire::{
     AckKind, Assembler, Class, Command, Connect, DeviceFrame, Gap, Network, Push, Refusal, ResultCode,
-    ServerFrame, UpAck, VERSION, Welcome, encode_acks, heartbeat,
+    ServerFrame, UpAck, Upstream, VERSION, Welcome, encode_acks, heartbeat, padded_ping,
 };
 
 /// What a device logs in with.
@@ -42,12 +43,8 @@ struct Talk {
     client: ClientId,
     /// The latest `now` that the caller told.
     now: Millis,
-    /// Joining: when to give up. Live: when the next PING is due.
-    due: Millis,
-    last_ping: Millis,
-    heartbeat_s: u16,
-    /// PINGs since the server was last heard.
-    unanswered: u8,
+    /// Its deadline is, while joining, when to give up.
+    heartbeat: Heartbeat,
     state: State,
 }
 
@@ -133,13 +130,28 @@ impl ClientSession {
             memory,
             client: credentials.client,
             now,
-            due: Millis(now.0 + CONNACK_WAIT_MS),
-            last_ping: now,
-            heartbeat_s: credentials.heartbeat_s,
-            unanswered: 0,
+            heartbeat: Heartbeat::new(
+                HeartbeatPlan::fixed(credentials.heartbeat_s),
+                now,
+                Millis(now.0 + CONNACK_WAIT_MS),
+            ),
             state: State::Joining,
         };
         ClientSession { assembler: Assembler::default(), talk }
+    }
+
+    /// Beats by this plan instead of the credentials' interval for ever. To be called before WELCOME; later it changes
+    /// nothing. CONNECT announced the credentials' interval, so the plan should start there.
+    pub fn beat_by(&mut self, plan: HeartbeatPlan) {
+        if self.talk.state == State::Joining {
+            self.talk.heartbeat.replan(plan);
+        }
+    }
+
+    /// The plan for the next connection: the last one, and what this connection learned.
+    #[must_use]
+    pub fn next_plan(&self) -> HeartbeatPlan {
+        self.talk.heartbeat.next_plan()
     }
 
     /// Takes one frame off the front of `input`; `None` when it is used up. Answers go to `out`.
@@ -171,7 +183,26 @@ impl ClientSession {
     pub fn ack(&mut self, kind: AckKind, messages: &[MessageId], out: &mut Vec<u8>) {
         if self.talk.state == State::Live && !messages.is_empty() {
             encode_acks(kind, messages, self.talk.client, out);
-            self.talk.spoke();
+            self.talk.business(true, out);
+        }
+    }
+
+    /// Sends a message to the business or another device; the answer is [`FromServer::UpAck`]. Nothing is sent, and
+    /// false comes back, before WELCOME and after the end.
+    pub fn send(&mut self, upstream: &Upstream<'_>, out: &mut Vec<u8>) -> bool {
+        if self.talk.state != State::Live {
+            return false;
+        }
+        DeviceFrame::Upstream(*upstream).encode(self.talk.client, out);
+        self.talk.business(true, out);
+        true
+    }
+
+    /// The network may have changed under the connection: a PING is due now, and if nothing comes back within
+    /// [`PROBE_WAIT_MS`](crate::limit::PROBE_WAIT_MS) the server is lost.
+    pub fn probe(&mut self, now: Millis) {
+        if self.talk.state == State::Live {
+            self.talk.heartbeat.probe(now);
         }
     }
 
@@ -179,7 +210,7 @@ impl ClientSession {
     #[must_use]
     pub fn deadline(&self) -> Millis {
         match self.talk.state {
-            State::Joining | State::Live => self.talk.due,
+            State::Joining | State::Live => self.talk.heartbeat.due(),
             State::Over => Millis(u64::MAX),
         }
     }
@@ -188,16 +219,20 @@ impl ClientSession {
     pub fn tick(&mut self, now: Millis, out: &mut Vec<u8>) -> Tick {
         let talk = &mut self.talk;
         talk.now = now;
-        if now < talk.due || talk.state == State::Over {
+        if now < talk.heartbeat.due() || talk.state == State::Over {
             return Tick::Live;
         }
-        if talk.state == State::Joining || talk.unanswered >= PONGS_MISSED_MAX {
+        if talk.state == State::Joining {
             return Tick::Lost;
         }
-        out.extend_from_slice(&heartbeat(Command::Ping, talk.client));
-        talk.unanswered += 1;
-        talk.last_ping = now;
-        talk.due = Millis(now.0 + talk.heartbeat_ms());
+        let seed = talk.client.0 ^ now.0 ^ (talk.heartbeat.since_ping(now) << 32);
+        let Beat::Ping { announce } = talk.heartbeat.beat(now) else { return Tick::Lost };
+        talk.announce(announce, out);
+        if talk.heartbeat.padded() {
+            padded_ping(talk.client, seed, out);
+        } else {
+            out.extend_from_slice(&heartbeat(Command::Ping, talk.client));
+        }
         Tick::Live
     }
 
@@ -210,7 +245,7 @@ impl ClientSession {
     /// The heartbeat in use, seconds: the planned one, after WELCOME within the server's range.
     #[must_use]
     pub fn heartbeat_s(&self) -> u16 {
-        self.talk.heartbeat_s
+        self.talk.heartbeat.interval_s()
     }
 
     /// An orderly end.
@@ -236,7 +271,7 @@ impl Talk {
         out: &mut Vec<u8>,
     ) -> Result<FromServer<'a>, CloseReason> {
         self.now = now;
-        self.unanswered = 0; // whatever came, the server is there
+        let awaited = self.heartbeat.heard(); // whatever came, the server is there
         let from = match (frame, self.state) {
             (ServerFrame::Welcome(welcome), State::Joining) => {
                 self.join(&welcome, out);
@@ -253,9 +288,17 @@ impl Talk {
                 FromServer::Closed(refusal)
             }
             (ServerFrame::Pong, State::Live) => {
-                FromServer::Pong { round_trip_ms: now.0.saturating_sub(self.last_ping.0) }
+                let round_trip_ms = self.heartbeat.since_ping(now);
+                if awaited {
+                    let announce = self.heartbeat.answered();
+                    self.announce(announce, out);
+                }
+                FromServer::Pong { round_trip_ms }
             }
-            (ServerFrame::Push(push), State::Live) => self.push(push),
+            (ServerFrame::Push(push), State::Live) => {
+                self.business(false, out);
+                self.push(push)
+            }
             (ServerFrame::Gap(gap), State::Live) => {
                 self.gap(&gap, out);
                 FromServer::Gap(gap)
@@ -270,17 +313,20 @@ impl Talk {
 
     fn join(&mut self, welcome: &Welcome, out: &mut Vec<u8>) {
         self.state = State::Live;
-        // Not `clamp`, which panics on a range that a server got wrong.
-        let allowed = self.heartbeat_s.min(welcome.heartbeat_max_s).max(welcome.heartbeat_min_s).max(1);
-        if allowed != self.heartbeat_s {
-            self.heartbeat_s = allowed;
-            DeviceFrame::Interval(allowed).encode(self.client, out);
+        let announce = self.heartbeat.welcome(welcome, self.client.0, self.now);
+        self.announce(announce, out);
+    }
+
+    /// Tells the server the interval that will be kept from now on, so that its idle limit covers it.
+    fn announce(&self, seconds: Option<u16>, out: &mut Vec<u8>) {
+        if let Some(seconds) = seconds {
+            DeviceFrame::Interval(seconds).encode(self.client, out);
         }
-        // A fleet that logs in together must not beat together: the first PING comes in the second half of the
-        // interval, by client id (004-07). The multiplier spreads neighbouring ids (2^64 / golden ratio).
-        let phase = self.client.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
-        let half_ms = self.heartbeat_ms() / 2;
-        self.due = Millis(self.now.0 + half_ms + ((half_ms * (phase + 1)) >> 16));
+    }
+
+    fn business(&mut self, ours: bool, out: &mut Vec<u8>) {
+        let announce = self.heartbeat.business(ours, self.now);
+        self.announce(announce, out);
     }
 
     fn push<'a>(&mut self, push: Push<'a>) -> FromServer<'a> {
@@ -301,19 +347,7 @@ impl Talk {
         }
         if gap.message != MessageId(0) {
             encode_acks(AckKind::Received, &[gap.message], self.client, out);
-            self.spoke();
+            self.business(true, out);
         }
-    }
-
-    /// What a device sends is a sign of life itself, so it puts the next PING off (004-16); but not while a PING is
-    /// unanswered, or a device that only talks would never find out that nobody listens.
-    fn spoke(&mut self) {
-        if self.unanswered == 0 {
-            self.due = Millis(self.now.0 + self.heartbeat_ms());
-        }
-    }
-
-    fn heartbeat_ms(&self) -> u64 {
-        u64::from(self.heartbeat_s) * 1000
     }
 }

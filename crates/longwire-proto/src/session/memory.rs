@@ -19,6 +19,17 @@ struct Seen {
 }
 
 impl Memory {
+    /// A memory that was kept elsewhere: the positions reached, and the ids met, oldest first. Of more than
+    /// [`DEDUP_WINDOW_MESSAGES`] ids the last count.
+    #[must_use]
+    pub fn restore(mailbox: Position, log: Position, met: impl IntoIterator<Item = MessageId>) -> Memory {
+        let mut memory = Memory { seen: None, mailbox, log };
+        for message in met {
+            memory.meet(message);
+        }
+        memory
+    }
+
     /// The position reached in a source; [`Position::START`] if nothing of it ever came.
     #[must_use]
     pub fn reached(&self, source: Source) -> Position {

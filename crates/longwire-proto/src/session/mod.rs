@@ -3,16 +3,18 @@
 //! - `server`: the server's end. The login states are types: [`AwaitingConnect`] → [`Deciding`] → [`Established`].
 //! - `feed`: how far one source has been sent in this session, and whether more waits in the store.
 //! - `window`: what was sent and not yet acked.
-//! - `client`: the device's end: login, heartbeat, dedup, order; `memory` is what outlives its connection.
+//! - `client`: the device's end: login, dedup, order; `heartbeat` is when it beats, `memory` what outlives its connection.
 
 mod client;
 mod feed;
+mod heartbeat;
 mod memory;
 mod server;
 mod window;
 
 pub use client::{ClientSession, Credentials, FromServer, Tick};
 pub use feed::{FeedStart, Pull};
+pub use heartbeat::HeartbeatPlan;
 pub use memory::Memory;
 pub use server::{AwaitingConnect, Deciding, Established, FromDevice, Offer, PageEntry, Settled};
 

@@ -2,7 +2,7 @@
 
 use super::WireError;
 use crate::id::ClientId;
-use crate::limit::HEADER_BYTES;
+use crate::limit::{HEADER_BYTES, PADDING_BYTES_RANGE};
 
 /// Bytes 0–3 of every native frame.
 pub const MAGIC: [u8; 4] = [0xCA, 0xFE, 0xBA, 0xBE];
@@ -150,4 +150,27 @@ impl Header {
 #[must_use]
 pub fn heartbeat(command: Command, client: ClientId) -> [u8; HEADER_BYTES] {
     Header { command, body_bytes: 0, client }.encode()
+}
+
+/// Appends a PING with padding: its length and bytes come from `seed`, which should differ from beat to beat. The bytes
+/// need not be secret, only different.
+pub fn padded_ping(client: ClientId, seed: u64, out: &mut Vec<u8>) {
+    let span = (PADDING_BYTES_RANGE.end() - PADDING_BYTES_RANGE.start() + 1) as u64;
+    let mut state = seed;
+    let body_bytes = PADDING_BYTES_RANGE.start() + (mix(&mut state) % span) as usize;
+    out.extend_from_slice(&Header { command: Command::Ping, body_bytes, client }.encode());
+    let end = out.len() + body_bytes;
+    while out.len() < end {
+        out.extend_from_slice(&mix(&mut state).to_be_bytes());
+    }
+    out.truncate(end);
+}
+
+/// SplitMix64.
+fn mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }

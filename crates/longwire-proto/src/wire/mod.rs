@@ -18,7 +18,7 @@ mod read;
 pub use assemble::{Assembler, RawFrame};
 pub use encode::encode_acks;
 pub use frame::*;
-pub use header::{Command, Header, MAGIC, heartbeat};
+pub use header::{Command, Header, MAGIC, heartbeat, padded_ping};
 pub use push::{PushHead, encode_push_shared, push_frame};
 
 use crate::close::CloseReason;

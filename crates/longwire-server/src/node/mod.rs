@@ -3,6 +3,7 @@
 //! - [`config`]: the configuration: where it comes from, what it may be, how it is told.
 //! - `credentials`: the app and the admin key that are there before the ports open.
 //! - [`start`]: rooms opened in order, and closed in the opposite one.
+//! - [`stores`]: what must survive, opened.
 //! - [`telemetry`]: logs; `metrics`: what `/metrics` shows.
 //! - `operator`: the node as its operator reaches it.
 //! - `watch`: the watchdog over the shards.
@@ -20,6 +21,7 @@ mod metrics;
 mod operator;
 mod service;
 pub mod start;
+pub mod stores;
 pub mod telemetry;
 mod watch;
 

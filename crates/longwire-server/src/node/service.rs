@@ -13,6 +13,8 @@ pub(super) type Healthy = Arc<dyn Fn() -> bool + Send + Sync>;
 const PINGS_PER_SPAN: u32 = 3;
 /// Beyond the time that the node gives itself, until the manager may kill it.
 const STOP_MARGIN: Duration = Duration::from_secs(15);
+/// A manager that takes a word later than this is not waited for.
+const TELL_MAX: Duration = Duration::from_secs(2);
 
 /// What is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +31,17 @@ enum Word {
 
 /// The node takes devices and requests.
 pub(super) async fn ready(status: String) {
-    tell(Word::Ready(status)).await;
+    tell_in_time(Word::Ready(status)).await;
 }
 
 /// The node ends, and has given itself so long.
 pub(super) async fn stopping(patience: Duration) {
-    tell(Word::Stopping(patience + STOP_MARGIN)).await;
+    tell_in_time(Word::Stopping(patience + STOP_MARGIN)).await;
+}
+
+/// A manager that takes nothing holds up neither start nor stop: it loses the word.
+async fn tell_in_time(word: Word) {
+    let _ = tokio::time::timeout(TELL_MAX, tell(word)).await;
 }
 
 /// Gives signs of life as long as the node is healthy, if the manager asked for them. Without signs it ends the process
@@ -74,7 +81,8 @@ async fn ping_while_healthy<Told: Future<Output = ()>>(
     }
 }
 
-/// On a thread that may wait: the manager's socket has a queue, and a full one blocks.
+/// On a thread that may wait: the manager's socket has a queue, and a full one blocks. Signs of life wait for each other,
+/// so they hold one thread at most.
 async fn tell(word: Word) {
     let sent = tokio::task::spawn_blocking(move || {
         let told = match &word {

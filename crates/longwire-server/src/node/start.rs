@@ -5,22 +5,18 @@ use super::config::Config;
 use super::credentials::{AppSeed, prepare_admin, prepare_apps};
 use super::metrics::{Sources, render};
 use super::operator::Operator;
-use super::{capacity, service, watch};
+use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppSecret, Invalid, SecretHash};
-use crate::gate::{Clock, Gate, GateError, Level};
-use crate::store::messages::{MessageStore, OpenError};
-use crate::store::port::{Committed, StoreError, StoreOptions};
-use crate::store::registry::Registry;
+use crate::gate::{Gate, GateError, Level};
+use crate::store::messages::OpenError;
+use crate::store::port::StoreError;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -118,11 +114,9 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let ServeOptions { mut config, app, admin_key, log_dropped, for_trying } = options;
     capacity::fit(&mut config, for_trying);
     let clock = wall_clock();
-    make_folder(&config.data_dir)?;
     let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
-    let store = open_store(&config, clock.clone(), committed).await?;
+    let (store, registry) = stores::open(&config, clock.clone(), committed).await?;
     let store_stats = store.stats();
-    let registry = Registry::open(&registry_url(&config)).await?;
     let first_app = prepare_apps(&registry, &config, app).await?;
     let (admin_key, first_admin_key) = prepare_admin(&registry, &config, admin_key).await?;
     let (gate, shards, events) = Gate::prepare(config.gate.clone(), clock.clone())?;
@@ -179,41 +173,12 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     })
 }
 
-async fn open_store(
-    config: &Config,
-    clock: Clock,
-    committed: Sender<Committed>,
-) -> Result<MessageStore, ServeError> {
-    let options = StoreOptions {
-        folder: config.data_dir.join("messages"),
-        reserve_bytes: config.storage_reserve_bytes,
-        retention_ms: u64::try_from(config.storage_retention.as_millis()).unwrap_or(u64::MAX),
-        clock,
-    };
-    let opened = tokio::task::spawn_blocking(move || MessageStore::open(options, committed));
-    Ok(opened.await.map_err(|ended| StoreError::Unavailable(ended.to_string()))??)
-}
-
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
 async fn open_ports(config: &Config, gate: &Gate) -> Result<(Bound, SocketAddr), ServeError> {
     let address = config.api.bind;
     let bound = listen::bind(address).await.map_err(|cause| ServeError::ApiBind { address, cause })?;
     let device = gate.open(config.device_bind)?;
     Ok((bound, device))
-}
-
-fn make_folder(folder: &Path) -> Result<(), OpenError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|cause| {
-        OpenError::NotWritable { path: folder.display().to_string(), cause: cause.to_string() }
-    })
-}
-
-fn registry_url(config: &Config) -> String {
-    if config.sql_url.is_empty() {
-        format!("sqlite:{}", config.data_dir.join("registry.db").display())
-    } else {
-        config.sql_url.clone()
-    }
 }
 
 fn make_api(

@@ -130,3 +130,15 @@ fn capacity_is_said_in_one_line_at_the_start() {
         assert!(line.contains(word), "{word} is not in {line}");
     }
 }
+
+#[test]
+fn a_service_manager_that_takes_nothing_holds_up_nothing() {
+    let listener = Listener::new();
+    // The socket's queue is filled before the server comes.
+    let stuffing = UnixDatagram::unbound().unwrap();
+    stuffing.set_nonblocking(true).unwrap();
+    while stuffing.send_to(b"X", &listener.path).is_ok() {}
+    let mut server = listener.start().env("WATCHDOG_USEC", "3000").start();
+    assert_eq!(server.api.get("/readyz").status, 200);
+    assert!(server.terminate().success(), "{}", server.log());
+}

@@ -1,102 +1,46 @@
 //! The task behind a device: connect, talk, wait, again, until the application leaves or the server refuses for good.
+//!
+//! - `application`: what waits for the application, what it said, what it sends.
+//! - `connection`: one connection from CONNECT to its end.
+//! - `unacked`: what the application was shown and has not acked.
+//! - `outgoing`: which message goes up next.
 
-use std::collections::VecDeque;
+pub(crate) mod application;
+mod connection;
+pub(crate) mod outgoing;
+mod unacked;
+
 use std::time::Duration;
 
-use longwire_proto::id::MessageId;
-use longwire_proto::session::{Credentials, Memory};
-use longwire_proto::wire::{AckKind, BackOff};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use longwire_proto::session::{Credentials, HeartbeatPlan, Memory};
+use longwire_proto::wire::BackOff;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::back_off::{Next, next};
-use crate::connection::talk;
+use crate::entry::{self, EntryNode};
+use crate::fleet::Fleet;
 use crate::incoming::{Ended, Incoming, State};
-use crate::unacked::Unacked;
+use application::{Application, Told};
+use connection::talk;
 
-/// Time for TCP to connect (004-26).
+/// Time to find and connect (004-26).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the application asks for. That the channel ends means: close.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Say what became of a message.
-    Say(AckKind, MessageId),
-    /// Forget the back-off.
-    NetworkChanged,
-}
-
-/// The application as the driver sees it; it outlives connections.
-#[derive(Debug)]
-pub(crate) struct Application {
-    pub(crate) incoming: mpsc::Sender<Incoming>,
-    pub(crate) orders: mpsc::Receiver<Order>,
-    /// What the queue had no room for: at most what one read of the socket gave, as nothing is read before it is empty.
-    pub(crate) backlog: VecDeque<Incoming>,
-    pub(crate) unacked: Unacked,
-}
-
-/// What ended a wait.
-enum Told {
-    Close,
-    NetworkChanged,
-}
-
-impl Application {
-    pub(crate) fn tell(&mut self, incoming: Incoming) {
-        self.backlog.push_back(incoming);
-    }
-
-    /// Notes orders while there is no connection, until one of them ends the wait. Cancel-safe: `recv` is, and nothing
-    /// else waits.
-    async fn told(&mut self) -> Told {
-        loop {
-            match self.orders.recv().await {
-                None => return Told::Close,
-                Some(Order::NetworkChanged) => return Told::NetworkChanged,
-                Some(Order::Say(kind, message)) => self.note(kind, message),
-            }
-        }
-    }
-
-    /// The application's word while nobody can be told.
-    pub(crate) fn note(&mut self, kind: AckKind, message: MessageId) {
-        if kind == AckKind::Received {
-            self.unacked.settle(message);
-        }
-        self.unacked.keep(kind, message);
-    }
-
-    /// Waits until the application has taken the backlog; false if it left.
-    async fn drain(&mut self) -> bool {
-        while !self.backlog.is_empty() {
-            // Cancel-safe: `recv` and `reserve` both are, and the entry is taken only when its place is there.
-            let order = tokio::select! {
-                order = self.orders.recv() => order,
-                place = self.incoming.reserve() => {
-                    let Ok(place) = place else { return false };
-                    if let Some(incoming) = self.backlog.pop_front() {
-                        place.send(incoming);
-                    }
-                    continue;
-                }
-            };
-            match order {
-                None => return false,
-                Some(Order::Say(kind, message)) => self.note(kind, message),
-                Some(Order::NetworkChanged) => {}
-            }
-        }
-        true
-    }
+/// What a device is, apart from the application.
+pub(crate) struct Identity {
+    pub(crate) credentials: Credentials,
+    pub(crate) entry_nodes: Vec<EntryNode>,
+    pub(crate) back_off: BackOff,
+    pub(crate) heartbeat: HeartbeatPlan,
+    pub(crate) fleet: Option<Fleet>,
 }
 
 /// The whole life of a device.
 pub(crate) struct Driver {
-    credentials: Credentials,
-    entry_nodes: Vec<String>,
+    identity: Identity,
     back_off: BackOff,
+    /// The heartbeat for the next connection: what was asked for, and what the network was found to bear.
+    heartbeat: HeartbeatPlan,
     /// Attempts since the last success.
     attempt: u32,
     /// The last connection logged in, or was given up because the network changed.
@@ -108,29 +52,27 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        credentials: Credentials,
-        entry_nodes: Vec<String>,
-        back_off: BackOff,
-        incoming: mpsc::Sender<Incoming>,
-        orders: mpsc::Receiver<Order>,
-    ) -> Driver {
-        let (backlog, unacked) = (VecDeque::new(), Unacked::default());
+    pub(crate) fn new(identity: Identity, application: Application) -> Driver {
+        let memory =
+            application.remembered.as_ref().map_or_else(Memory::default, |remembered| remembered.memory());
         Driver {
-            credentials,
-            entry_nodes,
-            back_off,
+            back_off: identity.back_off.clone(),
+            heartbeat: identity.heartbeat,
+            identity,
             attempt: 0,
             moving: false,
             start: Instant::now(),
-            memory: Memory::default(),
-            application: Application { incoming, orders, backlog, unacked },
+            memory,
+            application,
         }
     }
 
     pub(crate) async fn run(mut self) {
         let mut address = self.entry_node();
         loop {
+            if !self.await_turn().await {
+                return;
+            }
             let connecting = State::Connecting { address: address.clone(), attempt: self.attempt };
             self.application.tell(Incoming::State(connecting));
             if !self.application.drain().await {
@@ -155,18 +97,47 @@ impl Driver {
                 _ => self.entry_node(),
             };
             self.application.tell(Incoming::State(State::Waiting { delay, ended }));
-            let begun = Instant::now();
-            if !self.application.drain().await {
+            if !self.wait(delay).await {
                 return;
             }
+        }
+    }
+
+    /// Waits for a token of the fleet; false if the application left.
+    async fn await_turn(&mut self) -> bool {
+        while let Some(Err(wait)) = self.identity.fleet.as_ref().map(Fleet::take) {
+            if !self.wait(wait).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits, less if the network changes; false if the application left.
+    async fn wait(&mut self, delay: Duration) -> bool {
+        let begun = Instant::now();
+        if !self.application.drain().await {
+            return false;
+        }
+        if !self.application.network_changed {
             // Cancel-safe: `told` says so itself, and a sleep loses nothing.
             tokio::select! {
                 () = sleep(delay.saturating_sub(begun.elapsed())) => {}
                 told = self.application.told() => match told {
-                    Told::Close => return,
-                    Told::NetworkChanged => self.attempt = 0,
+                    Told::Close => return false,
+                    Told::NetworkChanged => self.application.network_changed = true,
                 },
             }
+        }
+        self.look_at_network();
+        true
+    }
+
+    /// On another network the back-off begins anew (004-25), and what was learned of the old one counts no more.
+    fn look_at_network(&mut self) {
+        if std::mem::take(&mut self.application.network_changed) {
+            self.attempt = 0;
+            self.heartbeat = self.identity.heartbeat;
         }
     }
 
@@ -175,7 +146,7 @@ impl Driver {
         self.moving = false;
         // Cancel-safe: an unfinished connect is dropped with its socket.
         let stream = tokio::select! {
-            connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)) => match connected {
+            connected = timeout(CONNECT_TIMEOUT, entry::connect(address, random())) => match connected {
                 Err(_) => return Some(Ended::ConnectTimeout),
                 Ok(Err(error)) => return Some(Ended::Unreachable(error.kind())),
                 Ok(Ok(stream)) => stream,
@@ -183,7 +154,8 @@ impl Driver {
             told = self.application.told() => match told {
                 Told::Close => return None,
                 Told::NetworkChanged => {
-                    self.attempt = 0;
+                    self.application.network_changed = true;
+                    self.look_at_network();
                     self.moving = true;
                     return Some(Ended::GoAway { wait: Duration::ZERO, to: String::new() });
                 }
@@ -192,9 +164,12 @@ impl Driver {
         // Acks are small and somebody waits for them; a socket that cannot be told so works all the same.
         let _ = stream.set_nodelay(true);
         let memory = std::mem::take(&mut self.memory);
+        let credentials = &self.identity.credentials;
         let report =
-            talk(stream, address, &self.credentials, memory, self.start, &mut self.application).await;
+            talk(stream, address, credentials, self.heartbeat, memory, self.start, &mut self.application)
+                .await;
         self.memory = report.memory;
+        self.heartbeat = report.heartbeat;
         if let Some(back_off) = report.back_off {
             self.back_off = back_off;
             self.moving = true;
@@ -203,16 +178,17 @@ impl Driver {
                 self.attempt = 0;
             }
         }
+        self.look_at_network();
         report.ended
     }
 
     fn entry_node(&self) -> String {
-        let count = self.entry_nodes.len() as u64;
-        self.entry_nodes[(random() % count) as usize].clone()
+        entry::choose(&self.identity.entry_nodes, random())
+            .map_or_else(String::new, |node| node.address.clone())
     }
 }
 
 /// Spreads devices over nodes and time; without the system's random source they are merely not spread.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or(0)
 }

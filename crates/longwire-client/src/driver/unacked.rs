@@ -5,34 +5,33 @@
 
 use std::collections::VecDeque;
 
-use longwire_proto::id::MessageId;
+use longwire_proto::id::{MessageId, Position, Source};
 use longwire_proto::limit::DEDUP_WINDOW_MESSAGES;
 use longwire_proto::wire::AckKind;
 
 /// Shown messages without an ack, and words of the application that could not be sent yet.
 #[derive(Debug, Default)]
 pub(crate) struct Unacked {
-    shown: VecDeque<MessageId>,
+    shown: VecDeque<(MessageId, Source, Position)>,
     unsent: VecDeque<(AckKind, MessageId)>,
 }
 
 impl Unacked {
     /// The application will be shown a message. At [`DEDUP_WINDOW_MESSAGES`] the oldest is forgotten; an honest server has
     /// at most 32 unacked.
-    pub(crate) fn show(&mut self, message: MessageId) {
-        push_bounded(&mut self.shown, message);
+    pub(crate) fn show(&mut self, message: MessageId, source: Source, position: Position) {
+        push_bounded(&mut self.shown, (message, source, position));
     }
 
     /// Whether the application has the message in hand.
     pub(crate) fn holds(&self, message: MessageId) -> bool {
-        self.shown.contains(&message)
+        self.shown.iter().any(|(shown, ..)| *shown == message)
     }
 
-    /// The application acked a message.
-    pub(crate) fn settle(&mut self, message: MessageId) {
-        if let Some(at) = self.shown.iter().position(|shown| *shown == message) {
-            self.shown.remove(at);
-        }
+    /// The application acked a message; its place, if it was in hand.
+    pub(crate) fn settle(&mut self, message: MessageId) -> Option<(Source, Position)> {
+        let at = self.shown.iter().position(|(shown, ..)| *shown == message)?;
+        self.shown.remove(at).map(|(_, source, position)| (source, position))
     }
 
     /// Keeps a word for the next connection. A lost "received" needs no keeping: the message will come again and is

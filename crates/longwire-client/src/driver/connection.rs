@@ -1,27 +1,37 @@
 //! One connection from CONNECT to its end: the session's bytes over a socket, the session's time from the clock.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_proto::session::{ClientSession, Credentials, FromServer, Memory, Millis, Tick};
-use longwire_proto::wire::{AckKind, BackOff, Welcome};
+use longwire_proto::id::MessageId;
+use longwire_proto::session::{ClientSession, Credentials, FromServer, HeartbeatPlan, Memory, Millis, Tick};
+use longwire_proto::wire::{AckKind, BackOff, Gap, Push, UpAck, Welcome};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::driver::{Application, Order};
+use super::application::{Application, Order};
+use super::outgoing::Answer;
+use super::random;
 use crate::incoming::{Ended, Incoming, Message, State};
+use crate::storage::outbox::Pending;
+use crate::upstream::UpstreamId;
 
 /// A server that takes no byte for so long is lost.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes read from the socket at once.
 const READ_BYTES: usize = 16 * 1024;
+/// Bytes to be written, above which no more messages go up in the same turn.
+const OUT_BYTES: usize = 64 * 1024;
 
 /// What a connection leaves behind.
 pub(crate) struct Report {
     /// Why it ended; `None`: the application left.
     pub(crate) ended: Option<Ended>,
     pub(crate) memory: Memory,
+    /// The heartbeat for the next connection.
+    pub(crate) heartbeat: HeartbeatPlan,
     /// The server's back-off, if the login was accepted.
     pub(crate) back_off: Option<BackOff>,
 }
@@ -31,13 +41,16 @@ pub(crate) async fn talk(
     stream: TcpStream,
     address: &str,
     credentials: &Credentials,
+    heartbeat: HeartbeatPlan,
     memory: Memory,
     start: Instant,
     application: &mut Application,
 ) -> Report {
     let mut out = Vec::new();
     let now = Millis(start.elapsed().as_millis() as u64);
-    let session = ClientSession::begin(credentials, memory, now, &mut out);
+    let mut session = ClientSession::begin(credentials, memory, now, &mut out);
+    session.beat_by(heartbeat);
+    application.up.outgoing.reconnected();
     let mut connection =
         Connection { stream, session, application, address, start, out, back_off: None, leave: None };
     let ended = loop {
@@ -50,7 +63,8 @@ pub(crate) async fn talk(
             Err(End::Ended(ended)) => break Some(connection.translate(ended)),
         }
     };
-    Report { ended, memory: connection.session.into_memory(), back_off: connection.back_off }
+    let heartbeat = connection.session.next_plan();
+    Report { ended, memory: connection.session.into_memory(), heartbeat, back_off: connection.back_off }
 }
 
 struct Connection<'a> {
@@ -73,6 +87,7 @@ enum End {
 
 enum Event {
     Order(Option<Order>),
+    Kept(Option<Arc<Pending>>),
     Taken,
     Readable(io::Result<()>),
     Tick,
@@ -81,14 +96,16 @@ enum Event {
 
 impl Connection<'_> {
     async fn turn(&mut self) -> Result<(), End> {
+        self.send_up();
         self.flush().await?;
-        let due = self.start + Duration::from_millis(self.session.deadline().0);
+        let due = self.start + Duration::from_millis(self.due().0);
         let leave_at = self.leave.as_ref().map_or(due, |(at, _)| *at);
         let taken = self.application.backlog.is_empty();
-        // Cancel-safe: `recv`, `reserve` and `readable` lose nothing when another branch wins. Nothing is read while the
+        // Cancel-safe: both `recv`s, `reserve` and `readable` lose nothing when another branch wins. Nothing is read while the
         // application has not taken what was read before.
         let event = tokio::select! {
             order = self.application.orders.recv() => Event::Order(order),
+            kept = self.application.up.kept.recv(), if !self.application.up.kept.is_closed() => Event::Kept(kept),
             place = self.application.incoming.reserve(), if !taken => {
                 if let (Ok(place), Some(incoming)) = (place, self.application.backlog.pop_front()) {
                     place.send(incoming);
@@ -103,6 +120,12 @@ impl Connection<'_> {
             Event::Order(None) => Err(End::Left),
             Event::Order(Some(order)) => {
                 self.order(&order);
+                Ok(())
+            }
+            Event::Kept(kept) => {
+                if let Some(pending) = kept {
+                    self.application.up.outgoing.put(pending);
+                }
                 Ok(())
             }
             Event::Taken if self.application.incoming.is_closed() => Err(End::Left),
@@ -124,15 +147,40 @@ impl Connection<'_> {
         Millis(self.start.elapsed().as_millis() as u64)
     }
 
+    /// The session's deadline, or the outgoing messages' if that is earlier.
+    fn due(&self) -> Millis {
+        let session = self.session.deadline();
+        match self.application.up.outgoing.due() {
+            Some(due) if self.session.is_live() && self.leave.is_none() => due.min(session),
+            _ => session,
+        }
+    }
+
+    fn send_up(&mut self) {
+        self.application.up.tell_outbox();
+        if !self.session.is_live() || self.leave.is_some() {
+            return; // a node that goes away takes what is on its way, but nothing new
+        }
+        let now = self.now();
+        self.application.up.outgoing.tick(now);
+        while self.out.len() < OUT_BYTES
+            && let Some(pending) = self.application.up.outgoing.next(now)
+        {
+            self.session.send(&pending.frame(), &mut self.out);
+        }
+    }
+
     fn order(&mut self, order: &Order) {
-        let Order::Say(kind, message) = *order else { return };
+        let Order::Say(kind, message) = *order else {
+            self.application.network_changed = true;
+            self.session.probe(self.now());
+            return;
+        };
         if !self.session.is_live() {
             self.application.note(kind, message);
             return;
         }
-        if kind == AckKind::Received {
-            self.application.unacked.settle(message);
-        }
+        self.application.settle(kind, message);
         self.session.ack(kind, &[message], &mut self.out);
     }
 
@@ -159,17 +207,9 @@ impl Connection<'_> {
                     self.back_off = Some(welcomed(welcome, self.application, self.address))
                 }
                 FromServer::Push { push, repeated, hole } => {
-                    if !repeated {
-                        if push.source.is_some() {
-                            self.application.unacked.show(push.message);
-                        }
-                        let message = Message::new(&push, hole, Instant::now());
-                        self.application.tell(Incoming::Message(message));
-                    } else if !self.application.unacked.holds(push.message) {
-                        acks.push(push.message);
-                    }
+                    acks.extend(pushed(&push, repeated, hole, self.application));
                 }
-                FromServer::Gap(gap) => self.application.tell(Incoming::Gap(gap)),
+                FromServer::Gap(gap) => passed(gap, self.application),
                 FromServer::Recall(message) => self.application.tell(Incoming::Recall(message)),
                 FromServer::GoAway { after_ms, to } => {
                     let wait = Duration::from_millis(u64::from(after_ms));
@@ -179,7 +219,8 @@ impl Connection<'_> {
                 FromServer::Refused(refusal) => end = Err(End::Ended(Ended::Refused(refusal))),
                 FromServer::Closed(refusal) => end = Err(End::Ended(Ended::Closed(refusal))),
                 FromServer::Pong { round_trip_ms } => tracing::trace!(round_trip_ms, "heartbeat answered"),
-                FromServer::UpAck(_) | FromServer::Result { .. } => {} // nothing here asks for them yet
+                FromServer::UpAck(answer) => answered(answer, now, self.application),
+                FromServer::Result { .. } => {} // nothing here asks for self-service yet
             }
         }
         if self.session.is_live() {
@@ -223,6 +264,34 @@ impl Connection<'_> {
             Ended::Closed(refusal) if !refusal.reason.may_retry() => ended,
             _ => Ended::GoAway { wait: at.saturating_duration_since(Instant::now()), to: to.clone() },
         }
+    }
+}
+
+/// Shows a message, or gives the id to ack because the application acked it before.
+fn pushed(push: &Push<'_>, repeated: bool, hole: bool, application: &mut Application) -> Option<MessageId> {
+    if repeated {
+        return (!application.unacked.holds(push.message)).then_some(push.message);
+    }
+    if let Some(source) = push.source {
+        application.unacked.show(push.message, source, push.position);
+    }
+    application.tell(Incoming::Message(Message::new(push, hole, Instant::now())));
+    None
+}
+
+fn passed(gap: Gap, application: &mut Application) {
+    application.pass(gap.source, gap.position);
+    application.tell(Incoming::Gap(gap));
+}
+
+fn answered(answer: UpAck, now: Millis, application: &mut Application) {
+    let id = answer.client_message;
+    match application.up.outgoing.answered(id, answer.outcome, now, random()) {
+        Answer::Final(outcome) => {
+            application.up.forget(id);
+            application.tell(Incoming::Answered { id: UpstreamId(id), outcome });
+        }
+        Answer::Later | Answer::Unknown => {}
     }
 }
 

@@ -1,0 +1,197 @@
+//! Which message goes up next: in order, a window of unanswered ones, everything unanswered again on the next connection.
+//! Pure: time is an argument.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longwire_proto::session::Millis;
+use longwire_proto::wire::{BackOff, ResultCode};
+
+use crate::back_off::delay;
+use crate::storage::outbox::Pending;
+
+/// Unanswered messages on a connection; the rest waits.
+const WINDOW_MESSAGES: usize = 16;
+/// Unanswered bytes on a connection; one message always goes.
+const WINDOW_BYTES: usize = 64 * 1024;
+/// A server that lives and does not answer a message for so long is sent it again.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
+/// What an answer means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// The end of the message, good or bad: the application is told and the outbox forgets it.
+    Final(ResultCode),
+    /// It will be sent again later.
+    Later,
+    /// Nobody waits for it: answered already.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Entry {
+    pending: Arc<Pending>,
+    /// Sent on this connection and not answered, since when.
+    sent: Option<Millis>,
+}
+
+/// The messages of the outbox as the driver sees them, oldest first. As many as the outbox's bound.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    entries: VecDeque<Entry>,
+    /// The server was busy: nothing goes before.
+    hold: Option<Millis>,
+    /// Times in a row that the server was busy.
+    busy: u32,
+}
+
+impl Outgoing {
+    pub(crate) fn put(&mut self, pending: Arc<Pending>) {
+        self.entries.push_back(Entry { pending, sent: None });
+    }
+
+    /// A new connection: nothing was sent on it.
+    pub(crate) fn reconnected(&mut self) {
+        self.hold = None;
+        self.entries.iter_mut().for_each(|entry| entry.sent = None);
+    }
+
+    /// The next message to send now. It counts as sent.
+    pub(crate) fn next(&mut self, now: Millis) -> Option<Arc<Pending>> {
+        if self.hold.is_some_and(|hold| now < hold) {
+            return None;
+        }
+        self.hold = None;
+        let (mut messages, mut bytes) = (0, 0);
+        for entry in &mut self.entries {
+            if entry.sent.is_none() {
+                if messages > 0 && bytes + entry.pending.message.bytes() > WINDOW_BYTES {
+                    return None;
+                }
+                entry.sent = Some(now);
+                return Some(Arc::clone(&entry.pending));
+            }
+            messages += 1;
+            bytes += entry.pending.message.bytes();
+            if messages == WINDOW_MESSAGES {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The server answered.
+    pub(crate) fn answered(&mut self, id: u64, outcome: ResultCode, now: Millis, random: u64) -> Answer {
+        let Some(at) = self.entries.iter().position(|entry| entry.pending.id == id) else {
+            return Answer::Unknown;
+        };
+        if outcome == ResultCode::Busy {
+            self.entries[at].sent = None;
+            // One wait for all of a window that the server is too busy for.
+            if self.hold.is_none() {
+                let wait = delay(&BackOff::default(), self.busy, random).as_millis() as u64;
+                self.busy = self.busy.saturating_add(1);
+                self.hold = Some(Millis(now.0 + wait));
+            }
+            return Answer::Later;
+        }
+        self.entries.remove(at);
+        self.busy = 0;
+        Answer::Final(outcome)
+    }
+
+    /// When [`Outgoing::tick`] and [`Outgoing::next`] should be asked again, if nothing else happens before.
+    pub(crate) fn due(&self) -> Option<Millis> {
+        let oldest = self.entries.iter().filter_map(|entry| entry.sent).min();
+        let answer_due = oldest.map(|sent| Millis(sent.0 + ANSWER_WAIT.as_millis() as u64));
+        [self.hold, answer_due].into_iter().flatten().min()
+    }
+
+    /// Forgets that messages were sent which nobody answered.
+    pub(crate) fn tick(&mut self, now: Millis) {
+        for entry in &mut self.entries {
+            if entry.sent.is_some_and(|sent| now.0 >= sent.0 + ANSWER_WAIT.as_millis() as u64) {
+                entry.sent = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::UpstreamMessage;
+
+    const T0: Millis = Millis(1_000);
+
+    fn outgoing(count: u64, payload_bytes: usize) -> Outgoing {
+        let mut outgoing = Outgoing::default();
+        for id in 1..=count {
+            let message = UpstreamMessage::new("text", vec![0; payload_bytes]);
+            outgoing.put(Arc::new(Pending { id, message }));
+        }
+        outgoing
+    }
+
+    fn all(outgoing: &mut Outgoing, now: Millis) -> Vec<u64> {
+        std::iter::from_fn(|| outgoing.next(now)).map(|pending| pending.id).collect()
+    }
+
+    #[test]
+    fn messages_go_in_order_as_the_window_has_room() {
+        let mut outgoing = outgoing(20, 10);
+        assert_eq!(all(&mut outgoing, T0), (1..=16).collect::<Vec<_>>());
+        assert_eq!(outgoing.answered(2, ResultCode::Done, T0, 0), Answer::Final(ResultCode::Done));
+        assert_eq!(outgoing.answered(2, ResultCode::Done, T0, 0), Answer::Unknown);
+        assert_eq!(all(&mut outgoing, T0), [17]);
+    }
+
+    #[test]
+    fn large_messages_go_one_by_one() {
+        let mut outgoing = outgoing(3, 40 * 1024);
+        assert_eq!(all(&mut outgoing, T0), [1]);
+        outgoing.answered(1, ResultCode::Done, T0, 0);
+        assert_eq!(all(&mut outgoing, T0), [2]);
+    }
+
+    #[test]
+    fn the_next_connection_gets_all_that_was_not_answered_in_order() {
+        let mut outgoing = outgoing(5, 10);
+        all(&mut outgoing, T0);
+        outgoing.answered(1, ResultCode::Done, T0, 0);
+        outgoing.answered(3, ResultCode::NotAllowed, T0, 0);
+        outgoing.reconnected();
+        assert_eq!(all(&mut outgoing, T0), [2, 4, 5]);
+    }
+
+    #[test]
+    fn a_busy_server_is_left_alone_longer_each_time() {
+        let mut outgoing = outgoing(3, 10);
+        let mut now = T0;
+        assert_eq!(all(&mut outgoing, now), [1, 2, 3]);
+        for wait_ms in [1_000, 2_000, 3_000, 5_000] {
+            for id in 1..=3 {
+                assert_eq!(outgoing.answered(id, ResultCode::Busy, now, 0), Answer::Later);
+            }
+            assert_eq!(outgoing.due(), Some(Millis(now.0 + wait_ms)));
+            assert_eq!(outgoing.next(Millis(now.0 + wait_ms - 1)), None);
+            now = Millis(now.0 + wait_ms);
+            assert_eq!(all(&mut outgoing, now), [1, 2, 3]);
+        }
+        outgoing.answered(1, ResultCode::Done, now, 0);
+        outgoing.answered(2, ResultCode::Busy, now, 0);
+        assert_eq!(outgoing.due(), Some(Millis(now.0 + 1_000)), "an answer ends the row");
+    }
+
+    #[test]
+    fn what_is_never_answered_is_sent_again() {
+        let mut outgoing = outgoing(2, 10);
+        all(&mut outgoing, T0);
+        assert_eq!(outgoing.due(), Some(Millis(T0.0 + 30_000)));
+        outgoing.tick(Millis(T0.0 + 29_999));
+        assert_eq!(outgoing.next(Millis(T0.0 + 29_999)), None);
+        outgoing.tick(Millis(T0.0 + 30_000));
+        assert_eq!(all(&mut outgoing, Millis(T0.0 + 30_000)), [1, 2]);
+    }
+}
