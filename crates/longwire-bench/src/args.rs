@@ -42,6 +42,8 @@ pub(crate) enum Scenario {
     Stall(StallArgs),
     /// Heartbeats, durable pushes, broadcasts and churn at stated rates.
     Mixed(MixedArgs),
+    /// Peers whose packets are dropped while pushes to them go on (bench/article-002.sh sets the scene).
+    Stuck(crate::scenario::stuck::StuckArgs),
     /// A TCP fault proxy with the HTTP API of Toxiproxy.
     Proxy(crate::proxy::ProxyArgs),
     /// A process of a measurement; the scenarios start it.

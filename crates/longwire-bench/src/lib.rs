@@ -76,6 +76,7 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Churn(churn) => scenario::crowd::churn::run(&churn),
         Scenario::Stall(stall) => scenario::crowd::stall::run(&stall),
         Scenario::Mixed(mixed) => scenario::crowd::mixed::run(&mixed),
+        Scenario::Stuck(stuck) => scenario::stuck::run(&stuck),
         Scenario::Proxy(proxy) => proxy::run(&proxy),
         Scenario::Fleet(fleet) => match fleet.role {
             role @ (args::Role::Readers | args::Role::Swarm | args::Role::Churner) => fleet::run(role),

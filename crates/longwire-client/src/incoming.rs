@@ -25,7 +25,7 @@ pub enum Incoming {
     Answered {
         /// Its number from [`Device::send`](crate::Device::send).
         id: UpstreamId,
-        /// What became of it; never [`ResultCode::Busy`], after which it is sent again.
+        /// What became of it; never [`ResultCode::Busy`] or [`ResultCode::Quota`], after which it is sent again.
         outcome: ResultCode,
     },
     /// The connection changed its state.

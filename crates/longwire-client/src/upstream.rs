@@ -3,8 +3,10 @@
 use std::io;
 
 use bytes::Bytes;
-use longwire_proto::limit::{DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX, UPSTREAM_PAYLOAD_BYTES_MAX};
+use longwire_proto::limit::{DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX};
 
+/// Payload of a message, bytes (003-18); a longer one is refused before it gets into the outbox.
+pub const UPSTREAM_PAYLOAD_BYTES_MAX: usize = 10 * 1024;
 /// Messages that may wait for their answer by default; see [`DeviceBuilder::outbox`](crate::DeviceBuilder::outbox).
 pub(crate) const OUTBOX_MESSAGES_DEFAULT: usize = 1_000;
 /// Bytes that may wait for their answer by default.

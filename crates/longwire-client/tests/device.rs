@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use longwire_client::{
-    AckKind, BackOff, BuildError, ClientId, CloseReason, Device, DeviceBuilder, Ended, Gap, GapReason,
+    AckKind, BackOff, BuildError, ClientId, CloseReason, Device, DeviceBuilder, Ended, Fleet, Gap, GapReason,
     Incoming, Kind, MessageId, Position, Source, State, TraceId,
 };
 use longwire_proto::session::{AwaitingConnect, Established, FeedStart, FromDevice};
@@ -340,6 +342,52 @@ async fn three_unanswered_heartbeats_bring_the_device_back() {
     tokio::time::resume();
     assert!(matches!(came, Some(Incoming::State(State::Waiting { ended: Ended::Lost, .. }))), "{came:?}");
     node.accept().await;
+}
+
+#[tokio::test]
+async fn on_another_network_a_dead_connection_is_found_out_within_ten_seconds() {
+    let node = Node::start().await;
+    let mut device = node.device().connect().unwrap();
+    let _silent = node.accept().await;
+    while !matches!(next_state(&mut device).await, State::Connected { .. }) {}
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    device.network_changed().await;
+    let came = device.next().await;
+    let waited = begun.elapsed(); // of the test's own clock, which jumps from deadline to deadline
+    tokio::time::resume();
+    assert!(matches!(came, Some(Incoming::State(State::Waiting { ended: Ended::Lost, .. }))), "{came:?}");
+    assert!(waited < Duration::from_secs(11), "{waited:?}");
+    node.accept().await;
+}
+
+#[tokio::test]
+async fn a_device_is_a_stream_and_a_fleet_shares_a_brake() {
+    let node = Node::start().await;
+    let fleet = Fleet::new(1);
+    let mut links = Vec::new();
+    for _ in 0..2 {
+        // The second finds no token and comes a second later.
+        let device = node.device().fleet(&fleet).connect().unwrap();
+        let acker = device.acker();
+        let mut stream = pin!(device.into_stream());
+        let mut link = {
+            // The device works while nobody asks the stream.
+            let mut link = node.accept().await;
+            link.say(&[push(1)]).await;
+            link
+        };
+        let message = loop {
+            match timeout(PATIENCE, stream.next()).await.unwrap().unwrap() {
+                Incoming::Message(message) => break message.id,
+                Incoming::State(_) => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        };
+        acker.say(AckKind::Received, message).await;
+        assert_eq!(link.acks(1).await, [(AckKind::Received, 1)]);
+        links.push(link);
+    }
 }
 
 #[tokio::test]

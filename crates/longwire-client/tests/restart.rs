@@ -56,6 +56,7 @@ async fn what_was_acked_is_not_shown_again_and_what_was_not_is() {
 
     let mut device = node.device().state(folder.path()).connect().unwrap();
     let mut link = node.accept().await;
+    assert_eq!(link.resume, Position::new(1, 1).0, "it does not claim what it would still want");
     link.say(&[push(1), push(2), push(3), push(4)]).await;
     assert_eq!(next_message(&mut device).await, (2, false), "the application never said that it has it");
     assert_eq!(next_message(&mut device).await, (4, false));

@@ -77,7 +77,7 @@ async fn a_busy_server_gets_the_message_later_and_others_are_not_lost() {
 #[tokio::test]
 async fn a_full_outbox_refuses_in_words_and_takes_again_after_an_answer() {
     let node = Node::start().await;
-    let mut device = node.device().outbox(2, 10_000).connect().unwrap();
+    let mut device = node.device().outbox(2, 8_000).connect().unwrap();
     let first = device.send(text("a")).await.unwrap();
     device.send(text("b")).await.unwrap();
     let full = device.send(text("c")).await.unwrap_err();
@@ -87,7 +87,7 @@ async fn a_full_outbox_refuses_in_words_and_takes_again_after_an_answer() {
     link.answer(first.0, ResultCode::Done).await;
     next_answer(&mut device).await;
     device.send(text("c")).await.unwrap();
-    let large = UpstreamMessage::new("text", vec![0; 9_950]);
+    let large = UpstreamMessage::new("text", vec![0; 7_950]);
     assert!(matches!(device.send(large).await, Err(SendError::Full { messages: 2, .. })));
 }
 
@@ -99,9 +99,9 @@ async fn what_no_server_would_take_is_refused_at_once() {
     assert_eq!(send(UpstreamMessage::new("", "x")).await, Err(SendError::Kind));
     assert_eq!(send(UpstreamMessage::new("k".repeat(65), "x")).await, Err(SendError::Kind));
     assert_eq!(send(text("x").to("d".repeat(129))).await, Err(SendError::To));
-    let long = UpstreamMessage::new("text", vec![0; 48 * 1024 + 1]);
-    assert_eq!(send(long).await, Err(SendError::Payload { bytes: 48 * 1024 + 1 }));
-    send(UpstreamMessage::new("text", vec![0; 48 * 1024])).await.unwrap();
+    let long = UpstreamMessage::new("text", vec![0; 10 * 1024 + 1]);
+    assert_eq!(send(long).await, Err(SendError::Payload { bytes: 10 * 1024 + 1 }));
+    send(UpstreamMessage::new("text", vec![0; 10 * 1024])).await.unwrap();
 }
 
 #[tokio::test]

@@ -48,12 +48,7 @@ pub const PONGS_MISSED_MAX: u8 = 3;
 pub const PROBE_WAIT_MS: u64 = 10_000;
 /// Fewest and most bytes of padding in a PING of a device that pads (004-32: whole packets of 64 to 128 bytes).
 pub const PADDING_BYTES_RANGE: std::ops::RangeInclusive<usize> = 48..=112;
-/// Payload of an UPSTREAM, bytes: what fits into a frame beside its other fields at the default limit of frames.
-pub const UPSTREAM_PAYLOAD_BYTES_MAX: usize = 48 * 1024;
 
 const _: () = assert!(WINDOW_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(BEFORE_LOGIN_BYTES_MAX > HEADER_BYTES + APP_KEY_BYTES_MAX + TOKEN_BYTES_MAX);
 const _: () = assert!(WINDOW_MESSAGES_MAX <= ACK_IDS_MAX);
-const _: () = assert!(
-    UPSTREAM_PAYLOAD_BYTES_MAX + 11 + LABEL_BYTES_MAX + DEVICE_NAME_BYTES_MAX <= FRAME_BODY_BYTES_MAX
-);

@@ -1,7 +1,8 @@
 //! Measures the message store alone: `store_rate [folder] [seconds] [in flight] [body bytes]`.
 //!
 //! Accepts single-target messages with a fixed number in flight, each to another device, acks each, and prints the rate
-//! of both, with the time that commits took.
+//! of both, with the time that commits took. Then the same for messages of devices to the business, eight to an operation,
+//! as they come when a shard has several at once.
 #![allow(clippy::print_stdout)]
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use longwire_server::domain::{AppId, ClientId, MessageId, Source, TraceId, WallM
 use longwire_server::store::messages::MessageStore;
 use longwire_server::store::messages::stats::{SYNC_BUCKETS_US, StoreStats};
 use longwire_server::store::port::{Accept, Committed, Destination, End, Settle, StoreOptions};
+use longwire_server::store::upstream::Upstream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -70,6 +72,32 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
     took
 }
 
+/// Messages of devices in one operation.
+const UPSTREAM_TOGETHER: u64 = 8;
+
+async fn upstream(store: MessageStore, next: Arc<AtomicU64>, payload: Bytes, until: Instant) -> Vec<u64> {
+    let mut took = Vec::new();
+    while Instant::now() < until {
+        let first = next.fetch_add(UPSTREAM_TOGETHER, Ordering::Relaxed);
+        let messages = (first..first + UPSTREAM_TOGETHER).map(|number| Upstream {
+            client: ClientId(1 + number % DEVICES),
+            app: AppId(1 + (number % 8) as u32),
+            client_message: number,
+            kind: "text".into(),
+            accepted_at: wall(),
+            trace: TraceId(0),
+            payload: payload.clone(),
+        });
+        let begun = Instant::now();
+        if let Err(error) = store.upstream(messages.collect()).await {
+            println!("  {error}");
+            break;
+        }
+        took.push(begun.elapsed().as_micros() as u64);
+    }
+    took
+}
+
 fn report(stats: &StoreStats, before: (u64, u64, u64), seconds: f64, took: &mut [u64]) {
     took.sort_unstable();
     let at = |part: f64| took.get((took.len() as f64 * part) as usize).copied().unwrap_or(0);
@@ -77,9 +105,9 @@ fn report(stats: &StoreStats, before: (u64, u64, u64), seconds: f64, took: &mut 
     let commits = load(&stats.commits) - before.1;
     println!(
         "  {:.0} accepts/s, {:.0} commits/s, {:.0} accepts a commit",
-        (load(&stats.accepted) - before.0) as f64 / seconds,
+        (stored(stats) - before.0) as f64 / seconds,
         commits as f64 / seconds,
-        (load(&stats.accepted) - before.0) as f64 / commits.max(1) as f64,
+        (stored(stats) - before.0) as f64 / commits.max(1) as f64,
     );
     println!(
         "  accept: p50 {} µs, p99 {} µs, p99.9 {} µs, max {} µs",
@@ -105,6 +133,10 @@ fn report(stats: &StoreStats, before: (u64, u64, u64), seconds: f64, took: &mut 
     println!("  commits by µs: {}", buckets.join(", "));
 }
 
+fn stored(stats: &StoreStats) -> u64 {
+    stats.accepted.load(Ordering::Relaxed) + stats.upstream_stored.load(Ordering::Relaxed)
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -126,14 +158,20 @@ async fn main() {
     let stats = store.stats();
     let next = Arc::new(AtomicU64::new(0));
     let body = Bytes::from(vec![7; body as usize]);
-    for (name, ack) in [("accept and ack", true), ("accept only", false)] {
+    for name in ["accept and ack", "accept only", "upstream"] {
         println!("{name}, {in_flight} in flight, body {} bytes, {seconds} s:", body.len());
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let before = (load(&stats.accepted), load(&stats.commits), load(&stats.sync_us_sum));
+        let before = (stored(&stats), load(&stats.commits), load(&stats.sync_us_sum));
         let begun = Instant::now();
         let until = begun + Duration::from_secs(seconds);
         let pushers: Vec<_> = (0..in_flight)
-            .map(|_| tokio::spawn(push(store.clone(), next.clone(), body.clone(), until, ack)))
+            .map(|_| {
+                let (store, next, body) = (store.clone(), next.clone(), body.clone());
+                match name {
+                    "upstream" => tokio::spawn(upstream(store, next, body, until)),
+                    _ => tokio::spawn(push(store, next, body, until, name == "accept and ack")),
+                }
+            })
             .collect();
         let mut took = Vec::new();
         for pusher in pushers {

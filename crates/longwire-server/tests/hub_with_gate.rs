@@ -4,7 +4,8 @@
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, MessageId, Position, TraceId};
 use longwire_proto::wire::{
-    AckKind, Assembler, Class, Connect, DeviceFrame, Network, ServerFrame, VERSION, encode_acks,
+    AckKind, Assembler, Class, Connect, DeviceFrame, Network, ResultCode, ServerFrame, Upstream, VERSION,
+    encode_acks,
 };
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
 use longwire_server::domain::{
@@ -242,4 +243,39 @@ async fn a_bad_token_is_told_so() {
         other => panic!("{other:?}"),
     }
     assert!(device.next().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn messages_to_the_business_are_answered_and_can_be_read_in_order() {
+    let node = Node::start().await;
+    let registered = node.register("phone", &[]).await;
+    let mut device = Device::login(&node, &registered);
+    // The clock stands still: 200 are within the burst, the last one is not.
+    let mut bytes = Vec::new();
+    for client_message in 0..=200 {
+        let payload = &u64::to_be_bytes(client_message)[..];
+        let upstream = Upstream { client_message, mode: 1, kind: "number", to: "", payload };
+        DeviceFrame::Upstream(upstream).encode(device.client, &mut bytes);
+        DeviceFrame::Ping.encode(device.client, &mut bytes);
+    }
+    device.socket.write_all(&bytes).unwrap();
+    let (mut done, mut busy, mut pongs) = (Vec::new(), Vec::new(), 0);
+    while done.len() + busy.len() + pongs < 402 {
+        match device.next() {
+            Some(ServerFrame::UpAck(answer)) if answer.outcome == ResultCode::Done => {
+                done.push(answer.client_message);
+            }
+            Some(ServerFrame::UpAck(answer)) => {
+                assert_eq!(answer.outcome, ResultCode::Busy);
+                busy.push(answer.client_message);
+            }
+            Some(ServerFrame::Pong) => pongs += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((done, busy, pongs), ((0..200).collect(), vec![200], 201));
+    let page = node.hub.upstream(&node.app, None, 1000, 1 << 20).await.unwrap().unwrap();
+    let numbers: Vec<u64> = page.items.iter().map(|item| item.client_message).collect();
+    assert_eq!(numbers, (0..200).collect::<Vec<_>>());
+    assert!(page.items.iter().all(|item| item.payload[..] == item.client_message.to_be_bytes()));
 }

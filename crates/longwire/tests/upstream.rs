@@ -5,9 +5,11 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use longwire_client::{Device, Incoming, UpstreamMessage};
+use longwire_proto::id::ClientId;
 use longwire_proto::wire::{ResultCode, Upstream};
 use serde_json::{Value, json};
-use support::{PATIENCE, TestDevice, TestServer, until};
+use support::{PATIENCE, Start, TestDevice, TestServer, until};
 
 #[track_caller]
 fn read(server: &TestServer, query: &str) -> Value {
@@ -151,4 +153,48 @@ fn bad_questions_are_refused_with_the_field() {
         assert_eq!((answer.status, answer.code()), (400, "invalid"), "{body}: {}", answer.text);
     }
     assert_eq!(server.api.anonymous().get("/v1/upstream").status, 401);
+}
+
+/// Takes what comes until so many messages were answered, all as done.
+async fn answered(device: &mut Device, count: usize) {
+    let mut done = 0;
+    while done < count {
+        let incoming = tokio::time::timeout(PATIENCE, device.next()).await.expect("an answer in time");
+        if let Incoming::Answered { outcome, .. } = incoming.expect("the device goes on") {
+            assert_eq!(outcome, ResultCode::Done);
+            done += 1;
+        }
+    }
+}
+
+#[test]
+fn the_outbox_of_the_sdk_loses_nothing_and_repeats_nothing_over_a_kill() {
+    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut server = TestServer::start_in(folder.path());
+    let registered = server.register("sdk", None, &[]);
+    let client = registered["client_id"].as_u64().or_else(|| registered["client_id"].as_str()?.parse().ok());
+    let builder = Device::builder()
+        .app_key(&server.app_key)
+        .token(registered["token"].as_str().unwrap())
+        .client(ClientId(client.unwrap()))
+        .entry_node(server.device.to_string())
+        .state(state.path());
+    let bind = format!("listener.device.bind={}", server.device);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(async {
+        let mut device = builder.connect().unwrap();
+        for number in 0..100 {
+            device.send(UpstreamMessage::new("text", number.to_string())).await.unwrap();
+        }
+        answered(&mut device, 10).await;
+        server.kill9();
+        // The device comes back to where it was.
+        let server = Start::default().folder(folder.path()).arg("--set").arg(&bind).start();
+        answered(&mut device, 90).await;
+        device.close().await;
+        server
+    });
+    let page = read(&server, "?limit=1000");
+    let all: Vec<String> = (0..100).map(|number: u64| number.to_string()).collect();
+    assert_eq!(contents(&page), all);
 }

@@ -303,6 +303,7 @@ impl super::Play for Crew {
             }
             Order::Deaf => {
                 self.deaf = true;
+                self.peers.iter().flatten().for_each(Peer::narrow);
                 vec![Report::Armed]
             }
             Order::Tally => vec![Report::Held(self.tally())],

@@ -15,6 +15,9 @@ use crate::latency::read_stamp;
 /// Bytes that wait for a socket at most; a peer that does not take its acks is lost.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
+/// Receive buffer of a peer that does not read.
+const RECEIVE_BYTES_DEAF: usize = 4096;
+
 /// A connection: of a device, or a bare one that only counts frames.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -199,6 +202,12 @@ impl Peer {
             self.pinged_ns = clock::now_ns();
             let _ = self.socket.write(&heartbeat(Command::Ping, self.client));
         }
+    }
+
+    /// Makes the kernel take little for a peer that does not read, so that the sender's side fills soon. A kernel that
+    /// refuses takes more: the test is slower then, not wrong.
+    pub(super) fn narrow(&self) {
+        let _ = socket2::SockRef::from(&self.socket).set_recv_buffer_size(RECEIVE_BYTES_DEAF);
     }
 
     /// The session's clock: heartbeats when due.

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::bare::{Bare, PAUSE, TURN_TIME, seconds};
 use super::online::{Online, TAG};
+use super::pulse::Pulse;
 use crate::args::FanoutArgs;
 use crate::clock;
 use crate::error::BenchError;
-use crate::latency::{Latencies, STAMP_BYTES, stamp};
+use crate::latency::{Latencies, Percentiles, STAMP_BYTES, stamp};
 use crate::machine::{Busy, cores, cpu_ns};
 use crate::metrics::{LoopLag, report_loop};
 use crate::order::Order;
@@ -36,6 +37,12 @@ struct Turn {
     foreign_cores: f64,
     stolen_cores: f64,
 }
+
+/// Turns beside which heartbeats are measured, after those that count.
+const PULSE_TURNS: u32 = 10;
+
+/// From heartbeat to answer, without and with broadcasts.
+type Heartbeats = (Option<Percentiles>, Option<Percentiles>);
 
 /// Everything of one run.
 struct Fanout<'a> {
@@ -65,7 +72,8 @@ pub(crate) fn run(args: &FanoutArgs) -> Result<(), BenchError> {
         progress.inc(1);
     }
     progress.finish_and_clear();
-    fanout.publish(frame_bytes, &turns)
+    let heartbeats = fanout.heartbeats()?;
+    fanout.publish(frame_bytes, &turns, heartbeats)
 }
 
 impl<'a> Fanout<'a> {
@@ -147,6 +155,18 @@ impl<'a> Fanout<'a> {
         Ok((haul, start_ns))
     }
 
+    /// What a broadcast is to the heartbeats of others. These pushes count for nothing else.
+    fn heartbeats(&mut self) -> Result<Heartbeats, BenchError> {
+        let kept = (self.expected, self.received, self.repeated, self.latencies.clone());
+        let mut pulse = Pulse::start(&self.online)?;
+        let quiet = pulse.quiet()?;
+        let coalesce = self.args.coalesce;
+        let beside =
+            pulse.beside(|| (0..PULSE_TURNS).try_for_each(|_| self.push_turn(coalesce).map(|_| ())))?;
+        (self.expected, self.received, self.repeated, self.latencies) = kept;
+        Ok((quiet, beside))
+    }
+
     /// Processor time of all processes of the measurement.
     fn cpu_ns(&self) -> u64 {
         let bare = self.bare.iter().flat_map(Bare::pids);
@@ -154,7 +174,12 @@ impl<'a> Fanout<'a> {
         clock::own_cpu_ns() + others.map(cpu_ns).sum::<u64>()
     }
 
-    fn publish(mut self, frame_bytes: usize, turns: &[Turn]) -> Result<(), BenchError> {
+    fn publish(
+        mut self,
+        frame_bytes: usize,
+        turns: &[Turn],
+        heartbeats: Heartbeats,
+    ) -> Result<(), BenchError> {
         let args = self.args;
         let of = |figure: fn(&Turn) -> f64| spread(turns.iter().map(figure));
         let mut figures = Figures::new("fanout");
@@ -173,7 +198,8 @@ impl<'a> Fanout<'a> {
             figures.ratio_to_limit = ratio.map(|spread| spread.median);
             figures.row("bare loop messages/s", words(of(|turn| turn.bare_per_s), 0));
             figures.row("  its writing alone", words(of(|turn| turn.bare_writing_per_s), 0));
-            figures.row("server / bare loop, per turn", words(ratio, 3));
+            let what = if args.coalesce == 1 { "write loop" } else { "vectored write loop" };
+            figures.row(format!("fraction of the bare {what}"), words(ratio, 3));
             figures.row("bare loop CPU us per message", words(of(|turn| turn.bare_cpu_us), 2));
             figures.extra("ratio", ratio);
             figures.extra("bare_per_s", of(|turn| turn.bare_per_s));
@@ -189,6 +215,7 @@ impl<'a> Fanout<'a> {
             let words = format!("p50 {:.1}, p99 {:.1}, p999 {:.1}", latency.p50, latency.p99, latency.p999);
             figures.row("push to device, ms", words);
         }
+        report_heartbeats(&mut figures, heartbeats);
         figures.row("lost, repeated", format!("{}, {}", figures.lost.unwrap_or_default(), self.repeated));
         let marked = turns.iter().filter(|turn| turn.foreign_cores > FOREIGN_CORES_MAX).count();
         figures.row("foreign cores", words(of(|turn| turn.foreign_cores), 2));
@@ -216,6 +243,19 @@ impl<'a> Fanout<'a> {
         let reply = self.online.api.open()?.call("GET", &format!("/v1/messages/{}", self.last), "")?;
         Ok(reply.json()["counts"].clone())
     }
+}
+
+fn report_heartbeats(figures: &mut Figures, (quiet, beside): Heartbeats) {
+    let words = |at: Option<Percentiles>| at.map_or_else(|| "none".into(), |at| at.to_string());
+    figures.row("heartbeat to answer, quiet, ms", words(quiet));
+    figures.row("  during broadcasts", words(beside));
+    let ratio = quiet.zip(beside).map(|(quiet, beside)| beside.p99 / quiet.p99);
+    if let Some(ratio) = ratio {
+        figures.row("  p99 during / quiet", format!("{ratio:.2}"));
+    }
+    figures.extra("heartbeat_quiet_ms", quiet);
+    figures.extra("heartbeat_during_ms", beside);
+    figures.extra("heartbeat_p99_ratio", ratio);
 }
 
 /// What a ratio over 100 % means. It never means that a server beats the machine.

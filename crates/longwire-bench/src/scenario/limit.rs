@@ -60,7 +60,13 @@ pub(crate) fn run(args: &LimitArgs) -> Result<(), BenchError> {
     figures.row("turns of each kind", args.turns.to_string());
     rows(&mut figures, &format!("write {} bytes", args.bytes), &single);
     rows(&mut figures, &format!("write {batch} x {} bytes at once", args.bytes), &vectored);
+    let gain = vectored.per_s.median / single.per_s.median;
+    figures.row("  of single writes", format!("{gain:.2} times the messages"));
     rows(&mut figures, "echo 16 bytes", &echo);
+    figures.row(
+        "fraction of the limit",
+        "1 (this is the limit; `bench fanout` and `bench heartbeat` measure against it)",
+    );
     figures.row("sockets found full", full.to_string());
     let softirq = (after.softirq_s - before.softirq_s) / elapsed;
     let stolen = (after.stolen_s - before.stolen_s) / elapsed;
@@ -73,6 +79,7 @@ pub(crate) fn run(args: &LimitArgs) -> Result<(), BenchError> {
     figures.extra("batch", batch);
     figures.extra("single", single);
     figures.extra("vectored", vectored);
+    figures.extra("vectored_to_single", gain);
     figures.extra("echo", echo);
     figures.extra("softirq_cores", softirq);
     figures.extra("stolen_cores", stolen);

@@ -6,5 +6,7 @@ pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod limit;
 pub(crate) mod online;
+pub(crate) mod pulse;
+pub(crate) mod stuck;
 pub(crate) mod team;
 pub(crate) mod unicast;

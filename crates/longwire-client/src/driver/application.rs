@@ -123,14 +123,14 @@ impl Application {
         if let Some((source, position)) = self.unacked.settle(message)
             && let Some(remembered) = &mut self.remembered
         {
-            remembered.settle(source, position, Some(message));
+            remembered.settle(source, self.unacked.done_up_to(source, position), Some(message));
         }
     }
 
     /// Something was left out up to a position.
     pub(super) fn pass(&mut self, source: Source, position: Position) {
         if let Some(remembered) = &mut self.remembered {
-            remembered.settle(source, position, None);
+            remembered.settle(source, self.unacked.done_up_to(source, position), None);
         }
     }
 

@@ -18,6 +18,11 @@ const WINDOW_BYTES: usize = 64 * 1024;
 /// A server that lives and does not answer a message for so long is sent it again.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
+/// How long nothing goes when too much of the app waits for its business: that does not pass in seconds.
+const QUOTA_WAIT: Duration = Duration::from_secs(120);
+/// Random addition to it, milliseconds, so that the devices of an app do not come back together.
+const QUOTA_JITTER_MS: u64 = 60_000;
+
 /// What an answer means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
@@ -86,19 +91,26 @@ impl Outgoing {
         let Some(at) = self.entries.iter().position(|entry| entry.pending.id == id) else {
             return Answer::Unknown;
         };
-        if outcome == ResultCode::Busy {
+        if matches!(outcome, ResultCode::Busy | ResultCode::Quota) {
             self.entries[at].sent = None;
-            // One wait for all of a window that the server is too busy for.
+            // One wait for all of a window that was refused together.
             if self.hold.is_none() {
-                let wait = delay(&BackOff::default(), self.busy, random).as_millis() as u64;
-                self.busy = self.busy.saturating_add(1);
-                self.hold = Some(Millis(now.0 + wait));
+                self.hold = Some(Millis(now.0 + self.wait_ms(outcome, random)));
             }
             return Answer::Later;
         }
         self.entries.remove(at);
         self.busy = 0;
         Answer::Final(outcome)
+    }
+
+    fn wait_ms(&mut self, outcome: ResultCode, random: u64) -> u64 {
+        if outcome == ResultCode::Quota {
+            return QUOTA_WAIT.as_millis() as u64 + random % QUOTA_JITTER_MS;
+        }
+        let wait = delay(&BackOff::default(), self.busy, random);
+        self.busy = self.busy.saturating_add(1);
+        wait.as_millis() as u64
     }
 
     /// When [`Outgoing::tick`] and [`Outgoing::next`] should be asked again, if nothing else happens before.
@@ -148,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn large_messages_go_one_by_one() {
-        let mut outgoing = outgoing(3, 40 * 1024);
-        assert_eq!(all(&mut outgoing, T0), [1]);
+    fn large_messages_fill_the_window_sooner() {
+        let mut outgoing = outgoing(12, 10 * 1024);
+        assert_eq!(all(&mut outgoing, T0), [1, 2, 3, 4, 5, 6]);
         outgoing.answered(1, ResultCode::Done, T0, 0);
-        assert_eq!(all(&mut outgoing, T0), [2]);
+        assert_eq!(all(&mut outgoing, T0), [7]);
     }
 
     #[test]
@@ -182,6 +194,15 @@ mod tests {
         outgoing.answered(1, ResultCode::Done, now, 0);
         outgoing.answered(2, ResultCode::Busy, now, 0);
         assert_eq!(outgoing.due(), Some(Millis(now.0 + 1_000)), "an answer ends the row");
+    }
+
+    #[test]
+    fn what_meets_a_quota_is_kept_and_comes_again_after_minutes() {
+        let mut outgoing = outgoing(1, 10);
+        all(&mut outgoing, T0);
+        assert_eq!(outgoing.answered(1, ResultCode::Quota, T0, 500), Answer::Later);
+        assert_eq!(outgoing.due(), Some(Millis(T0.0 + 120_500)));
+        assert_eq!(all(&mut outgoing, Millis(T0.0 + 120_500)), [1]);
     }
 
     #[test]

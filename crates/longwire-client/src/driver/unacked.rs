@@ -34,6 +34,12 @@ impl Unacked {
         self.shown.remove(at).map(|(_, source, position)| (source, position))
     }
 
+    /// Up to where the application is done with everything of a source, when it is done with what stands at `position`.
+    pub(crate) fn done_up_to(&self, source: Source, position: Position) -> Position {
+        let in_hand = self.shown.iter().filter(|(_, of, at)| *of == source && *at < position);
+        in_hand.map(|(_, _, at)| Position(at.0.saturating_sub(1))).min().unwrap_or(position)
+    }
+
     /// Keeps a word for the next connection. A lost "received" needs no keeping: the message will come again and is
     /// acked then. At the bound the oldest is forgotten.
     pub(crate) fn keep(&mut self, kind: AckKind, message: MessageId) {

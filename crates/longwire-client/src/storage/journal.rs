@@ -225,6 +225,21 @@ mod tests {
         assert_eq!(open(folder.path()).unwrap().1, [&b"new"[..], b"newer"]);
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn after_a_failed_write_nothing_is_appended_before_a_rewrite() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(folder.path()).unwrap();
+        journal.append(&record(b"one"), true).unwrap();
+        journal.file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        assert_eq!(journal.append(&record(b"two"), true).unwrap_err().kind(), ErrorKind::StorageFull);
+        assert!(journal.is_broken() && journal.append(&record(b"three"), true).is_err());
+        assert_eq!(open(folder.path()).unwrap().1, [b"one"]);
+        journal.rewrite(&[record(b"one"), record(b"four")].concat()).unwrap();
+        journal.append(&record(b"five"), true).unwrap();
+        assert_eq!(open(folder.path()).unwrap().1, [&b"one"[..], b"four", b"five"]);
+    }
+
     #[test]
     fn a_file_of_another_kind_or_device_is_refused() {
         let folder = tempfile::tempdir().unwrap();

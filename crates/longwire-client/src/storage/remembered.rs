@@ -57,7 +57,8 @@ impl Remembered {
         Memory::restore(self.mailbox, self.log, self.settled.iter().copied())
     }
 
-    /// The application acked a message (`None`: something was left out up to the position).
+    /// The application acked a message (`None`: something was left out). `position`: up to where it is done with
+    /// everything of the source, so that the next CONNECT claims no more.
     pub(crate) fn settle(&mut self, source: Source, position: Position, message: Option<MessageId>) {
         self.note(source, position, message);
         if let Err(error) = self.write(source, position, message)

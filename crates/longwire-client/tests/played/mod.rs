@@ -19,11 +19,19 @@ pub struct Node(TcpListener);
 /// What a device said, as far as these tests look at it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Said {
-    Upstream { id: u64, kind: String, to: String, mode: u8, payload: Vec<u8> },
+    Upstream {
+        id: u64,
+        kind: String,
+        to: String,
+        mode: u8,
+        payload: Vec<u8>,
+    },
     Acks(Vec<u128>),
     Ping,
     Interval(u16),
     Close,
+    /// CONNECT, with the mailbox position up to which the device says that it misses nothing.
+    Connect(u64),
     Other,
 }
 
@@ -60,8 +68,11 @@ impl Node {
     /// The next connection, its CONNECT read and not answered.
     pub async fn accept_silently(&self) -> Link {
         let (stream, _) = timeout(PATIENCE, self.0.accept()).await.expect("a device comes").unwrap();
-        let mut link = Link { stream, assembler: Assembler::default(), bytes: Vec::new() };
-        assert_eq!(link.next().await, Some(Said::Other), "CONNECT is the first frame");
+        let mut link = Link { stream, assembler: Assembler::default(), bytes: Vec::new(), resume: 0 };
+        match link.next().await {
+            Some(Said::Connect(resume)) => link.resume = resume,
+            other => panic!("instead of CONNECT {other:?}"),
+        }
         link
     }
 }
@@ -92,6 +103,8 @@ pub struct Link {
     stream: TcpStream,
     assembler: Assembler,
     bytes: Vec<u8>,
+    /// What CONNECT said of the mailbox.
+    pub resume: u64,
 }
 
 impl Link {
@@ -149,6 +162,7 @@ fn said(frame: DeviceFrame<'_>) -> Said {
         DeviceFrame::Ping => Said::Ping,
         DeviceFrame::Interval(seconds) => Said::Interval(seconds),
         DeviceFrame::Close(_) => Said::Close,
+        DeviceFrame::Connect(connect) => Said::Connect(connect.resume_mailbox.0),
         _ => Said::Other,
     }
 }

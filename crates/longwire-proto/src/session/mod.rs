@@ -3,13 +3,15 @@
 //! - `server`: the server's end. The login states are types: [`AwaitingConnect`] → [`Deciding`] → [`Established`].
 //! - `feed`: how far one source has been sent in this session, and whether more waits in the store.
 //! - `window`: what was sent and not yet acked.
-//! - `client`: the device's end: login, dedup, order; `heartbeat` is when it beats, `memory` what outlives its connection.
+//! - `client`: the device's end; `talk` is what each frame means for it (login, dedup, order), `heartbeat` when it beats,
+//!   `memory` what outlives its connection.
 
 mod client;
 mod feed;
 mod heartbeat;
 mod memory;
 mod server;
+mod talk;
 mod window;
 
 pub use client::{ClientSession, Credentials, FromServer, Tick};

@@ -1,7 +1,7 @@
 //! The API and the command.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -111,7 +111,10 @@ fn browsers_are_refused() {
 #[test]
 fn a_disabled_proxy_refuses_and_an_enabled_one_serves_at_the_same_port() {
     let rig = Rig::start();
-    let proxy = rig.proxy(echo());
+    // An address of its own: while the port is free, no connection of another test can happen to take it.
+    let body = json!({ "name": "p", "listen": "127.0.0.77:0", "upstream": echo().to_string() });
+    let made = rig.call("POST", "/proxies", body);
+    let proxy: SocketAddr = made["listen"].as_str().unwrap().parse().unwrap();
     let mut living = connect(proxy);
     living.write_all(b"here").unwrap();
     living.read_exact(&mut [0; 4]).unwrap();

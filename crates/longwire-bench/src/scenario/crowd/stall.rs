@@ -11,7 +11,7 @@ use crate::clock;
 use crate::error::BenchError;
 use crate::latency::{Percentiles, STAMP_BYTES, stamp};
 use crate::machine::Memory;
-use crate::metrics::{LoopLag, gauges, report_loop};
+use crate::metrics::{LoopLag, counter, gauges, report_loop};
 use crate::order::{Login, Order};
 use crate::progress::bar;
 use crate::pump::{Pump, Request};
@@ -37,7 +37,7 @@ pub(crate) struct StallArgs {
     #[arg(long, default_value_t = 500)]
     stuck: u32,
     /// Pushes to all, per second.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
     /// Seconds of pushing in each part.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -60,6 +60,8 @@ struct Part {
     lost: u64,
     memory_max: Memory,
     outbox_bytes_max: f64,
+    /// Online-only deliveries that the server dropped because an outbox was full.
+    dropped: f64,
     /// Devices that were stuck and are closed by now.
     stuck_closed: u64,
 }
@@ -113,6 +115,7 @@ impl Run<'_> {
         let mut pump = Pump::open(&self.online.api, 1)?;
         let total = u64::from(args.rate) * args.seconds;
         let progress = bar(name, total);
+        let dropped = counter(&self.online.api, "longwire_messages_dropped_total")?;
         let (mut memory_max, mut outbox_bytes_max) = (Memory::default(), 0.0_f64);
         let begin = Instant::now();
         let mut looked = Instant::now();
@@ -150,7 +153,8 @@ impl Run<'_> {
             lost: (total * healthy).saturating_sub(haul.messages - haul.repeated),
             memory_max,
             outbox_bytes_max,
-            stuck_closed: self.stuck.tally()?.closed,
+            dropped: counter(&self.online.api, "longwire_messages_dropped_total")? - dropped,
+            stuck_closed: self.stuck_closed()?,
         })
     }
 
@@ -171,11 +175,17 @@ impl Run<'_> {
         Ok(all)
     }
 
+    /// How many of the stuck the server has given up. It is asked, because a FIN waits behind what its peer does not read.
+    fn stuck_closed(&self) -> Result<u64, BenchError> {
+        let sessions = gauges(&self.online.api)?.get("longwire_sessions").copied().unwrap_or_default();
+        Ok(u64::from(self.args.devices).saturating_sub(sessions as u64))
+    }
+
     /// Seconds from the last read until the server had closed all who were stuck; `None` if it did not.
     fn wait_for_closing(&mut self, deaf: Instant) -> Result<Option<f64>, BenchError> {
         let begin = Instant::now();
         while begin.elapsed() < CLOSING_TIME {
-            if self.stuck.tally()?.closed >= u64::from(self.args.stuck) {
+            if self.stuck_closed()? >= u64::from(self.args.stuck) {
                 return Ok(Some(deaf.elapsed().as_secs_f64()));
             }
             std::thread::sleep(LOOK);
@@ -197,7 +207,8 @@ impl Run<'_> {
             let (rss, outbox) = (part.memory_max.rss_kib, part.outbox_bytes_max);
             let text = format!("{rss} KiB, outboxes {} bytes", grouped(outbox));
             figures.row("  server RSS at most", text);
-            figures.row("  healthy lost, stuck closed", format!("{}, {}", part.lost, part.stuck_closed));
+            let text = format!("{}, {}, {}", part.lost, part.dropped, part.stuck_closed);
+            figures.row("  healthy lost, dropped by the server, stuck closed", text);
         }
         let p99 = |index: usize| parts[index].latency_ms.map(|at| at.p99);
         let ratio = |with: usize, without: usize| Some(p99(with)? / p99(without)?);

@@ -35,6 +35,8 @@ struct Node {
     logins: Vec<Login>,
     server: Server,
     pid: u32,
+    /// Before anything was registered.
+    fresh: Memory,
     /// With all registered and none connected.
     empty: Memory,
     connected: usize,
@@ -194,17 +196,15 @@ impl Crowd {
         let per = |kib: u64| kib as f64 * 1024.0 / connected as f64;
         let idle = (self.cpu_s(), Instant::now());
         std::thread::sleep(IDLE_TIME);
-        let idle_cores = (self.cpu_s() - idle.0) / idle.1.elapsed().as_secs_f64();
-        let grown = |of: fn(&Memory) -> u64| {
-            let each = self
-                .nodes
-                .iter()
-                .map(|node| Memory::read(node.pid).map_or(0, |now| of(&now).saturating_sub(of(&node.empty))));
+        let idle_cores = (self.cpu_s() - idle.0).max(0.0) / idle.1.elapsed().as_secs_f64();
+        let grown = |from: fn(&Node) -> Memory| {
+            let each = self.nodes.iter().map(|node| {
+                Memory::read(node.pid).map_or(0, |now| now.rss_kib.saturating_sub(from(node).rss_kib))
+            });
             each.sum::<u64>()
         };
-        let (rss, anonymous) =
-            (per(grown(|memory| memory.rss_kib)), per(grown(|memory| memory.anonymous_kib)));
-        let empty_kib: u64 = self.nodes.iter().map(|node| node.empty.rss_kib).sum();
+        let (rss, whole) = (per(grown(|node| node.empty)), per(grown(|node| node.fresh)));
+        let fresh_kib: u64 = self.nodes.iter().map(|node| node.fresh.rss_kib).sum();
         let fleets = self.nodes.iter().flat_map(|node| node.team.pids()).filter_map(Memory::read);
         let fleet_kib: u64 = fleets.map(|memory| memory.anonymous_kib).sum();
         figures.bytes_per_connection = Some(rss);
@@ -216,8 +216,8 @@ impl Crowd {
         let rate = connected as f64 / self.opening_s;
         figures.row("opened and logged in", format!("{}/s ({:.1} s)", grouped(rate), self.opening_s));
         figures.row("servers' RSS per connection", format!("{rss:.0} bytes"));
-        figures.row("  anonymous", format!("{anonymous:.0} bytes"));
-        figures.row("an empty server's RSS", format!("{} KiB", empty_kib / self.nodes.len() as u64));
+        figures.row("  with the registration of its device", format!("{whole:.0} bytes"));
+        figures.row("a fresh server's RSS", format!("{} KiB", fresh_kib / self.nodes.len() as u64));
         let (slab, tcp) = (per(self.slab_kib), per(self.tcp_kib));
         figures.row("kernel per connection, both ends", format!("slab {slab:.0}, buffers {tcp:.0} bytes"));
         figures.row("fleets' own memory per connection", format!("{:.0} bytes", per(fleet_kib)));
@@ -227,7 +227,8 @@ impl Crowd {
         figures.extra("servers", self.nodes.len());
         figures.extra("stopped", &self.stopped);
         figures.extra("opened_per_s", rate);
-        figures.extra("anonymous_bytes_per_connection", anonymous);
+        figures.extra("bytes_per_registered_connection", whole);
+        figures.extra("fresh_kib", fresh_kib);
         figures.extra("kernel_slab_bytes_per_connection", slab);
         figures.extra("kernel_tcp_bytes_per_connection", tcp);
         figures.extra("idle_cores", idle_cores);
@@ -244,13 +245,16 @@ fn spawn(args: &ServerArgs) -> Result<Server, BenchError> {
 
 /// Registers `count` devices; nobody is connected yet.
 fn fill(server: Server, count: usize, index: usize) -> Result<Node, BenchError> {
+    let memory = |server: &Server| {
+        let read = server.pid.and_then(|pid| Some((pid, Memory::read(pid)?)));
+        read.ok_or_else(|| BenchError::Server("its memory cannot be read".into()))
+    };
+    let (pid, fresh) = memory(&server)?;
     let api = Api::new(server.api, &server.app_key, &server.app_secret);
     let logins = register(&api, count, |_| Vec::new())?.into_iter().map(|device| device.login).collect();
     let team = Team::of(&server::program()?, "swarm", 1, NET + index as u8)?;
-    let Some((pid, empty)) = server.pid.and_then(|pid| Some((pid, Memory::read(pid)?))) else {
-        return Err(BenchError::Server("its memory cannot be read".into()));
-    };
-    Ok(Node { team, logins, server, pid, empty, connected: 0 })
+    let (_, empty) = memory(&server)?;
+    Ok(Node { team, logins, server, pid, fresh, empty, connected: 0 })
 }
 
 /// Opens a server's connections in chunks, as long as the machine has memory and time.

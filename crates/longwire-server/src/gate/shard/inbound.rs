@@ -4,11 +4,12 @@ use super::Shard;
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
 use crate::gate::connection::{Connection, Conversation, ReadOutcome, handle, read_once};
+use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::FromDevice;
-use longwire_proto::wire::{self, AckKind};
+use longwire_proto::wire::{self, AckKind, ResultCode, ServerFrame, UpAck};
 
 /// Full buffers read from one connection before the others have their turn.
 const READS_PER_TURN: usize = 4;
@@ -157,6 +158,12 @@ impl Shard {
                 Some(FromDevice::HeartbeatChanged) => {
                     let due_s = connection.deadline(&self.limits).0;
                     self.wheel.pull_in(&mut self.slab, slot, due_s);
+                }
+                Some(FromDevice::Upstream(message)) if self.stats.0.pressure.level() >= Level::Overloaded => {
+                    let (client_message, outcome) = (message.client_message, ResultCode::Busy);
+                    let answer = UpAck { client_message, outcome };
+                    ServerFrame::UpAck(answer).encode(client, &mut self.scratch.reply);
+                    ShardStats::count(&self.stats.own().upstream_shed, 1);
                 }
                 Some(FromDevice::Upstream(message)) => {
                     let event = Event::Upstream(Box::new(copied(message, own, client, app)));

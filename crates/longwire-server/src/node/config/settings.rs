@@ -296,7 +296,7 @@ pub const SETTINGS: &[Setting] = &[
         "seconds",
         60,
         400 * DAY_S,
-        "How long records of ended messages, and broadcasts for devices that are away, are kept.",
+        "How long records of ended messages, broadcasts for devices that are away, and messages of devices that the business has not taken are kept.",
     ),
     Setting {
         key: "sql.url",

@@ -187,6 +187,11 @@ fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     page.counter("longwire_messages_acked", "deliveries acked", sum(gate, |s| &s.acked))?;
     let dropped = [([("reason", "outbox_full")], sum(gate, |s| &s.dropped))];
     page.counters("longwire_messages_dropped", "online-only deliveries dropped", &dropped)?;
+    page.counter(
+        "longwire_upstream_shed",
+        "messages of devices refused because the node is overloaded",
+        sum(gate, |s| &s.upstream_shed),
+    )?;
     page.counter("longwire_stray_acks", "acks of nothing unacked", sum(gate, |s| &s.stray_acks))?;
     page.counter(
         "longwire_commands_missed",
