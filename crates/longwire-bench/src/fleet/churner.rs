@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::time::{Duration, Instant};
 
+use longwire_proto::close::CloseReason;
 use longwire_proto::limit::{FRAME_BODY_BYTES_CEILING, HEADER_BYTES, HEARTBEAT_S_RANGE};
 use longwire_proto::wire::{Header, ServerFrame};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -19,9 +20,9 @@ use crate::order::{Churn, Churned, Order, Report};
 const LANES_MAX: usize = 512;
 /// Source addresses used in turn: ports of ended connections rest for a minute.
 const SOURCES: u64 = 16;
-/// A cycle that ends by itself takes no longer; those that wait for the server's deadlines take up to
-/// three heartbeats of five seconds and twenty.
-const CYCLE_TIME: Duration = Duration::from_secs(60);
+/// A cycle that ends by itself takes no longer; those that wait for the server's deadlines take up to three of the shortest
+/// heartbeats that it allows (15 s by default) and twenty seconds.
+const CYCLE_TIME: Duration = Duration::from_secs(130);
 /// A lane whose cycle failed rests, so that a server in trouble is not hammered.
 const REST: Duration = Duration::from_millis(100);
 const HEARTBEAT_S: u16 = 1200;
@@ -255,6 +256,9 @@ impl Churner {
         slot.cut = (!rest.is_empty()).then(|| rest.into());
         let live = slot.step == Step::Live;
         if let Some(refusal) = said {
+            if lane.ending == Ending::LoginTimeout && refusal.reason == CloseReason::LoginTimeout {
+                return self.done(index, Ok(()));
+            }
             lane.next = Instant::now() + Duration::from_secs(refusal.retry_after_s.into());
             return self.done(index, Err(format!("refused: {}", refusal.reason.label())));
         }

@@ -155,7 +155,7 @@ impl Crew {
             result = Err(Over("closed by the server".into()));
         }
         if result.is_ok() && readable && !self.deaf {
-            result = peer.readable(&mut self.buffer, now, self.ack, &mut self.count);
+            result = peer.readable((&mut self.buffer, gone), now, self.ack, &mut self.count);
         }
         if before == Standing::Opening && peer.standing == Standing::Live {
             self.live += 1;

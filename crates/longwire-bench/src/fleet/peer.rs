@@ -89,10 +89,10 @@ impl Peer {
         Ok(())
     }
 
-    /// Reads until the socket is drained.
+    /// Reads until the socket is drained; to the end if the connection is `ending`, because there will be no other event.
     pub(super) fn readable(
         &mut self,
-        buffer: &mut [u8],
+        (buffer, ending): (&mut [u8], bool),
         now: Millis,
         ack: bool,
         count: &mut Count,
@@ -112,7 +112,7 @@ impl Peer {
             } else {
                 self.count(&buffer[..bytes], count);
             }
-            if bytes < buffer.len() {
+            if bytes < buffer.len() && !ending {
                 break;
             }
         }

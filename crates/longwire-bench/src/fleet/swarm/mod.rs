@@ -14,6 +14,7 @@ use std::collections::BinaryHeap;
 use std::io;
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
 use super::Play;
@@ -105,12 +106,13 @@ impl Swarm {
         clock::now_ns().saturating_sub(self.begin_ns) / 1000
     }
 
-    fn serve(&mut self, index: usize, readable: bool, writable: bool) {
+    fn serve(&mut self, event: &Event) {
+        let (index, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
         if writable && self.slots.get(index).is_some_and(|slot| slot.step == Step::Connecting) {
             self.connected(index);
         }
         if readable {
-            self.read(index);
+            self.read(index, event.is_read_closed() || event.is_error());
         }
     }
 
@@ -177,7 +179,7 @@ impl Play for Swarm {
             other => other?,
         }
         for event in &events {
-            self.serve(event.token().0, event.is_readable(), event.is_writable());
+            self.serve(event);
         }
         self.events = Some(events);
         if self.looked.elapsed() > LOOK_INTERVAL && self.under_way > 0 {

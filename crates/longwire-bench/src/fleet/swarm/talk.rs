@@ -9,14 +9,15 @@ use super::Swarm;
 use crate::fleet::slot::split_frame;
 
 impl Swarm {
-    pub(super) fn read(&mut self, index: usize) {
+    /// Reads what is there; to the end if the connection is `ending`, because there will be no other event.
+    pub(super) fn read(&mut self, index: usize, ending: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
         while let Some(socket) = self.slots.get_mut(index).and_then(|slot| slot.socket.as_mut()) {
             match socket.read(&mut buffer) {
                 Ok(0) => self.leave(index, "closed by the server", None),
                 Ok(bytes) => {
                     self.take(index, &buffer[..bytes]);
-                    if bytes < buffer.len() {
+                    if bytes < buffer.len() && !ending {
                         break;
                     }
                 }
