@@ -264,7 +264,8 @@ impl Established {
         Some(Pull { source, after: feed.last(), messages_max, bytes_max })
     }
 
-    /// One entry of a page from the store. `None`: it no longer fits, or was sent already; `full` tells which.
+    /// One entry of a page from the store: whether it goes out, was sent in this session already, or no longer fits because
+    /// live deliveries took the room.
     pub fn page_entry(
         &mut self,
         source: Source,

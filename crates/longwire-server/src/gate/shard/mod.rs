@@ -1,4 +1,4 @@
-//! The loop of one shard: wait, accept and read, take commands, sweep broadcasts, write, look at deadlines.
+//! The loop of one shard: wait, accept and read, take commands, carry broadcasts on, write, look at deadlines.
 //!
 //! - `accept`: new connections; never ends on an error.
 //! - `inbound`: bytes from devices.
