@@ -6,6 +6,7 @@ pub mod audience;
 pub mod device;
 pub mod message;
 mod token;
+pub mod topic;
 
 pub use app::{App, AppId, AppKey, AppSecret, DuplicateLogin, SecretHash};
 pub use audience::Audience;

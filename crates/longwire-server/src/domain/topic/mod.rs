@@ -1,0 +1,8 @@
+//! Who wants which topic: subscriptions found by topic ([`Filters`]), and a cheap word on whether somebody may want one
+//! ([`Interest`]). Topic names and filters are valid already (`longwire_proto::wire::mqtt`); here they are only compared.
+
+mod filters;
+mod interest;
+
+pub use filters::{FilterId, Filters, TooWide};
+pub use interest::{Interest, InterestHash};
