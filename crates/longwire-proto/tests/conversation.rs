@@ -110,7 +110,7 @@ impl Conversation {
     /// A message is stored and offered live.
     fn offer(&mut self, sequence: u64, bytes: u32) -> Offer {
         self.store.insert(sequence, bytes);
-        let offer = self.server.offer(MAILBOX, place(sequence), message(sequence), bytes);
+        let offer = self.server.deliveries().offer(MAILBOX, place(sequence), message(sequence), bytes);
         if let Offer::Send { previous } = offer {
             self.say_push(sequence, previous);
         }
@@ -119,7 +119,7 @@ impl Conversation {
 
     /// Answers the server's pulls from the store until it asks for nothing more.
     fn serve_pulls(&mut self) {
-        while let Some(pull) = self.server.pull() {
+        while let Some(pull) = self.server.deliveries().pull() {
             let waiting: Vec<(u64, u32)> = self.store.iter().map(|(at, bytes)| (*at, *bytes)).collect();
             let after = waiting.into_iter().filter(|(at, _)| place(*at) > pull.after);
             let page: Vec<(u64, u32)> = after.collect();
@@ -130,7 +130,7 @@ impl Conversation {
 
     fn page(&mut self, entries: &[(u64, u32)], mut end: bool) {
         for (sequence, bytes) in entries {
-            match self.server.page_entry(MAILBOX, place(*sequence), message(*sequence), *bytes, false) {
+            match self.server.deliveries().page_entry(MAILBOX, place(*sequence), message(*sequence), *bytes, false) {
                 PageEntry::Send { previous } => self.say_push(*sequence, previous),
                 PageEntry::Repeated => {}
                 PageEntry::Full => {
@@ -139,7 +139,7 @@ impl Conversation {
                 }
             }
         }
-        self.server.page_ends(MAILBOX, end);
+        self.server.deliveries().page_ends(MAILBOX, end);
     }
 
     fn device_reads(&mut self) -> Vec<Saw> {
@@ -178,7 +178,7 @@ impl Conversation {
                 Some(_) => continue,
             };
             for message in acked {
-                if let Some(entry) = self.server.settle(message) {
+                if let Some(entry) = self.server.deliveries().settle(message) {
                     self.store.remove(&entry.position.sequence());
                     settled.push(entry);
                 }
@@ -212,7 +212,7 @@ fn a_push_is_received_and_acked() {
     talk.ack(&[1]);
     let settled = talk.server_reads().unwrap();
     assert_eq!(settled[0], Settled { source: MAILBOX, position: place(1), message: message(1), gap: false });
-    assert_eq!(talk.server.unacked().count(), 0);
+    assert_eq!(talk.server.deliveries().unacked().count(), 0);
     talk.ack(&[1]);
     assert_eq!(talk.server_reads(), Ok(vec![]), "a repeated ack settles nothing");
 }
@@ -224,12 +224,12 @@ fn a_full_window_leaves_the_rest_to_be_pulled_in_order() {
         let offer = talk.offer(sequence, 10);
         assert_eq!(offer == Offer::Later, sequence > 32, "{sequence}");
     }
-    assert_eq!(talk.server.pull(), None, "the window has no room");
+    assert_eq!(talk.server.deliveries().pull(), None, "the window has no room");
     assert_eq!(talk.device_reads(), (1..=32).map(push).collect::<Vec<_>>());
     let half: Vec<u64> = (1..=16).collect();
     talk.ack(&half[..3]);
     assert_eq!(talk.server_reads().unwrap().len(), 3);
-    assert_eq!(talk.server.pull(), None, "the window is refilled by halves");
+    assert_eq!(talk.server.deliveries().pull(), None, "the window is refilled by halves");
     talk.ack(&half[3..]);
     assert_eq!(talk.server_reads().unwrap().len(), 13);
     assert_eq!(talk.offer(41, 10), Offer::Later, "a live message does not overtake the store");
@@ -243,7 +243,7 @@ fn a_window_full_of_bytes_holds_but_one_message_always_fits() {
     let mut talk = Conversation::fresh();
     assert!(matches!(talk.offer(1, 1_000_000), Offer::Send { .. }));
     assert_eq!(talk.offer(2, 1), Offer::Later);
-    assert_eq!(talk.server.pull(), None);
+    assert_eq!(talk.server.deliveries().pull(), None);
     talk.device_reads();
     talk.ack(&[1]);
     talk.server_reads().unwrap();
@@ -255,8 +255,8 @@ fn a_window_full_of_bytes_holds_but_one_message_always_fits() {
 fn a_message_offered_during_a_pull_is_pulled_again() {
     let mut talk = Conversation::login(Memory::default(), 60, FeedStart { last: place(0), waiting: true });
     talk.store.insert(1, 10);
-    assert_eq!(talk.server.pull().unwrap().after, place(0));
-    assert_eq!(talk.server.pull(), None, "one pull at a time");
+    assert_eq!(talk.server.deliveries().pull().unwrap().after, place(0));
+    assert_eq!(talk.server.deliveries().pull(), None, "one pull at a time");
     assert_eq!(talk.offer(2, 10), Offer::Later);
     talk.page(&[(1, 10)], true);
     talk.serve_pulls();
@@ -289,7 +289,7 @@ fn entries_of_a_page_that_no_longer_fit_come_with_the_next_pull() {
 impl Conversation {
     /// One page with everything, whatever the pull asked for.
     fn serve_pulls_once(&mut self) {
-        let pull = self.server.pull().unwrap();
+        let pull = self.server.deliveries().pull().unwrap();
         let page: Vec<(u64, u32)> = self
             .store
             .iter()
@@ -306,8 +306,8 @@ fn a_message_that_comes_while_a_login_is_decided_is_pulled() {
     deciding.mailbox_grew();
     let level = FeedStart { last: place(4), waiting: false };
     let mut server = deciding.accept(DEVICE, level, FeedStart::default());
-    assert_eq!(server.offer(MAILBOX, place(6), message(6), 10), Offer::Later);
-    let pull = server.pull().unwrap();
+    assert_eq!(server.deliveries().offer(MAILBOX, place(6), message(6), 10), Offer::Later);
+    let pull = server.deliveries().pull().unwrap();
     assert_eq!((pull.source, pull.after), (MAILBOX, place(4)));
 }
 
@@ -316,30 +316,30 @@ fn a_broadcast_need_not_be_the_next_of_its_log_and_the_mailbox_goes_first() {
     let log = Source::AppLog;
     let behind = FeedStart { last: place(1), waiting: true };
     let mut server = AwaitingConnect::default().decide(60).accept(DEVICE, behind, FeedStart::default());
-    assert_eq!(server.offer(log, place(9), message(9), 10), Offer::Send { previous: Position::START });
-    server.defer(log, place(12));
-    assert_eq!(server.pull().unwrap().source, MAILBOX);
-    assert_eq!(server.pull().unwrap().source, log);
-    server.page_ends(MAILBOX, true);
+    assert_eq!(server.deliveries().offer(log, place(9), message(9), 10), Offer::Send { previous: Position::START });
+    server.deliveries().defer(log, place(12));
+    assert_eq!(server.deliveries().pull().unwrap().source, MAILBOX);
+    assert_eq!(server.deliveries().pull().unwrap().source, log);
+    server.deliveries().page_ends(MAILBOX, true);
     assert_eq!(
-        server.page_entry(log, place(12), message(12), 10, false),
+        server.deliveries().page_entry(log, place(12), message(12), 10, false),
         PageEntry::Send { previous: place(9) }
     );
-    assert_eq!(server.page_entry(log, place(12), message(12), 10, false), PageEntry::Repeated);
-    server.page_ends(log, true);
-    assert_eq!(server.pull(), None);
-    assert_eq!(server.offer(log, place(20), message(20), 10), Offer::Send { previous: place(12) });
+    assert_eq!(server.deliveries().page_entry(log, place(12), message(12), 10, false), PageEntry::Repeated);
+    server.deliveries().page_ends(log, true);
+    assert_eq!(server.deliveries().pull(), None);
+    assert_eq!(server.deliveries().offer(log, place(20), message(20), 10), Offer::Send { previous: place(12) });
 }
 
 #[test]
 fn a_deferred_message_is_pulled() {
     let mut talk = Conversation::fresh();
     talk.store.insert(1, 10);
-    talk.server.defer(MAILBOX, place(1));
+    talk.server.deliveries().defer(MAILBOX, place(1));
     talk.serve_pulls();
     assert_eq!(talk.device_reads(), [push(1)]);
-    talk.server.defer(MAILBOX, place(1));
-    assert_eq!(talk.server.pull(), None, "what was sent is not deferred");
+    talk.server.deliveries().defer(MAILBOX, place(1));
+    assert_eq!(talk.server.deliveries().pull(), None, "what was sent is not deferred");
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn a_break_in_the_chain_is_told_once() {
 fn a_gap_is_acked_by_the_session_and_keeps_the_chain() {
     let mut talk = Conversation::fresh();
     talk.offer(1, 10);
-    let PageEntry::Send { previous } = talk.server.page_entry(MAILBOX, place(2), message(2), 0, true) else {
+    let PageEntry::Send { previous } = talk.server.deliveries().page_entry(MAILBOX, place(2), message(2), 0, true) else {
         panic!("the gap fits")
     };
     let gap = Gap {

@@ -1,12 +1,14 @@
 //! What a conversation may do next, with no socket and no clock.
 //!
 //! - `server`: the server's end. The login states are types: [`AwaitingConnect`] → [`Deciding`] → [`Established`].
+//! - `deliveries`: what is on its way to a device, native or MQTT.
 //! - `feed`: how far one source has been sent in this session, and whether more waits in the store.
 //! - `window`: what was sent and not yet acked.
 //! - `client`: the device's end; `talk` is what each frame means for it (login, dedup, order), `heartbeat` when it beats,
 //!   `memory` what outlives its connection.
 
 mod client;
+mod deliveries;
 mod feed;
 mod heartbeat;
 mod memory;
@@ -15,10 +17,11 @@ mod talk;
 mod window;
 
 pub use client::{ClientSession, Credentials, FromServer, Tick};
+pub use deliveries::{Deliveries, Offer, PageEntry, Settled};
 pub use feed::{FeedStart, Pull};
 pub use heartbeat::HeartbeatPlan;
 pub use memory::Memory;
-pub use server::{AwaitingConnect, Deciding, Established, FromDevice, Offer, PageEntry, Settled};
+pub use server::{AwaitingConnect, Deciding, Established, FromDevice};
 
 /// Monotonic milliseconds since any fixed moment; the caller's clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]

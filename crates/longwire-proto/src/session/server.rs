@@ -1,12 +1,10 @@
 //! The server's end of a conversation. A state that is over cannot be used: each transition consumes it.
 
-use super::feed::{Feed, FeedStart, Pull};
-use super::window::{InFlight, Window};
+use super::deliveries::Deliveries;
+use super::feed::FeedStart;
 use crate::close::CloseReason;
-use crate::id::{ClientId, MessageId, Position, Source};
-use crate::limit::{
-    BEFORE_LOGIN_BYTES_MAX, HEARTBEAT_S_RANGE, UPSTREAM_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX,
-};
+use crate::id::ClientId;
+use crate::limit::{BEFORE_LOGIN_BYTES_MAX, HEARTBEAT_S_RANGE, UPSTREAM_BYTES_MAX};
 use crate::wire::{
     Ack, Assembler, Command, Connect, DeviceFrame, ResultCode, ServerFrame, UpAck, Upstream, VERSION,
     heartbeat,
@@ -31,10 +29,8 @@ pub struct Deciding {
 #[derive(Debug)]
 pub struct Established {
     assembler: Assembler,
-    window: Option<Box<Window>>,
     client: ClientId,
-    mailbox: Feed,
-    log: Feed,
+    deliveries: Deliveries,
     heartbeat_s: u16,
 }
 
@@ -45,39 +41,12 @@ pub enum FromDevice<'a> {
     Heartbeat,
     /// The device announced another heartbeat; the idle limit changes.
     HeartbeatChanged,
-    /// Acks; pass each id to [`Established::settle`].
+    /// Acks; pass each id to [`Deliveries::settle`].
     Acked(Ack<'a>),
     /// A message for the business, within [`UPSTREAM_BYTES_MAX`]; its UPACK is owed by whoever takes it.
     Upstream(Upstream<'a>),
     /// An answered request that nobody else needs to see.
     Answered,
-}
-
-/// What to do with a live delivery.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Offer {
-    /// Send it now; it is in the window already.
-    Send {
-        /// The delivery before it.
-        previous: Position,
-    },
-    /// It stays in the store and will be pulled.
-    Later,
-    /// It was sent in this session already.
-    Skip,
-}
-
-/// A delivery that the device settled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settled {
-    /// Its source.
-    pub source: Source,
-    /// Its place.
-    pub position: Position,
-    /// Its message.
-    pub message: MessageId,
-    /// It was a GAP, so the message was not delivered.
-    pub gap: bool,
 }
 
 impl AwaitingConnect {
@@ -137,10 +106,8 @@ impl Deciding {
         let mailbox = FeedStart { waiting: mailbox.waiting || self.mailbox_grew, ..mailbox };
         Established {
             assembler: self.assembler,
-            window: None,
             client,
-            mailbox: Feed::new(mailbox),
-            log: Feed::new(log),
+            deliveries: Deliveries::new(mailbox, log),
             heartbeat_s: self.heartbeat_s,
         }
     }
@@ -220,138 +187,8 @@ impl Established {
         self.assembler.release();
     }
 
-    /// A stored message has just been accepted for this device. A mailbox position that is not the very next one means
-    /// that its predecessor is still on its way: both will be pulled, in order.
-    pub fn offer(&mut self, source: Source, position: Position, message: MessageId, bytes: u32) -> Offer {
-        let feed = self.feed(source);
-        if position <= feed.last() {
-            return Offer::Skip;
-        }
-        let adjacent = source == Source::AppLog || position == feed.last().next();
-        if !feed.is_level() || !adjacent || !self.fits(bytes) {
-            self.feed(source).fall_behind();
-            return Offer::Later;
-        }
-        Offer::Send { previous: self.sent(source, position, message, bytes, false) }
+    /// What is on its way to the device.
+    pub fn deliveries(&mut self) -> &mut Deliveries {
+        &mut self.deliveries
     }
-
-    /// The source grew, but the caller will not send now (its outbox is full): the message will be pulled.
-    pub fn defer(&mut self, source: Source, position: Position) {
-        if position > self.feed(source).last() {
-            self.feed(source).fall_behind();
-        }
-    }
-
-    /// The next request to the store, if a source is behind, no pull is under way for it, and the window has room.
-    pub fn pull(&mut self) -> Option<Pull> {
-        let source = if self.mailbox.is_behind() {
-            Source::Mailbox
-        } else if self.log.is_behind() {
-            Source::AppLog
-        } else {
-            return None;
-        };
-        let (messages_max, bytes_max) =
-            self.window.as_ref().map_or_else(|| Window::default().room(), |window| window.room());
-        // A read of the store per acked message would cost more than it brings: the window is refilled by halves.
-        let half_empty = usize::from(messages_max) * 2 >= WINDOW_MESSAGES_MAX
-            && bytes_max as usize * 2 >= WINDOW_BYTES_MAX;
-        if !half_empty && self.has_unacked() {
-            return None;
-        }
-        let feed = self.feed(source);
-        feed.pull_begins();
-        Some(Pull { source, after: feed.last(), messages_max, bytes_max })
-    }
-
-    /// One entry of a page from the store: whether it goes out, was sent in this session already, or no longer fits because
-    /// live deliveries took the room.
-    pub fn page_entry(
-        &mut self,
-        source: Source,
-        position: Position,
-        message: MessageId,
-        bytes: u32,
-        gap: bool,
-    ) -> PageEntry {
-        if position <= self.feed(source).last() {
-            return PageEntry::Repeated;
-        }
-        if !self.fits(bytes) {
-            return PageEntry::Full;
-        }
-        PageEntry::Send { previous: self.sent(source, position, message, bytes, gap) }
-    }
-
-    /// The page is over. `end`: all its entries were sent and the store held nothing more when it was read.
-    pub fn page_ends(&mut self, source: Source, end: bool) {
-        self.feed(source).page_ends(end);
-    }
-
-    /// The device acked a message; `None` if it is not unacked in this session (a repeated or foreign ack).
-    pub fn settle(&mut self, message: MessageId) -> Option<Settled> {
-        let window = self.window.as_mut()?;
-        let entry = window.take(message)?;
-        if window.entries().is_empty() {
-            self.window = None;
-        }
-        Some(Settled { source: entry.source, position: entry.position, message, gap: entry.gap })
-    }
-
-    /// Whether anything is unacked.
-    #[must_use]
-    pub fn has_unacked(&self) -> bool {
-        self.window.is_some()
-    }
-
-    /// What is unacked, oldest first.
-    pub fn unacked(&self) -> impl Iterator<Item = Settled> + '_ {
-        self.window.iter().flat_map(|window| window.entries()).map(|entry| Settled {
-            source: entry.source,
-            position: entry.position,
-            message: entry.message,
-            gap: entry.gap,
-        })
-    }
-
-    fn fits(&self, bytes: u32) -> bool {
-        self.window.as_ref().is_none_or(|window| window.fits(bytes as usize))
-    }
-
-    fn sent(
-        &mut self,
-        source: Source,
-        position: Position,
-        message: MessageId,
-        bytes: u32,
-        gap: bool,
-    ) -> Position {
-        // A gap over several messages has no id to ack, so it takes no place in the window.
-        if message != MessageId(0) {
-            let entry = InFlight { message, source, position, bytes, gap };
-            self.window.get_or_insert_with(Box::default).add(entry);
-        }
-        self.feed(source).advance(position)
-    }
-
-    fn feed(&mut self, source: Source) -> &mut Feed {
-        match source {
-            Source::Mailbox => &mut self.mailbox,
-            Source::AppLog => &mut self.log,
-        }
-    }
-}
-
-/// What to do with an entry of a page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PageEntry {
-    /// Send it; it is in the window already.
-    Send {
-        /// The delivery before it.
-        previous: Position,
-    },
-    /// The window is full: end the page with `end = false`.
-    Full,
-    /// It was sent in this session already; go on.
-    Repeated,
 }

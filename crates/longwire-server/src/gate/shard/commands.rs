@@ -136,9 +136,9 @@ impl Shard {
             _ => return,
         };
         if unwritable {
-            return session.defer(Source::Mailbox, position);
+            return session.deliveries().defer(Source::Mailbox, position);
         }
-        match session.offer(Source::Mailbox, position, message.message, bytes) {
+        match session.deliveries().offer(Source::Mailbox, position, message.message, bytes) {
             Offer::Send { previous } => {
                 let head = self.head(Source::Mailbox, position, previous, message.deadline, 0);
                 let piece = Piece::push(head.encode(message.shared.len()), message.shared.clone());
@@ -181,7 +181,7 @@ impl Shard {
                 }
                 Stored::Gap { position, message, .. } => (*position, *message, 0, true),
             };
-            match session.page_entry(source, position, message, bytes, gap) {
+            match session.deliveries().page_entry(source, position, message, bytes, gap) {
                 PageEntry::Send { previous } => self.send_stored(slot, source, previous, entry),
                 PageEntry::Repeated => {}
                 PageEntry::Full => {
@@ -191,7 +191,7 @@ impl Shard {
             }
         }
         if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
-            session.page_ends(source, end);
+            session.deliveries().page_ends(source, end);
         }
         self.pull(slot);
     }
@@ -218,7 +218,7 @@ impl Shard {
                 };
                 let mut frame = Vec::with_capacity(64);
                 ServerFrame::Gap(gap).encode(session.client(), &mut frame);
-                let awaits = session.has_unacked();
+                let awaits = session.deliveries().has_unacked();
                 self.send_later(slot, Piece::whole(Bytes::from(frame)));
                 if awaits {
                     self.await_ack(slot);
@@ -247,7 +247,7 @@ impl Shard {
         for (to, source) in failed {
             if let Some(slot) = self.slab.find(to) {
                 if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
-                    session.page_ends(source, false);
+                    session.deliveries().page_ends(source, false);
                 }
                 self.pull(slot);
             }

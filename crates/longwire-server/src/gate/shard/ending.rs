@@ -69,12 +69,13 @@ impl Shard {
             stats.unwritable.fetch_sub(1, Relaxed);
         }
         stats.outbox_bytes.fetch_sub(connection.outbox_bytes() as u64, Relaxed);
-        let (client, unacked) = match &connection.conversation {
+        let (client, unacked) = match &mut connection.conversation {
             Conversation::Live(session) => {
                 stats.sessions.fetch_sub(1, Relaxed);
                 self.members.leave(connection.app, slot, connection.flags.tagged);
-                let unacked = session.unacked().filter(|delivery| !delivery.gap);
-                (Some(session.client()), unacked.map(|delivery| delivery.message).collect())
+                let client = session.client();
+                let unacked = session.deliveries().unacked().filter(|delivery| !delivery.gap);
+                (Some(client), unacked.map(|delivery| delivery.message).collect())
             }
             Conversation::Deciding(_) => {
                 stats.deciding.fetch_sub(1, Relaxed);

@@ -176,10 +176,15 @@ impl Shard {
         let session = self.slab.at(slot).and_then(Connection::live)?;
         let (position, message) = (rider.broadcast.position, &rider.broadcast.message);
         if full {
-            session.defer(Source::AppLog, position);
+            session.deliveries().defer(Source::AppLog, position);
             return None;
         }
-        match session.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {
+        match session.deliveries().offer(
+            Source::AppLog,
+            position,
+            message.message,
+            message.shared.len() as u32,
+        ) {
             Offer::Send { previous } => {
                 let head = self.head(Source::AppLog, position, previous, message.deadline, 0);
                 Some(head.encode(message.shared.len()))

@@ -211,7 +211,7 @@ impl Shard {
                 self.outlet.tell(Event::Feedback { client, app, message, kind });
                 continue;
             }
-            let Some(settled) = session.settle(message) else {
+            let Some(settled) = session.deliveries().settle(message) else {
                 ShardStats::count(&self.stats.own().stray_acks, 1);
                 continue;
             };
@@ -227,7 +227,8 @@ impl Shard {
             });
         }
         connection.window_s = now_s;
-        connection.flags.waits_for_ack = connection.live().is_some_and(|session| session.has_unacked());
+        connection.flags.waits_for_ack =
+            connection.live().is_some_and(|session| session.deliveries().has_unacked());
     }
 
     /// Starts or ends the deadline of an unfinished frame.

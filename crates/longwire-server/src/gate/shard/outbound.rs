@@ -130,7 +130,7 @@ impl Shard {
         let app = connection.app;
         let Conversation::Live(session) = &mut connection.conversation else { return };
         let client = session.client();
-        while let Some(pull) = session.pull() {
+        while let Some(pull) = session.deliveries().pull() {
             self.outlet.tell(Event::Pull { from, client, app, pull });
         }
     }

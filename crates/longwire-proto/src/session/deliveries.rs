@@ -1,0 +1,184 @@
+//! What is on its way to a device: how far each source was sent, and what is unacked. Native and MQTT sessions share it.
+
+use super::feed::{Feed, FeedStart, Pull};
+use super::window::{InFlight, Window};
+use crate::id::{MessageId, Position, Source};
+use crate::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
+
+/// The deliveries of one session. Idle, it owns nothing beyond itself.
+#[derive(Debug)]
+pub struct Deliveries {
+    window: Option<Box<Window>>,
+    mailbox: Feed,
+    log: Feed,
+}
+
+/// What to do with a live delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offer {
+    /// Send it now; it is in the window already.
+    Send {
+        /// The delivery before it.
+        previous: Position,
+    },
+    /// It stays in the store and will be pulled.
+    Later,
+    /// It was sent in this session already.
+    Skip,
+}
+
+/// A delivery that the device settled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settled {
+    /// Its source.
+    pub source: Source,
+    /// Its place.
+    pub position: Position,
+    /// Its message.
+    pub message: MessageId,
+    /// It was a GAP, so the message was not delivered.
+    pub gap: bool,
+}
+
+/// What to do with an entry of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageEntry {
+    /// Send it; it is in the window already.
+    Send {
+        /// The delivery before it.
+        previous: Position,
+    },
+    /// The window is full: end the page with `end = false`.
+    Full,
+    /// It was sent in this session already; go on.
+    Repeated,
+}
+
+impl Deliveries {
+    /// Nothing was sent yet in this session.
+    #[must_use]
+    pub fn new(mailbox: FeedStart, log: FeedStart) -> Deliveries {
+        Deliveries { window: None, mailbox: Feed::new(mailbox), log: Feed::new(log) }
+    }
+
+    /// A stored message has just been accepted for this device. A mailbox position that is not the very next one means
+    /// that its predecessor is still on its way: both will be pulled, in order.
+    pub fn offer(&mut self, source: Source, position: Position, message: MessageId, bytes: u32) -> Offer {
+        let feed = self.feed(source);
+        if position <= feed.last() {
+            return Offer::Skip;
+        }
+        let adjacent = source == Source::AppLog || position == feed.last().next();
+        if !feed.is_level() || !adjacent || !self.fits(bytes) {
+            self.feed(source).fall_behind();
+            return Offer::Later;
+        }
+        Offer::Send { previous: self.sent(source, position, message, bytes, false) }
+    }
+
+    /// The source grew, but the caller will not send now (its outbox is full): the message will be pulled.
+    pub fn defer(&mut self, source: Source, position: Position) {
+        if position > self.feed(source).last() {
+            self.feed(source).fall_behind();
+        }
+    }
+
+    /// The next request to the store, if a source is behind, no pull is under way for it, and the window has room.
+    pub fn pull(&mut self) -> Option<Pull> {
+        let source = if self.mailbox.is_behind() {
+            Source::Mailbox
+        } else if self.log.is_behind() {
+            Source::AppLog
+        } else {
+            return None;
+        };
+        let (messages_max, bytes_max) =
+            self.window.as_ref().map_or_else(|| Window::default().room(), |window| window.room());
+        // A read of the store per acked message would cost more than it brings: the window is refilled by halves.
+        let half_empty = usize::from(messages_max) * 2 >= WINDOW_MESSAGES_MAX
+            && bytes_max as usize * 2 >= WINDOW_BYTES_MAX;
+        if !half_empty && self.has_unacked() {
+            return None;
+        }
+        let feed = self.feed(source);
+        feed.pull_begins();
+        Some(Pull { source, after: feed.last(), messages_max, bytes_max })
+    }
+
+    /// One entry of a page from the store: whether it goes out, was sent in this session already, or no longer fits because
+    /// live deliveries took the room.
+    pub fn page_entry(
+        &mut self,
+        source: Source,
+        position: Position,
+        message: MessageId,
+        bytes: u32,
+        gap: bool,
+    ) -> PageEntry {
+        if position <= self.feed(source).last() {
+            return PageEntry::Repeated;
+        }
+        if !self.fits(bytes) {
+            return PageEntry::Full;
+        }
+        PageEntry::Send { previous: self.sent(source, position, message, bytes, gap) }
+    }
+
+    /// The page is over. `end`: all its entries were sent and the store held nothing more when it was read.
+    pub fn page_ends(&mut self, source: Source, end: bool) {
+        self.feed(source).page_ends(end);
+    }
+
+    /// The device acked a message; `None` if it is not unacked in this session (a repeated or foreign ack).
+    pub fn settle(&mut self, message: MessageId) -> Option<Settled> {
+        let window = self.window.as_mut()?;
+        let entry = window.take(message)?;
+        if window.entries().is_empty() {
+            self.window = None;
+        }
+        Some(Settled { source: entry.source, position: entry.position, message, gap: entry.gap })
+    }
+
+    /// Whether anything is unacked.
+    #[must_use]
+    pub fn has_unacked(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// What is unacked, oldest first.
+    pub fn unacked(&self) -> impl Iterator<Item = Settled> + '_ {
+        self.window.iter().flat_map(|window| window.entries()).map(|entry| Settled {
+            source: entry.source,
+            position: entry.position,
+            message: entry.message,
+            gap: entry.gap,
+        })
+    }
+
+    fn fits(&self, bytes: u32) -> bool {
+        self.window.as_ref().is_none_or(|window| window.fits(bytes as usize))
+    }
+
+    fn sent(
+        &mut self,
+        source: Source,
+        position: Position,
+        message: MessageId,
+        bytes: u32,
+        gap: bool,
+    ) -> Position {
+        // A gap over several messages has no id to ack, so it takes no place in the window.
+        if message != MessageId(0) {
+            let entry = InFlight { message, source, position, bytes, gap };
+            self.window.get_or_insert_with(Box::default).add(entry);
+        }
+        self.feed(source).advance(position)
+    }
+
+    fn feed(&mut self, source: Source) -> &mut Feed {
+        match source {
+            Source::Mailbox => &mut self.mailbox,
+            Source::AppLog => &mut self.log,
+        }
+    }
+}
