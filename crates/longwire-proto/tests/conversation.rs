@@ -130,7 +130,13 @@ impl Conversation {
 
     fn page(&mut self, entries: &[(u64, u32)], mut end: bool) {
         for (sequence, bytes) in entries {
-            match self.server.deliveries().page_entry(MAILBOX, place(*sequence), message(*sequence), *bytes, false) {
+            match self.server.deliveries().page_entry(
+                MAILBOX,
+                place(*sequence),
+                message(*sequence),
+                *bytes,
+                false,
+            ) {
                 PageEntry::Send { previous } => self.say_push(*sequence, previous),
                 PageEntry::Repeated => {}
                 PageEntry::Full => {
@@ -316,7 +322,10 @@ fn a_broadcast_need_not_be_the_next_of_its_log_and_the_mailbox_goes_first() {
     let log = Source::AppLog;
     let behind = FeedStart { last: place(1), waiting: true };
     let mut server = AwaitingConnect::default().decide(60).accept(DEVICE, behind, FeedStart::default());
-    assert_eq!(server.deliveries().offer(log, place(9), message(9), 10), Offer::Send { previous: Position::START });
+    assert_eq!(
+        server.deliveries().offer(log, place(9), message(9), 10),
+        Offer::Send { previous: Position::START }
+    );
     server.deliveries().defer(log, place(12));
     assert_eq!(server.deliveries().pull().unwrap().source, MAILBOX);
     assert_eq!(server.deliveries().pull().unwrap().source, log);
@@ -328,7 +337,10 @@ fn a_broadcast_need_not_be_the_next_of_its_log_and_the_mailbox_goes_first() {
     assert_eq!(server.deliveries().page_entry(log, place(12), message(12), 10, false), PageEntry::Repeated);
     server.deliveries().page_ends(log, true);
     assert_eq!(server.deliveries().pull(), None);
-    assert_eq!(server.deliveries().offer(log, place(20), message(20), 10), Offer::Send { previous: place(12) });
+    assert_eq!(
+        server.deliveries().offer(log, place(20), message(20), 10),
+        Offer::Send { previous: place(12) }
+    );
 }
 
 #[test]
@@ -402,7 +414,9 @@ fn a_break_in_the_chain_is_told_once() {
 fn a_gap_is_acked_by_the_session_and_keeps_the_chain() {
     let mut talk = Conversation::fresh();
     talk.offer(1, 10);
-    let PageEntry::Send { previous } = talk.server.deliveries().page_entry(MAILBOX, place(2), message(2), 0, true) else {
+    let PageEntry::Send { previous } =
+        talk.server.deliveries().page_entry(MAILBOX, place(2), message(2), 0, true)
+    else {
         panic!("the gap fits")
     };
     let gap = Gap {
