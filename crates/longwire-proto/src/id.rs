@@ -65,6 +65,8 @@ pub enum Kind {
     Text = 2,
     /// Opaque bytes for the application.
     Custom = 3,
+    /// Published to a topic; the payload is a [`TopicBody`](crate::wire::TopicBody).
+    Topic = 4,
 }
 
 impl Source {
@@ -87,6 +89,7 @@ impl Kind {
             1 => Some(Kind::Notification),
             2 => Some(Kind::Text),
             3 => Some(Kind::Custom),
+            4 => Some(Kind::Topic),
             _ => None,
         }
     }

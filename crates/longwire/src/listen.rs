@@ -77,6 +77,7 @@ fn line(message: &Message) -> Value {
         }
         Kind::Text => ("text", json!(String::from_utf8_lossy(&message.payload))),
         Kind::Custom => ("custom", json!({ "hex": hex(&message.payload) })),
+        Kind::Topic => ("topic", published(&message.payload)),
     };
     json!({
         "msg_id": message.id.to_string(),
@@ -94,6 +95,17 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// What was published to a topic: the topic, and its content as text if it is.
+fn published(payload: &[u8]) -> Value {
+    match longwire_proto::wire::TopicBody::decode(payload) {
+        Some(body) => match std::str::from_utf8(body.content) {
+            Ok(text) => json!({ "topic": body.topic, "text": text }),
+            Err(_) => json!({ "topic": body.topic, "hex": hex(body.content) }),
+        },
+        None => json!({ "hex": hex(payload) }),
+    }
 }
 
 fn tell(incoming: &Incoming) -> Result<(), Failure> {

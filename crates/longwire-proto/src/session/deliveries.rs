@@ -1,7 +1,7 @@
 //! What is on its way to a device: how far each source was sent, and what is unacked. Native and MQTT sessions share it.
 
 use super::feed::{Feed, FeedStart, Pull};
-use super::window::{InFlight, Window};
+use super::window::{InFlight, Stage, Window};
 use crate::id::{MessageId, Position, Source};
 use crate::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 
@@ -11,7 +11,13 @@ pub struct Deliveries {
     window: Option<Box<Window>>,
     mailbox: Feed,
     log: Feed,
+    /// Unacked messages at most: [`WINDOW_MESSAGES_MAX`], or what an MQTT client can take less.
+    messages_max: u8,
+    /// Of these, taken by messages that no store holds.
+    others: u8,
 }
+
+const _: () = assert!(WINDOW_MESSAGES_MAX <= u8::MAX as usize);
 
 /// What to do with a live delivery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +64,15 @@ impl Deliveries {
     /// Nothing was sent yet in this session.
     #[must_use]
     pub fn new(mailbox: FeedStart, log: FeedStart) -> Deliveries {
-        Deliveries { window: None, mailbox: Feed::new(mailbox), log: Feed::new(log) }
+        let (mailbox, log) = (Feed::new(mailbox), Feed::new(log));
+        Deliveries { window: None, mailbox, log, messages_max: WINDOW_MESSAGES_MAX as u8, others: 0 }
+    }
+
+    /// So many unacked messages at most, at least 1; more than [`WINDOW_MESSAGES_MAX`] is not given.
+    #[must_use]
+    pub(super) fn with_messages_max(mut self, most: u16) -> Deliveries {
+        self.messages_max = most.clamp(1, WINDOW_MESSAGES_MAX as u16) as u8;
+        self
     }
 
     /// A stored message has just been accepted for this device. A mailbox position that is not the very next one means
@@ -92,12 +106,15 @@ impl Deliveries {
         } else {
             return None;
         };
-        let (messages_max, bytes_max) =
-            self.window.as_ref().map_or_else(|| Window::default().room(), |window| window.room());
+        let most = self.room_for_stored();
+        let (messages_max, bytes_max) = match &self.window {
+            Some(window) => window.room(most),
+            None => Window::default().room(most),
+        };
         // A read of the store per acked message would cost more than it brings: the window is refilled by halves.
-        let half_empty = usize::from(messages_max) * 2 >= WINDOW_MESSAGES_MAX
+        let half_empty = usize::from(messages_max) * 2 >= usize::from(self.messages_max)
             && bytes_max as usize * 2 >= WINDOW_BYTES_MAX;
-        if !half_empty && self.has_unacked() {
+        if (!half_empty && self.has_unacked()) || messages_max == 0 {
             return None;
         }
         let feed = self.feed(source);
@@ -131,12 +148,40 @@ impl Deliveries {
 
     /// The device acked a message; `None` if it is not unacked in this session (a repeated or foreign ack).
     pub fn settle(&mut self, message: MessageId) -> Option<Settled> {
+        self.take(|entry| entry.message == message)
+    }
+
+    pub(super) fn take(&mut self, is_meant: impl Fn(&InFlight) -> bool) -> Option<Settled> {
         let window = self.window.as_mut()?;
-        let entry = window.take(message)?;
+        let entry = window.take(is_meant)?;
         if window.entries().is_empty() {
             self.window = None;
         }
-        Some(Settled { source: entry.source, position: entry.position, message, gap: entry.gap })
+        Some(settled(&entry))
+    }
+
+    /// The first unacked delivery that is meant, to change its stage.
+    pub(super) fn find(&mut self, is_meant: impl Fn(&InFlight) -> bool) -> Option<&mut InFlight> {
+        self.window.as_mut()?.entries_mut().iter_mut().find(|entry| is_meant(entry))
+    }
+
+    /// Counts a message in that no store holds. False: the window is full.
+    pub(super) fn take_place(&mut self) -> bool {
+        let unacked = self.window.as_ref().map_or(0, |window| window.entries().len());
+        if unacked + usize::from(self.others) >= usize::from(self.messages_max) {
+            return false;
+        }
+        self.others += 1;
+        true
+    }
+
+    /// Counts such a message out.
+    pub(super) fn give_place(&mut self) {
+        self.others = self.others.saturating_sub(1);
+    }
+
+    fn room_for_stored(&self) -> usize {
+        usize::from(self.messages_max - self.others.min(self.messages_max))
     }
 
     /// Whether anything is unacked.
@@ -147,16 +192,15 @@ impl Deliveries {
 
     /// What is unacked, oldest first.
     pub fn unacked(&self) -> impl Iterator<Item = Settled> + '_ {
-        self.window.iter().flat_map(|window| window.entries()).map(|entry| Settled {
-            source: entry.source,
-            position: entry.position,
-            message: entry.message,
-            gap: entry.gap,
-        })
+        self.window.iter().flat_map(|window| window.entries()).map(settled)
     }
 
     fn fits(&self, bytes: u32) -> bool {
-        self.window.as_ref().is_none_or(|window| window.fits(bytes as usize))
+        let most = self.room_for_stored();
+        match &self.window {
+            Some(window) => window.fits(bytes as usize, most),
+            None => most > 0,
+        }
     }
 
     fn sent(
@@ -169,7 +213,7 @@ impl Deliveries {
     ) -> Position {
         // A gap over several messages has no id to ack, so it takes no place in the window.
         if message != MessageId(0) {
-            let entry = InFlight { message, source, position, bytes, gap };
+            let entry = InFlight { message, source, position, bytes, gap, stage: Stage::Ack };
             self.window.get_or_insert_with(Box::default).add(entry);
         }
         self.feed(source).advance(position)
@@ -181,4 +225,8 @@ impl Deliveries {
             Source::AppLog => &mut self.log,
         }
     }
+}
+
+fn settled(entry: &InFlight) -> Settled {
+    Settled { source: entry.source, position: entry.position, message: entry.message, gap: entry.gap }
 }

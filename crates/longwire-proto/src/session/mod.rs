@@ -6,12 +6,14 @@
 //! - `window`: what was sent and not yet acked.
 //! - `client`: the device's end; `talk` is what each frame means for it (login, dedup, order), `heartbeat` when it beats,
 //!   `memory` what outlives its connection.
+//! - [`mqtt`]: the server's end of an MQTT conversation.
 
 mod client;
 mod deliveries;
 mod feed;
 mod heartbeat;
 mod memory;
+pub mod mqtt;
 mod server;
 mod talk;
 mod window;

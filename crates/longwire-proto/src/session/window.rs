@@ -1,7 +1,7 @@
 //! What was sent and not yet acked. An idle session has none: the box goes when the last ack comes.
 
 use crate::id::{MessageId, Position, Source};
-use crate::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
+use crate::limit::WINDOW_BYTES_MAX;
 
 /// One unacked delivery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +12,21 @@ pub(super) struct InFlight {
     pub(super) bytes: u32,
     /// The delivery is a GAP: an ack of it does not mean "delivered".
     pub(super) gap: bool,
+    pub(super) stage: Stage,
+}
+
+/// What is awaited of a delivery. Native deliveries and QoS 1 know only the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Stage {
+    /// The ack.
+    #[default]
+    Ack,
+    /// QoS 2: PUBREC.
+    Received,
+    /// QoS 2: that PUBREC is recorded; then PUBREL leaves.
+    Recorded,
+    /// QoS 2: PUBCOMP.
+    Complete,
 }
 
 /// The unacked deliveries of a session, oldest first.
@@ -23,9 +38,9 @@ pub(super) struct Window {
 
 impl Window {
     /// Whether one more of `bytes` fits. One message always fits into an empty window.
-    pub(super) fn fits(&self, bytes: usize) -> bool {
+    pub(super) fn fits(&self, bytes: usize, messages_max: usize) -> bool {
         self.entries.is_empty()
-            || (self.entries.len() < WINDOW_MESSAGES_MAX && self.bytes + bytes <= WINDOW_BYTES_MAX)
+            || (self.entries.len() < messages_max && self.bytes + bytes <= WINDOW_BYTES_MAX)
     }
 
     pub(super) fn add(&mut self, entry: InFlight) {
@@ -33,8 +48,9 @@ impl Window {
         self.entries.push(entry);
     }
 
-    pub(super) fn take(&mut self, message: MessageId) -> Option<InFlight> {
-        let at = self.entries.iter().position(|entry| entry.message == message)?;
+    /// Takes the first out that is meant.
+    pub(super) fn take(&mut self, is_meant: impl Fn(&InFlight) -> bool) -> Option<InFlight> {
+        let at = self.entries.iter().position(is_meant)?;
         let entry = self.entries.remove(at);
         self.bytes -= entry.bytes as usize;
         Some(entry)
@@ -44,9 +60,13 @@ impl Window {
         &self.entries
     }
 
-    pub(super) fn room(&self) -> (u16, u32) {
+    pub(super) fn entries_mut(&mut self) -> &mut [InFlight] {
+        &mut self.entries
+    }
+
+    pub(super) fn room(&self, messages_max: usize) -> (u16, u32) {
         (
-            (WINDOW_MESSAGES_MAX - self.entries.len()) as u16,
+            messages_max.saturating_sub(self.entries.len()) as u16,
             WINDOW_BYTES_MAX.saturating_sub(self.bytes) as u32,
         )
     }

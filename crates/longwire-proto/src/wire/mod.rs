@@ -5,21 +5,27 @@
 //! - `decode`: bodies into frames; `read` is its cursor.
 //! - `encode`: frames into bytes.
 //! - `push`: the bytes of a PUSH in two parts, so that the shared one is encoded once.
+//! - `topic_body`: the payload of a message that was published to a topic.
 //! - `assemble`: whole frames out of bytes that arrive in any cut.
+//!
+//! - [`mqtt`]: packets of MQTT 3.1.1 and 5.0.
 
 mod assemble;
 mod decode;
 mod encode;
 mod frame;
 mod header;
+pub mod mqtt;
 mod push;
 mod read;
+mod topic_body;
 
 pub use assemble::{Assembler, RawFrame};
 pub use encode::encode_acks;
 pub use frame::*;
 pub use header::{Command, Header, MAGIC, heartbeat, padded_ping};
 pub use push::{PushHead, encode_push_shared, push_frame};
+pub use topic_body::TopicBody;
 
 use crate::close::CloseReason;
 

@@ -26,6 +26,7 @@ pub use stats::{GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, T
 
 use crate::delivery::border::{Command, ShardId, Shards};
 use crate::domain::WallMs;
+use crate::domain::topic::Interests;
 use parking_lot::Mutex;
 use queue::{Control, ShardQueue};
 use shard::{Shard, ShardParts};
@@ -49,15 +50,22 @@ pub struct Gate {
 /// A gate that is made but closed: itself, the shards as the hub reaches them, and the events of each.
 pub type Prepared = (Gate, Arc<dyn Shards>, Vec<ShardEvents>);
 
-struct Queues(Vec<Arc<ShardQueue>>);
+struct Queues {
+    shards: Vec<Arc<ShardQueue>>,
+    interests: Arc<Interests>,
+}
 
 impl Shards for Queues {
     fn count(&self) -> usize {
-        self.0.len()
+        self.shards.len()
+    }
+
+    fn interests(&self) -> &Arc<Interests> {
+        &self.interests
     }
 
     fn post(&self, shard: ShardId, command: Command) -> Result<(), Command> {
-        match self.0.get(usize::from(shard.0)) {
+        match self.shards.get(usize::from(shard.0)) {
             Some(queue) => queue.post(command),
             None => Ok(()),
         }
@@ -73,6 +81,7 @@ impl Gate {
         let count = options.shards.clamp(1, 64);
         let stats = Arc::new(GateStats::new(count));
         let open_connections = Arc::new(AtomicUsize::new(0));
+        let interests = Arc::new(Interests::new(count));
         let (mut queues, mut events, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..count {
             let poll = mio::Poll::new().map_err(GateError::Shard)?;
@@ -94,7 +103,7 @@ impl Gate {
             events.push(shard_events);
             threads.push(thread);
         }
-        let queues = Arc::new(Queues(queues));
+        let queues = Arc::new(Queues { shards: queues, interests });
         let gate = Gate { queues: queues.clone(), threads: Mutex::new(threads), stats, options };
         Ok((gate, queues, events))
     }
@@ -110,8 +119,8 @@ impl Gate {
         let address = probe.local_addr().map_err(failed)?;
         drop(probe);
         let listeners: Result<Vec<_>, _> =
-            self.queues.0.iter().map(|_| connection::listen(address, &self.options)).collect();
-        for (queue, listener) in self.queues.0.iter().zip(listeners.map_err(failed)?) {
+            self.queues.shards.iter().map(|_| connection::listen(address, &self.options)).collect();
+        for (queue, listener) in self.queues.shards.iter().zip(listeners.map_err(failed)?) {
             queue.control(Control::Listen(listener));
         }
         Ok(address)
@@ -126,14 +135,14 @@ impl Gate {
     /// What waits between each shard and the hub.
     #[must_use]
     pub fn waiting(&self) -> Vec<Waiting> {
-        self.queues.0.iter().map(|queue| queue.waiting()).collect()
+        self.queues.shards.iter().map(|queue| queue.waiting()).collect()
     }
 
     /// Stops accepting; tells every device to go (GOAWAY), one after the other over `spread` at most; closes each with
     /// `draining` when nothing is on its way to it any more, or 2 s after it was told; ends the shards, at the latest after
     /// `patience`.
     pub async fn stop(&self, spread: Duration, patience: Duration) {
-        for queue in &self.queues.0 {
+        for queue in &self.queues.shards {
             queue.control(Control::Stop { spread, patience });
         }
         let threads = std::mem::take(&mut *self.threads.lock());

@@ -52,6 +52,7 @@ pub(crate) fn attach(to: Handle, client: ClientId, tags: &[u32], log_head: Posit
         log: FeedStart { last: log_head, waiting: false },
         log_head,
         server_time: WallMs(1_000),
+        mqtt: None,
     }))
 }
 

@@ -8,6 +8,7 @@ use longwire_server::delivery::border::{
     Attach, Closed, Command, Event, Events, Handle, Login, ShardId, Shards,
 };
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
+use longwire_server::domain::topic::Interests;
 use longwire_server::domain::{
     Alias, App, AppId, AppKey, AppSecret, Audience, Content, DeviceName, DuplicateLogin, Push, Registration,
     SecretHash, Tag, WallMs,
@@ -28,6 +29,7 @@ pub const START_MS: u64 = 1_800_000_000_000;
 
 pub struct FakeShards {
     queues: Vec<Mutex<VecDeque<Command>>>,
+    interests: Arc<Interests>,
     came: Notify,
     /// Commands that a queue takes; more are given back.
     pub room: AtomicUsize,
@@ -37,6 +39,9 @@ pub struct FakeShards {
 impl Shards for FakeShards {
     fn count(&self) -> usize {
         self.queues.len()
+    }
+    fn interests(&self) -> &Arc<Interests> {
+        &self.interests
     }
     fn post(&self, shard: ShardId, command: Command) -> Result<(), Command> {
         let mut queue = self.queues[usize::from(shard.0)].lock();
@@ -137,6 +142,7 @@ impl Rig {
         let url = format!("sqlite:{}", folder.path().join("registry.db").display());
         let registry = Registry::open(&url).await.unwrap();
         let shards = Arc::new(FakeShards {
+            interests: Arc::new(Interests::new(shards)),
             queues: (0..shards).map(|_| Mutex::default()).collect(),
             came: Notify::new(),
             room: AtomicUsize::new(100_000),
@@ -194,6 +200,7 @@ impl Rig {
             network: Network::Wifi,
             class: Class::Phone,
             peer: "127.0.0.1:9".parse().unwrap(),
+            mqtt: None,
         }
     }
 
@@ -236,7 +243,7 @@ impl Rig {
         unacked: Vec<MessageId>,
         reason: CloseReason,
     ) {
-        let closed = Closed { from, client, app: self.app.id, reason, unacked, lived_s: 1 };
+        let closed = Closed { from, client, app: self.app.id, reason, unacked, lived_s: 1, will: None };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
     }
 

@@ -88,6 +88,7 @@ fn answer(id: MessageId, story: &MessageStory) -> MessageAnswer {
             Kind::Notification => "notification",
             Kind::Text => "text",
             Kind::Custom => "custom",
+            Kind::Topic => "topic",
         },
         audience: if in_log { "log" } else { "addressed" },
         accepted_at: rfc3339(record.accepted_at),

@@ -188,6 +188,7 @@ impl Table<'_> {
             log: view.log,
             log_head: view.log_head,
             server_time: (self.core.clock)(),
+            mqtt: None,
         })
     }
 

@@ -8,11 +8,13 @@
 //! - `desk`: reads under way, bounded; answers to connections.
 //! - `logins`: a login from token to answer.
 //! - `ledger`: ends of deliveries on their way to the store.
+//! - `topics`: what sessions want of topics.
 //! - `uplink`: messages from devices on their way to the store.
 
 mod desk;
 mod ledger;
 mod logins;
+mod topics;
 mod uplink;
 
 use super::border::{Closed, Event, Events, Handle, Login};
@@ -28,6 +30,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
+use topics::TopicDesk;
 use uplink::Uplink;
 
 /// Events taken at once.
@@ -46,12 +49,15 @@ pub(super) async fn serve(core: Arc<Core>, events: impl Events) {
     let (ends, ended) = mpsc::channel(ENDS_WAITING_MAX);
     let (upward, rising) = mpsc::channel(uplink::WAITING_MAX);
     let uplink = Uplink::new(core.clone(), upward);
-    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends, uplink };
+    let (asks, asked) = mpsc::channel(topics::WAITING_MAX);
+    let topics = TopicDesk::new(asks);
+    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends, uplink, topics };
     tokio::join!(
         pump.run(events),
         desk::run(core.clone(), deciding, waiting),
         ledger::run(core.clone(), ended),
-        uplink::run(core, rising)
+        uplink::run(core.clone(), rising),
+        topics::run(core, asked)
     );
 }
 
@@ -61,6 +67,7 @@ struct Pump {
     reads: mpsc::Sender<Read>,
     ends: mpsc::Sender<Vec<Settle>>,
     uplink: Uplink,
+    topics: TopicDesk,
 }
 
 /// What one batch of events leaves to be written down together.
@@ -104,6 +111,7 @@ impl Pump {
                 notes.changes.push(Change::Sent { message, sent, dropped });
             }
             Event::Upstream(message) => self.uplink.take(*message),
+            Event::Topic(from, event) => self.topics.take(from, *event),
             Event::Closed(closed) => self.closed(*closed, notes),
         }
     }
@@ -165,7 +173,7 @@ impl Pump {
     }
 
     fn closed(&self, closed: Closed, notes: &mut Notes) {
-        let Closed { from, client, app, reason, unacked, lived_s } = closed;
+        let Closed { from, client, app, reason, unacked, lived_s, will: _ } = closed;
         notes.changes.extend(unacked.into_iter().map(Change::Landed));
         let Some(client) = client else {
             if let Some((client, app)) = self.deciding.ended(from) {

@@ -26,6 +26,25 @@ pub struct Interest {
     wild: Box<[AtomicU32]>,
 }
 
+/// The tables of a process. Publishers read them, each owner writes its own.
+#[derive(Debug)]
+pub struct Interests {
+    /// One for each shard: live subscriptions of its connections.
+    pub shards: Box<[Arc<Interest>]>,
+    /// Whom the hub serves: subscriptions of kept sessions, shared groups.
+    pub hub: Arc<Interest>,
+}
+
+impl Interests {
+    /// Empty tables.
+    #[must_use]
+    pub fn new(shards: usize) -> Interests {
+        let hash = InterestHash::default();
+        let table = |_| Arc::new(Interest::new(hash.clone()));
+        Interests { shards: (0..shards).map(table).collect(), hub: table(0) }
+    }
+}
+
 impl Interest {
     /// An empty table.
     #[must_use]

@@ -3,6 +3,8 @@
 
 mod filters;
 mod interest;
+mod rules;
 
 pub use filters::{FilterId, Filters, TooWide};
-pub use interest::{Interest, InterestHash};
+pub use interest::{Interest, InterestHash, Interests};
+pub use rules::{Act, RULES_MAX, Rules};

@@ -59,6 +59,7 @@ impl Shard {
                 (Some(_), None) => self.failed_pages.push((to, source)),
                 (None, _) => {}
             },
+            Command::Topic(_) => {}
             Command::Answer { to, answer } => {
                 let Some(slot) = self.find(to) else { return };
                 if let Some(session) = self.slab.at(slot).and_then(Connection::live) {

@@ -86,7 +86,15 @@ impl Shard {
         if !matches!(connection.conversation, Conversation::Awaiting(_)) {
             let lived_s = self.time.now_s() - connection.accepted_s;
             let app = connection.app;
-            self.outlet.tell(Event::Closed(Box::new(Closed { from, client, app, reason, unacked, lived_s })));
+            self.outlet.tell(Event::Closed(Box::new(Closed {
+                from,
+                client,
+                app,
+                reason,
+                unacked,
+                lived_s,
+                will: None,
+            })));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
             self.say_goodbye(&mut connection, client, Refusal { reason, retry_after_s });
@@ -101,7 +109,8 @@ impl Shard {
         let Some(slot) = self.slab.find(to) else {
             // The hub believes in a connection that is gone.
             let (reason, unacked) = (CloseReason::PeerLost, Vec::new());
-            let closed = Closed { from: to, client: Some(client), app, reason, unacked, lived_s: 0 };
+            let closed =
+                Closed { from: to, client: Some(client), app, reason, unacked, lived_s: 0, will: None };
             return self.outlet.tell(Event::Closed(Box::new(closed)));
         };
         let now_s = self.time.now_s();

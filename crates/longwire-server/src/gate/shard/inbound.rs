@@ -124,6 +124,7 @@ impl Shard {
             network: connect.network,
             class: connect.class,
             peer,
+            mqtt: None,
         };
         if !input.is_empty() {
             // A device waits for the answer to CONNECT.

@@ -1,5 +1,8 @@
 //! The border between the two worlds: commands go to shards, events come from them, both in bounded queues, in batches.
 
+pub mod topics;
+
+use crate::domain::topic::Interests;
 use crate::domain::{AppId, ClientId, MessageId, Position, Source, WallMs};
 use crate::store::port::Page;
 use bytes::Bytes;
@@ -114,6 +117,8 @@ pub enum Command {
         /// Its app.
         app: AppId,
     },
+    /// About topics.
+    Topic(topics::TopicCommand),
     /// End a connection: say why, then close.
     Close {
         /// The connection.
@@ -144,6 +149,8 @@ pub struct Attach {
     pub log_head: Position,
     /// For the answer.
     pub server_time: WallMs,
+    /// For an MQTT client.
+    pub mqtt: Option<Box<topics::MqttAttach>>,
 }
 
 /// A message in the form in which it goes out, shared by all its deliveries.
@@ -226,6 +233,8 @@ pub enum Event {
         /// Online-only deliveries dropped because an outbox was above its high mark.
         dropped: u32,
     },
+    /// A session wants something of topics.
+    Topic(topics::From, Box<topics::TopicEvent>),
     /// A connection that had begun to log in is gone. Its unacked deliveries, if any, go with it.
     Closed(Box<Closed>),
 }
@@ -249,6 +258,8 @@ pub struct Login {
     pub class: Class,
     /// Where the connection comes from.
     pub peer: std::net::SocketAddr,
+    /// What an MQTT client presents beside.
+    pub mqtt: Option<Box<topics::MqttLogin>>,
 }
 
 /// A message from a device, copied out of the bytes that were read; at most 10 KiB and two words.
@@ -287,12 +298,16 @@ pub struct Closed {
     pub unacked: Vec<MessageId>,
     /// Seconds it lived.
     pub lived_s: u32,
+    /// The will of an MQTT client, if it is to be published.
+    pub will: Option<Box<topics::Will>>,
 }
 
 /// The shards as the hub reaches them; the gate serves it.
 pub trait Shards: Send + Sync + 'static {
     /// How many there are.
     fn count(&self) -> usize;
+    /// Who may want which topic.
+    fn interests(&self) -> &Arc<Interests>;
     /// Queues a command; one wake per batch. Never blocks: a full queue gives the command back, and the hub waits for
     /// room in steps of a millisecond, counted.
     ///

@@ -1,0 +1,127 @@
+//! Identifiers and aliases under way.
+
+use super::{ALIASES_MAX, Ending, RECEIVE_MAX};
+use crate::close::CloseReason;
+use crate::wire::mqtt::{QoS, Reason};
+
+/// What an idle session does not have.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    /// Messages from the client whose taking is being decided.
+    undecided: Vec<(u16, QoS)>,
+    /// QoS 2 from the client: received, PUBREL awaited (MQTT-4.3.3-9).
+    received: Vec<u16>,
+    /// QoS 2 from the client: PUBREL came, and its removal is being made durable.
+    releasing: Vec<u16>,
+    /// Messages to the client that no store holds.
+    pub(super) unstored: Vec<Unstored>,
+    aliases: Vec<(u16, Box<str>)>,
+}
+
+/// A message to the client that no store holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unstored {
+    pub(super) packet_id: u16,
+    /// PUBREC came, PUBCOMP is awaited.
+    pub(super) released: bool,
+    pub(super) qos: QoS,
+    /// The caller's number; 0 = the caller does not ask.
+    pub(super) number: u64,
+}
+
+/// A message of QoS 1 or 2 from the client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Arrival {
+    /// To be taken and answered.
+    New,
+    /// It was received before: PUBREC again.
+    Received,
+    /// It is being decided; the answer will come.
+    Undecided,
+}
+
+impl Flows {
+    /// Notes a message from the client.
+    ///
+    /// # Errors
+    /// More than [`RECEIVE_MAX`] are not finished (MQTT-3.3.4-9).
+    pub(super) fn arrives(&mut self, packet_id: u16, qos: QoS) -> Result<Arrival, Ending> {
+        if self.undecided.iter().any(|(id, _)| *id == packet_id) || self.releasing.contains(&packet_id) {
+            return Ok(Arrival::Undecided);
+        }
+        if qos == QoS::ExactlyOnce && self.received.contains(&packet_id) {
+            return Ok(Arrival::Received);
+        }
+        if self.undecided.len() + self.received.len() + self.releasing.len() >= usize::from(RECEIVE_MAX) {
+            return Err(Ending { reason: Reason::ReceiveMaximumExceeded, close: CloseReason::OutOfOrder });
+        }
+        self.undecided.push((packet_id, qos));
+        Ok(Arrival::New)
+    }
+
+    /// The message was decided; its QoS, or `None` if nobody waits.
+    pub(super) fn decided(&mut self, packet_id: u16, taken: bool) -> Option<QoS> {
+        let at = self.undecided.iter().position(|(id, _)| *id == packet_id)?;
+        let (_, qos) = self.undecided.swap_remove(at);
+        if qos == QoS::ExactlyOnce && taken {
+            self.received.push(packet_id);
+        }
+        Some(qos)
+    }
+
+    /// What was received before this connection.
+    pub(super) fn restore_received(&mut self, packet_ids: &[u16]) {
+        self.received.extend(packet_ids.iter().take(usize::from(RECEIVE_MAX)));
+    }
+
+    /// PUBREL came. False: nothing of that identifier awaits it.
+    pub(super) fn release(&mut self, packet_id: u16, durably: bool) -> bool {
+        let Some(at) = self.received.iter().position(|id| *id == packet_id) else { return false };
+        self.received.swap_remove(at);
+        if durably {
+            self.releasing.push(packet_id);
+        }
+        true
+    }
+
+    pub(super) fn is_releasing(&self, packet_id: u16) -> bool {
+        self.releasing.contains(&packet_id)
+    }
+
+    /// The removal is durable.
+    pub(super) fn released(&mut self, packet_id: u16) {
+        self.releasing.retain(|id| *id != packet_id);
+    }
+
+    /// Notes or follows an alias; the topic's name.
+    ///
+    /// # Errors
+    /// An alias above [`ALIASES_MAX`] (MQTT-3.3.2-9), or one that names nothing.
+    pub(super) fn topic_of(&mut self, alias: u16, topic: &str) -> Result<&str, Ending> {
+        if alias > ALIASES_MAX {
+            return Err(Ending { reason: Reason::TopicAliasInvalid, close: CloseReason::BadBody });
+        }
+        let at = self.aliases.iter().position(|(known, _)| *known == alias);
+        let at = match (at, topic.is_empty()) {
+            (Some(at), true) => at,
+            (Some(at), false) => {
+                self.aliases[at].1 = topic.into();
+                at
+            }
+            (None, false) => {
+                self.aliases.push((alias, topic.into()));
+                self.aliases.len() - 1
+            }
+            (None, true) => return Err(Ending::protocol_error()),
+        };
+        Ok(&self.aliases[at].1)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.undecided.is_empty()
+            && self.received.is_empty()
+            && self.releasing.is_empty()
+            && self.unstored.is_empty()
+            && self.aliases.is_empty()
+    }
+}

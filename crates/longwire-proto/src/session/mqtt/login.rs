@@ -1,0 +1,185 @@
+//! CONNECT and its answer.
+
+use super::session::Session;
+use super::{ALIASES_MAX, Ending, PacketAssembler, RECEIVE_MAX};
+use crate::id::ClientId;
+use crate::limit::BEFORE_LOGIN_BYTES_MAX;
+use crate::session::FeedStart;
+use crate::wire::mqtt::{
+    ConnAck, Connect, Decoder, Limits, Packet, Properties, PropertiesBuf, Property, Reason, Side, Version,
+    encode,
+};
+
+/// Before CONNECT.
+#[derive(Debug, Default)]
+pub struct Awaiting {
+    assembler: PacketAssembler,
+}
+
+/// What a session keeps of its CONNECT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// The version of the session.
+    pub version: Version,
+    /// Seconds; 0 = off (the server's idle limit holds all the same).
+    pub keep_alive_s: u16,
+    /// Unfinished messages of QoS 1 and 2 that the client takes.
+    pub receive_max: u16,
+    /// The largest packet that the client takes, bytes; larger ones are not sent (MQTT-3.1.2-24).
+    pub packet_bytes_max: u32,
+    /// Aliases that the client takes.
+    pub aliases_max: u16,
+    /// The session outlives its connection.
+    pub is_kept: bool,
+}
+
+impl Terms {
+    /// The terms of a CONNECT.
+    #[must_use]
+    pub fn of(connect: &Connect<'_>) -> Terms {
+        let properties = &connect.properties;
+        let is_kept = match connect.version {
+            Version::V311 => !connect.clean_start,
+            Version::V5 => properties.session_expiry().unwrap_or(0) > 0,
+        };
+        Terms {
+            version: connect.version,
+            keep_alive_s: connect.keep_alive_s,
+            receive_max: properties.receive_maximum().unwrap_or(u16::MAX),
+            packet_bytes_max: properties.maximum_packet_size().unwrap_or(u32::MAX),
+            aliases_max: properties.topic_alias_maximum().unwrap_or(0),
+            is_kept,
+        }
+    }
+}
+
+impl Awaiting {
+    /// Takes bytes off the front of `input` until CONNECT is complete. Bytes behind it stay in `input`.
+    ///
+    /// # Errors
+    /// Anything but a CONNECT within the limits.
+    pub fn receive<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+        limits: &Limits,
+    ) -> Result<Option<Connect<'a>>, Ending> {
+        let packet_bytes_max = limits.packet_bytes_max.min(BEFORE_LOGIN_BYTES_MAX as u32);
+        let limits = Limits { packet_bytes_max, ..*limits };
+        let decoder = Decoder::new(Version::V5, Side::Client, &limits);
+        match self.assembler.next(input, &decoder, true)? {
+            None => Ok(None),
+            // An enhanced authentication is refused: there is none (MQTT-4.12.0-1).
+            Some(Packet::Connect(connect)) if connect.properties.auth_method().is_some() => Err(Ending {
+                reason: Reason::BadAuthenticationMethod,
+                close: crate::close::CloseReason::BadToken,
+            }),
+            Some(Packet::Connect(connect)) => Ok(Some(connect)),
+            Some(_) => Err(Ending::protocol_error()),
+        }
+    }
+
+    /// Bytes held for an unfinished CONNECT.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.assembler.held_bytes()
+    }
+
+    /// CONNECT was read; the decision is awaited. `rest`: what the client sent behind it, as it may (MQTT 3.1.4).
+    #[must_use]
+    pub fn decide(self, terms: Terms, rest: &[u8]) -> Deciding {
+        Deciding { terms, rest: rest.into(), mailbox_grew: false }
+    }
+}
+
+/// CONNECT was read and its login is being decided elsewhere.
+#[derive(Debug)]
+pub struct Deciding {
+    terms: Terms,
+    rest: Box<[u8]>,
+    mailbox_grew: bool,
+}
+
+/// What CONNACK says beside yes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Granted<'a> {
+    /// The session was there (MQTT-3.2.2-2).
+    pub session_present: bool,
+    /// The client id that the server chose.
+    pub assigned: Option<&'a str>,
+    /// Seconds that the session outlives its connection, if not what was asked.
+    pub expiry_s: Option<u32>,
+    /// Seconds between packets that the server demands, if not what was asked.
+    pub keep_alive_s: Option<u16>,
+    /// The largest packet that the server takes, bytes.
+    pub packet_bytes_max: u32,
+}
+
+impl Deciding {
+    /// The terms of the session to be.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// A live delivery for this device came before the answer: it will be pulled.
+    pub fn mailbox_grew(&mut self) {
+        self.mailbox_grew = true;
+    }
+
+    /// The login was accepted: CONNACK goes to `out`. Also returns what the client sent behind CONNECT, to be received now.
+    #[must_use]
+    pub fn accept(
+        self,
+        client: ClientId,
+        mailbox: FeedStart,
+        log: FeedStart,
+        granted: &Granted<'_>,
+        out: &mut Vec<u8>,
+    ) -> (Session, Box<[u8]>) {
+        let mailbox = FeedStart { waiting: mailbox.waiting || self.mailbox_grew, ..mailbox };
+        welcome(self.terms.version, granted, out);
+        let mut terms = self.terms;
+        terms.keep_alive_s = granted.keep_alive_s.unwrap_or(terms.keep_alive_s);
+        (Session::new(client, mailbox, log, terms), self.rest)
+    }
+
+    /// The login was refused: CONNACK goes to `out`; in 3.1.1 only for reasons that have a return code.
+    pub fn refuse(&self, reason: Reason, out: &mut Vec<u8>) {
+        refuse(self.terms.version, reason, out);
+    }
+}
+
+/// CONNACK with a refusal. Nothing for a reason that 3.1.1 cannot say.
+pub(super) fn refuse(version: Version, reason: Reason, out: &mut Vec<u8>) {
+    if version == Version::V311 && reason.connect_return().is_none() {
+        return;
+    }
+    let answer = ConnAck { session_present: false, reason, properties: Properties::default() };
+    // Without texts nothing can be too long.
+    let _ = encode(&Packet::ConnAck(answer), version, out);
+}
+
+fn welcome(version: Version, granted: &Granted<'_>, out: &mut Vec<u8>) {
+    let mut properties = PropertiesBuf::default();
+    if version == Version::V5 {
+        properties.push(Property::ReceiveMaximum(RECEIVE_MAX));
+        properties.push(Property::TopicAliasMaximum(ALIASES_MAX));
+        properties.push(Property::MaximumPacketSize(granted.packet_bytes_max));
+        if let Some(seconds) = granted.expiry_s {
+            properties.push(Property::SessionExpiry(seconds));
+        }
+        if let Some(seconds) = granted.keep_alive_s {
+            properties.push(Property::ServerKeepAlive(seconds));
+        }
+        if let Some(client_id) = granted.assigned {
+            properties.push(Property::AssignedClientId(client_id));
+        }
+    }
+    let answer = ConnAck {
+        session_present: granted.session_present,
+        reason: Reason::Success,
+        properties: properties.as_properties(),
+    };
+    // The only text is a client id within its limit.
+    let _ = encode(&Packet::ConnAck(answer), version, out);
+}

@@ -1,0 +1,297 @@
+//! Topics at the border: what is published, wished and answered between shards, and between shards and the hub.
+
+use super::Handle;
+use crate::domain::{AppId, ClientId, MessageId, Position, Source, WallMs};
+use bytes::Bytes;
+use longwire_proto::wire::TopicBody;
+use longwire_proto::wire::mqtt::{SharedPublish, Version};
+use std::sync::{Arc, OnceLock};
+
+/// A message published to a topic, shared by all who get it.
+#[derive(Debug)]
+pub struct TopicMessage {
+    /// The app whose topic it is.
+    pub app: AppId,
+    /// Topic, forwarded properties (see [`TopicBody::properties`]) and content, in one buffer.
+    pub shared: SharedPublish<Bytes>,
+    /// QoS of the publish, 0 to 2.
+    pub qos: u8,
+    /// The publisher asked to keep it for later subscribers.
+    pub retain: bool,
+    /// When it expires; [`WallMs(0)`](WallMs) = never.
+    pub deadline: WallMs,
+    /// Who published it; `ClientId(0)`: the API. A subscription with *no local* leaves out its own (MQTT-3.8.3-3).
+    pub publisher: ClientId,
+    /// Whole packets of QoS 0 without properties of their own, made when first asked for: 3.1.1 and 5.0.
+    frames: [OnceLock<Bytes>; 2],
+}
+
+impl TopicMessage {
+    /// A message. `shared` holds no expiry, alias or subscription identifier.
+    #[must_use]
+    pub fn new(
+        app: AppId,
+        publisher: ClientId,
+        shared: SharedPublish<Bytes>,
+        (qos, retain): (u8, bool),
+        deadline: WallMs,
+    ) -> TopicMessage {
+        TopicMessage { app, shared, qos, retain, deadline, publisher, frames: Default::default() }
+    }
+
+    /// The packet of QoS 0 that all subscribers without wishes of their own get.
+    #[must_use]
+    pub fn frame(&self, version: Version) -> &Bytes {
+        let at = usize::from(version == Version::V5);
+        self.frames[at].get_or_init(|| Bytes::from(self.shared.whole_at_most_once(version, false)))
+    }
+
+    /// The payload under which it is stored and given to native devices.
+    ///
+    /// `None` for a topic or properties above 65,535 bytes, which no protocol brings.
+    #[must_use]
+    pub fn body(&self) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let body = TopicBody {
+            topic: self.shared.topic(),
+            qos: self.qos,
+            retain: self.retain,
+            properties: self.shared.properties(),
+            content: self.shared.payload(),
+        };
+        body.encode(&mut out)?;
+        Some(out)
+    }
+}
+
+/// What an MQTT client presents; beside it the login carries app key (user name up to `/`) and token (password).
+#[derive(Debug)]
+pub struct MqttLogin {
+    /// The client identifier; empty: the server chooses.
+    pub client_id: Box<str>,
+    /// The user name as presented; `None` if there was none.
+    pub user_name: Option<Box<str>>,
+    /// The password as presented.
+    pub password: Option<Box<[u8]>>,
+    /// The session so far is not wanted (MQTT-3.1.2-4).
+    pub clean_start: bool,
+    /// Seconds that the session is to outlive its connection; 0 = not, `u32::MAX` = as long as allowed.
+    pub expiry_s: u32,
+    /// Common name or subject of a client certificate that was verified.
+    pub certificate: Option<Box<str>>,
+}
+
+/// What a login of an MQTT client was given.
+#[derive(Debug)]
+pub struct MqttAttach {
+    /// The session was there (MQTT-3.2.2-2).
+    pub session_present: bool,
+    /// The identifier that the server chose, if the client gave none.
+    pub assigned: Option<Box<str>>,
+    /// Seconds that the session outlives its connection, clipped to the limit.
+    pub expiry_s: u32,
+    /// The subscriptions of a session that was there.
+    pub subscriptions: Vec<TopicWish>,
+    /// Identifiers of messages of QoS 2 from the client that await PUBREL (MQTT-4.3.3).
+    pub awaiting_release: Vec<u16>,
+    /// What the device may do with topics.
+    pub rules: Arc<crate::domain::topic::Rules>,
+    /// The device's name, for `%c` in rules.
+    pub name: Box<str>,
+}
+
+/// A subscription as stored with a kept session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicWish {
+    /// The filter, `$share/{group}/` included.
+    pub filter: Box<str>,
+    /// Highest QoS wanted, 0 to 2.
+    pub qos: u8,
+    /// Not what this device publishes itself.
+    pub no_local: bool,
+    /// The retain flag as it was published.
+    pub retain_as_published: bool,
+    /// The subscription identifier; 0 = none.
+    pub identifier: u32,
+}
+
+/// Something that a session wants from the hub.
+#[derive(Debug)]
+pub enum TopicEvent {
+    /// Publish: store for kept sessions, retain, hand to shared groups, or take as upstream.
+    Publish {
+        /// The message. Live subscribers got it already, unless it is `$up/…`.
+        message: Arc<TopicMessage>,
+        /// The identifier to answer, for QoS 1 and 2.
+        packet_id: Option<u16>,
+        /// QoS 2 of a kept session: the identifier is stored with the message.
+        remembers: bool,
+    },
+    /// QoS 2: the client released an identifier that is stored; answered when that is durable.
+    Release {
+        /// The identifier.
+        packet_id: u16,
+    },
+    /// Subscribe: store for a kept session, join shared groups, send what is retained. Live matching began already.
+    Subscribe {
+        /// The identifier to answer; 0: nobody waits (a resumed session joins its shared groups).
+        packet_id: u16,
+        /// What is wanted, and whether retained messages are: 0 yes, 1 if the subscription is new, 2 no.
+        wishes: Vec<(TopicWish, u8)>,
+        /// The session outlives its connection.
+        is_kept: bool,
+    },
+    /// Unsubscribe: the same, back.
+    Unsubscribe {
+        /// The identifier to answer.
+        packet_id: u16,
+        /// The filters that were subscribed to.
+        filters: Vec<Box<str>>,
+        /// The session outlives its connection.
+        is_kept: bool,
+    },
+    /// QoS 2: the device has a delivery (PUBREC); answered with [`TopicCommand::Recorded`] when that is durable.
+    Received {
+        /// Where `position` counts.
+        source: Source,
+        /// The delivery's place.
+        position: Position,
+        /// The message.
+        message: MessageId,
+    },
+    /// A delivery of a shared group was acked, or will not be because the member goes.
+    Shared {
+        /// The delivery's number, as given by [`TopicCommand::Deliver`].
+        number: u64,
+        /// The device has it.
+        acked: bool,
+    },
+    /// The session gave another expiry at its end (MQTT-3.14.2-2).
+    Expiry {
+        /// Seconds; 0 = it ends now.
+        seconds: u32,
+    },
+}
+
+/// The session that an event is from.
+#[derive(Clone, Copy, Debug)]
+pub struct From {
+    /// The connection.
+    pub handle: Handle,
+    /// The device.
+    pub client: ClientId,
+    /// Its app.
+    pub app: AppId,
+}
+
+/// What a shard is told about topics.
+#[derive(Debug)]
+pub enum TopicCommand {
+    /// Published: for every live subscriber of this shard. With QoS 1 or 2, subscriptions of kept sessions are left out:
+    /// they get it through their mailboxes.
+    Publish(Arc<TopicMessage>),
+    /// For one connection: from a shared group, or retained.
+    Deliver {
+        /// The connection.
+        to: Handle,
+        /// The message.
+        message: Arc<TopicMessage>,
+        /// At most this QoS.
+        qos: u8,
+        /// The retain flag to send.
+        retain: bool,
+        /// The subscription identifier; 0 = none.
+        identifier: u32,
+        /// Tell its end with [`TopicEvent::Shared`]; 0 = nobody asks.
+        number: u64,
+    },
+    /// The answer to [`TopicEvent::Publish`].
+    Published {
+        /// The connection.
+        to: Handle,
+        /// The identifier.
+        packet_id: u16,
+        /// How it went.
+        outcome: PublishOutcome,
+    },
+    /// The answer to [`TopicEvent::Release`].
+    Released {
+        /// The connection.
+        to: Handle,
+        /// The identifier.
+        packet_id: u16,
+    },
+    /// The answer to [`TopicEvent::Subscribe`] and [`TopicEvent::Unsubscribe`]: one outcome for each filter. Retained messages
+    /// follow.
+    Answered {
+        /// The connection.
+        to: Handle,
+        /// The identifier.
+        packet_id: u16,
+        /// Whether it was to subscribe.
+        subscribed: bool,
+        /// Per filter, in their order.
+        outcomes: Vec<SubscribeOutcome>,
+    },
+    /// The answer to [`TopicEvent::Received`]: PUBREL may leave.
+    Recorded {
+        /// The connection.
+        to: Handle,
+        /// Where `position` counts.
+        source: Source,
+        /// The delivery's place.
+        position: Position,
+    },
+}
+
+impl TopicCommand {
+    /// The connection that it is for; `None`: all of the shard.
+    #[must_use]
+    pub fn to(&self) -> Option<Handle> {
+        match self {
+            TopicCommand::Publish(_) => None,
+            TopicCommand::Deliver { to, .. }
+            | TopicCommand::Published { to, .. }
+            | TopicCommand::Released { to, .. }
+            | TopicCommand::Answered { to, .. }
+            | TopicCommand::Recorded { to, .. } => Some(*to),
+        }
+    }
+}
+
+/// What became of a publish of QoS 1 or 2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PublishOutcome {
+    /// Somebody gets it.
+    Taken,
+    /// Nobody is subscribed (0x10).
+    Nobody,
+    /// A quota: the app's store, its retained messages, or the mailboxes of all who would get it (0x97).
+    Quota,
+    /// The store does not answer; not taken (0x83).
+    Unavailable,
+    /// A rule refuses it (0x87).
+    NotAllowed,
+}
+
+/// What became of one filter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SubscribeOutcome {
+    /// Subscribed, or gone.
+    Done,
+    /// There was no such subscription (0x11).
+    NotThere,
+    /// A shared group is full (0x97).
+    Quota,
+    /// The store does not answer (0x83).
+    Unavailable,
+}
+
+/// A will, with what decides whether it is published.
+#[derive(Debug)]
+pub struct Will {
+    /// What is published.
+    pub message: Arc<TopicMessage>,
+    /// Seconds after the end of the connection, at most an hour.
+    pub delay_s: u32,
+}
