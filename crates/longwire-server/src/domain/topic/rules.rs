@@ -181,7 +181,7 @@ mod tests {
             (Act::Subscribe, "fleet/acme/#", false),
             (Act::Subscribe, "fleet/+/dev-1/x", false),
             (Act::Subscribe, "x/public", true),
-            (Act::Subscribe, "+/public", true),
+            (Act::Subscribe, "+/public", false), // would hold secret/public
             (Act::Subscribe, "secret/public", false),
             (Act::Subscribe, "#", false),
             (Act::Publish, "x/public", false),
