@@ -94,13 +94,12 @@ impl Retry {
         range.start + (refused.wrapping_mul(37) % u32::from(range.end - range.start)) as u16
     }
 
-    /// One after the other at the rate at which they can be let in, from a second from now on.
+    /// One after the other at the rate at which they can be let in, from now on; rounded up to seconds.
     fn in_turn_s(&self, rate: u32, now_us: u64) -> u16 {
         let step_us = SECOND_US / u64::from(rate.max(1));
-        let soonest_us = now_us + SECOND_US;
-        let next_us = |last_us: u64| (last_us.max(soonest_us) + step_us).min(now_us + TURN_US_MAX);
+        let next_us = |last_us: u64| (last_us.max(now_us) + step_us).min(now_us + TURN_US_MAX);
         let last_us = self.turn_us.fetch_update(Relaxed, Relaxed, |last_us| Some(next_us(last_us)));
-        let turn_us = next_us(last_us.unwrap_or(soonest_us));
+        let turn_us = next_us(last_us.unwrap_or(now_us));
         turn_us.saturating_sub(now_us).div_ceil(SECOND_US) as u16
     }
 }
@@ -129,10 +128,10 @@ mod tests {
         let now_us = 100 * SECOND_US;
         let waits: Vec<u16> =
             (0..30_000).map(|_| retry.after_s(Rejection::LoginRate, 5000, now_us)).collect();
-        assert_eq!((waits[0], waits[29_999]), (2, 7), "30,000 at 5,000 a second");
+        assert_eq!((waits[0], waits[29_999]), (1, 6), "30,000 at 5,000 a second");
         assert_eq!(waits.iter().filter(|wait| **wait == 4).count(), 5000);
         let later = retry.after_s(Rejection::AddressRate, 5000, now_us + 60 * SECOND_US);
-        assert_eq!(later, 2, "whose turns have passed are no longer in the way");
+        assert_eq!(later, 1, "whose turns have passed are no longer in the way");
         let waits = (0..100).map(|_| retry.after_s(Rejection::LoginRate, 1, now_us + 60 * SECOND_US));
         assert_eq!(waits.max(), Some(60), "nobody waits for ever");
     }
