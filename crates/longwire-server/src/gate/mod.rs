@@ -1,6 +1,7 @@
 //! Sockets. A shard is a thread with its own epoll, listener, connections, timing wheel and buffers; it waits for
 //! nothing but epoll, never logs and never touches a store.
 //!
+//! - `admission`: who may come in, and when a device that may not is to come again.
 //! - `options`: what a gate is told.
 //! - `queue`: commands in, events out: bounded, lock-free, one wake per batch.
 //! - `shard`: the loop: accept, read, commands, fan-out, write, deadlines.
@@ -8,6 +9,7 @@
 //! - `pressure`: what is shed when memory or time is short.
 //! - `stats`: counters, one writer each.
 
+mod admission;
 mod connection;
 mod options;
 mod pressure;
@@ -15,6 +17,7 @@ mod queue;
 mod shard;
 mod stats;
 
+pub use admission::Rejection;
 pub use connection::{Link, Links, Wheel};
 pub use options::{GateError, GateOptions};
 pub use pressure::{Level, Pressure};
@@ -23,12 +26,12 @@ pub use stats::{GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, T
 
 use crate::delivery::border::{Command, ShardId, Shards};
 use crate::domain::WallMs;
+use admission::Admission;
 use parking_lot::Mutex;
 use queue::{Control, ShardQueue};
 use shard::{Shard, ShardParts};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -69,7 +72,7 @@ impl Gate {
     pub fn prepare(options: GateOptions, clock: Clock) -> Result<Prepared, GateError> {
         let count = options.shards.clamp(1, 64);
         let stats = Arc::new(GateStats::new(count));
-        let open_connections = Arc::new(AtomicUsize::new(0));
+        let admission = Arc::new(Admission::new(&options));
         let (mut queues, mut events, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..count {
             let poll = mio::Poll::new().map_err(GateError::Shard)?;
@@ -80,7 +83,7 @@ impl Gate {
                 queue: queue.clone(),
                 stats: stats.clone(),
                 clock: clock.clone(),
-                open_connections: open_connections.clone(),
+                admission: admission.clone(),
                 options: options.clone(),
             };
             let thread = std::thread::Builder::new()

@@ -11,6 +11,20 @@ pub struct GateOptions {
     pub pin: bool,
     /// Connections over all shards; beyond it a connection is answered with `full` and closed.
     pub connections_max: usize,
+    /// New connections per second from one address (IPv6: one /64), after a burst of two seconds of it; binds only while
+    /// the node has no headroom.
+    pub address_rate: u32,
+    /// Connections of one address.
+    pub address_connections_max: u32,
+    /// Connections of one address that have not said CONNECT; binds only while half of `awaiting_max` is
+    /// taken by connections older than a second.
+    pub address_awaiting_max: u32,
+    /// Connections that have not said CONNECT, over all shards, each its share; beyond it the oldest makes room.
+    pub awaiting_max: usize,
+    /// Logins per second that are let in however hard the node is pressed.
+    pub login_rate_min: u32,
+    /// Logins per second that are let in at most.
+    pub login_rate_max: u32,
     /// Body of a frame from a device, bytes.
     pub frame_body_bytes_max: usize,
     /// From accept to complete login, seconds.
@@ -47,6 +61,12 @@ impl Default for GateOptions {
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64)),
             pin: false,
             connections_max: 1_000_000,
+            address_rate: 200,
+            address_connections_max: 10_000,
+            address_awaiting_max: 100,
+            awaiting_max: 16_384,
+            login_rate_min: 1000,
+            login_rate_max: 100_000,
             frame_body_bytes_max: longwire_proto::limit::FRAME_BODY_BYTES_MAX,
             login_deadline_s: 10,
             frame_deadline_s: 30,

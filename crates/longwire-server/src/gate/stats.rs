@@ -1,8 +1,9 @@
 //! Counters of the shards: one writer each (the shard), read by whoever asks.
 
+use super::admission::Rejection;
 use super::pressure::Pressure;
 use longwire_proto::close::CloseReason;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Upper bounds of the turn histogram, microseconds; the last bucket is everything above.
@@ -24,6 +25,8 @@ pub struct GateStats {
     pub shards: Vec<ShardStats>,
     /// What is shed now.
     pub pressure: Pressure,
+    /// Logins per second that are let in now.
+    pub login_rate: AtomicU32,
     /// What `ShardStats::turn_since_ms` counts from.
     began: Instant,
 }
@@ -35,6 +38,7 @@ impl GateStats {
         GateStats {
             shards: (0..shards).map(|_| ShardStats::default()).collect(),
             pressure: Pressure::default(),
+            login_rate: AtomicU32::new(0),
             began: Instant::now(),
         }
     }
@@ -117,7 +121,13 @@ pub struct ShardStats {
     pub zombies: AtomicU64,
     /// Logins that are being decided now.
     pub deciding: AtomicU64,
-    /// Turns that did not accept although connections were waiting, because the shard was late or busy with logins.
+    /// Logins that were decided.
+    pub decided: AtomicU64,
+    /// Connections now that have not said CONNECT.
+    pub awaiting: AtomicU64,
+    /// Connections refused at the door, by [`Rejection::ALL`].
+    pub rejected: [AtomicU64; Rejection::ALL.len()],
+    /// Turns that left connections in the backlog, because the shard was late or busy with logins, or for the pace.
     pub accepts_held_back: AtomicU64,
     /// Turns that found the event queue full and left sockets unread until there was room.
     pub events_held_back: AtomicU64,

@@ -13,6 +13,7 @@ use longwire_server::delivery::border::{
 };
 use longwire_server::domain::{AppId, WallMs};
 use longwire_server::gate::{Gate, GateOptions, GateStats};
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
@@ -144,7 +145,15 @@ impl Rig {
     }
 
     pub(crate) fn connect(&self) -> Device {
-        let socket = TcpStream::connect(self.address).unwrap();
+        self.connect_from([127, 0, 0, 1])
+    }
+
+    /// From an address of the loopback network.
+    pub(crate) fn connect_from(&self, source: [u8; 4]) -> Device {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let socket = TcpStream::from(socket);
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Device { socket, client: ClientId(0), assembler: Assembler::default(), waiting: Vec::new() }
     }

@@ -23,3 +23,5 @@ mod window;
 
 /// Connections that ended, by reason.
 const CLOSED: &str = "longwire_connections_closed_total";
+/// Connections refused at the door, by limit.
+const REJECTED: &str = "longwire_accept_rejected_total";

@@ -58,6 +58,12 @@ impl Slab {
         self.slot_mut(slot)?.connection.as_mut()
     }
 
+    /// The connection of a handle, to look at.
+    pub(in crate::gate) fn shown(&self, handle: Handle) -> Option<&Connection> {
+        let entry = self.slot(handle.slot()).filter(|entry| entry.generation == handle.generation())?;
+        entry.connection.as_ref()
+    }
+
     /// The slot of a handle, if its connection is still the one that the handle was made for.
     pub(in crate::gate) fn find(&self, handle: Handle) -> Option<u32> {
         let entry = self.slot(handle.slot())?;

@@ -99,6 +99,7 @@ impl Shard {
             return;
         };
         self.stats.own().deciding.fetch_sub(1, Relaxed);
+        ShardStats::count(&self.stats.own().decided, 1);
         let session = deciding.accept(attach.client, attach.mailbox, log);
         connection.conversation = Conversation::Live(session);
         connection.app = attach.app;

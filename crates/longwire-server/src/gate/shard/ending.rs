@@ -61,7 +61,8 @@ impl Shard {
         let from = self.handle(slot);
         let Some(mut connection) = self.slab.remove(slot) else { return };
         self.wheel.unlink(&mut self.slab, connection.link);
-        self.door.left();
+        let awaiting = matches!(connection.conversation, Conversation::Awaiting(_));
+        self.door.left(&connection, awaiting, self.stats.own());
         let stats = self.stats.own();
         stats.connections.store(self.slab.len() as u64, Relaxed);
         ShardStats::count(&stats.closed[reason.index()], 1);
@@ -78,16 +79,20 @@ impl Shard {
             }
             Conversation::Deciding(_) => {
                 stats.deciding.fetch_sub(1, Relaxed);
+                ShardStats::count(&stats.decided, 1);
                 (None, Vec::new())
             }
             _ => (None, Vec::new()),
         };
-        if !matches!(connection.conversation, Conversation::Awaiting(_)) {
+        if !awaiting {
             let lived_s = self.time.now_s() - connection.accepted_s;
             let app = connection.app;
             self.outlet.tell(Event::Closed(Box::new(Closed { from, client, app, reason, unacked, lived_s })));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
+            // Before login every end is a refusal, and says when to come again if coming again can help.
+            let unsaid = client.is_none() && retry_after_s == 0 && reason.may_retry();
+            let retry_after_s = if unsaid { self.door.admission.retry_soon_s() } else { retry_after_s };
             self.say_goodbye(&mut connection, client, Refusal { reason, retry_after_s });
         }
         if let Some(outbox) = connection.outbox.take() {

@@ -132,6 +132,7 @@ impl Shard {
         let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
         if let Conversation::Awaiting(awaiting) = state {
             connection.conversation = Conversation::Deciding(awaiting.decide(heartbeat_s));
+            self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
             ShardStats::count(&self.stats.own().deciding, 1);
         }
         self.outlet.tell(Event::Login(Box::new(login)));

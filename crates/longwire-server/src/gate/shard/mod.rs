@@ -20,6 +20,7 @@ mod members;
 mod outbound;
 mod scan;
 
+use super::admission::{Admission, STRAINED_TURN_US};
 use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
 use super::queue::{Control, ShardQueue, WAKE};
 use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
@@ -31,7 +32,7 @@ use members::Members;
 use mio::{Events, Poll};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Epoll events taken in one turn.
@@ -48,7 +49,7 @@ pub(super) struct ShardParts {
     pub(super) queue: Arc<ShardQueue>,
     pub(super) stats: Arc<GateStats>,
     pub(super) clock: Clock,
-    pub(super) open_connections: Arc<AtomicUsize>,
+    pub(super) admission: Arc<Admission>,
     pub(super) options: GateOptions,
 }
 
@@ -151,7 +152,8 @@ impl ShardTime {
         let gap_ms = now.duration_since(self.last).as_millis() as u64;
         if gap_ms > 0 {
             self.counted_ms += if gap_ms > STALL_MS { 1000 } else { gap_ms };
-            self.last = now;
+            // What is less than a millisecond counts next time: turns may be that short.
+            self.last += Duration::from_millis(gap_ms);
         }
     }
 
@@ -182,7 +184,10 @@ impl Shard {
             wall: parts.clock,
             time: ShardTime { last: Instant::now(), counted_ms: 1000 },
             limits,
-            door: accept::Door::new(parts.open_connections, options.connections_max),
+            door: accept::Door::new(
+                parts.admission,
+                options.awaiting_max.div_ceil(options.shards.clamp(1, 64)),
+            ),
             options,
             slab: Slab::default(),
             wheel: Wheel::new(),
@@ -293,6 +298,9 @@ impl Shard {
         let bucket = TURN_BUCKETS_US.iter().position(|bound| us <= *bound).unwrap_or(TURN_BUCKETS_US.len());
         ShardStats::count(&stats.turns[bucket], 1);
         ShardStats::count(&stats.turn_us_sum, us);
+        if us > STRAINED_TURN_US {
+            self.door.admission.pace.turn_was_long();
+        }
         if us > stats.turn_us_max.load(Relaxed) {
             stats.turn_us_max.store(us, Relaxed);
         }

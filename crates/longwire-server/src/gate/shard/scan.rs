@@ -3,6 +3,7 @@
 //! holds most outbound bytes.
 
 use super::Shard;
+use crate::gate::admission::Rejection;
 use crate::gate::connection::Conversation;
 use crate::gate::pressure::Level;
 use longwire_proto::close::CloseReason;
@@ -52,7 +53,8 @@ impl Shard {
         holders.sort_unstable_by(|one, other| other.cmp(one));
         holders.truncate(holders.len().div_ceil(100));
         for (_, slot) in holders {
-            self.close(slot, CloseReason::Shed, 0);
+            let retry_after_s = self.door.admission.retry_after_s(Rejection::Pressure);
+            self.close(slot, CloseReason::Shed, retry_after_s);
         }
     }
 }

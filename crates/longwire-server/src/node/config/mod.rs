@@ -122,7 +122,8 @@ impl Config {
 
 fn gate_options(layers: &Layers) -> GateOptions {
     let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
-    let seconds = |key| u32::try_from(layers.integer(key)).unwrap_or(u32::MAX);
+    let number = |key| u32::try_from(layers.integer(key)).unwrap_or(u32::MAX);
+    let seconds = number;
     let heartbeat = |key| u16::try_from(layers.integer(key)).unwrap_or(u16::MAX);
     let shards = count("shards.count");
     let defaults = GateOptions::default();
@@ -130,6 +131,12 @@ fn gate_options(layers: &Layers) -> GateOptions {
         shards: if shards == 0 { defaults.shards } else { shards },
         pin: layers.switch("shards.pin"),
         connections_max: count("listener.device.connections_max"),
+        address_rate: number("limits.address_rate"),
+        address_connections_max: number("limits.address_connections"),
+        address_awaiting_max: number("limits.address_awaiting"),
+        awaiting_max: count("limits.awaiting"),
+        login_rate_min: number("limits.login_rate_min"),
+        login_rate_max: number("limits.login_rate_max"),
         frame_body_bytes_max: count("limits.frame_bytes"),
         login_deadline_s: seconds("limits.login_s"),
         frame_deadline_s: seconds("limits.frame_s"),
@@ -172,6 +179,10 @@ fn check_relations(layers: &mut Layers) {
             "heartbeat.default",
             format!("must be from heartbeat.min to heartbeat.max ({least} to {most}), is {asked}"),
         );
+    }
+    let (least, most) = (layers.integer("limits.login_rate_min"), layers.integer("limits.login_rate_max"));
+    if least > most {
+        layers.object("limits.login_rate_min", format!("{least} is above limits.login_rate_max ({most})"));
     }
     let (low, high) = (layers.integer("limits.outbox_low"), layers.integer("limits.outbox_high"));
     if low >= high {

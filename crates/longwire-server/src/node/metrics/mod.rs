@@ -5,7 +5,7 @@ mod store;
 
 use crate::api::ApiStats;
 use crate::delivery::HubStats;
-use crate::gate::{GateStats, HEARTBEAT_BUCKETS_US, ShardStats, TURN_BUCKETS_US};
+use crate::gate::{GateStats, HEARTBEAT_BUCKETS_US, Rejection, ShardStats, TURN_BUCKETS_US};
 use crate::store::messages::stats::StoreStats;
 use longwire_proto::close::CloseReason;
 use prometheus_client::collector::Collector;
@@ -159,13 +159,34 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     )?;
     page.gauge("longwire_shedding_level", "0 calm to 4 critical", gate.pressure.level() as u64)?;
     page.gauge("longwire_logins_deciding", "logins being decided", sum(gate, |s| &s.deciding))?;
-    page.counter(
-        "longwire_accepts_held_back",
-        "turns that left connections in the backlog because the shard was late or busy with logins",
-        sum(gate, |s| &s.accepts_held_back),
-    )?;
+    admission(page, gate)?;
     page.counter("longwire_device_read_bytes", "bytes read from devices", sum(gate, |s| &s.read_bytes))?;
     page.counter("longwire_device_written_bytes", "bytes written to devices", sum(gate, |s| &s.written_bytes))
+}
+
+/// Who is let in, and who is not.
+fn admission(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
+    page.counter(
+        "longwire_accepts_held_back",
+        "turns that left connections in the backlog: the shard was late or busy with logins, or the pace",
+        sum(gate, |s| &s.accepts_held_back),
+    )?;
+    page.gauge(
+        "longwire_login_rate_allowed",
+        "logins per second that are let in now",
+        gate.login_rate.load(Relaxed).into(),
+    )?;
+    page.gauge(
+        "longwire_connections_awaiting",
+        "connections that have not said CONNECT",
+        sum(gate, |s| &s.awaiting),
+    )?;
+    page.counter("longwire_logins_decided", "logins decided", sum(gate, |s| &s.decided))?;
+    let rejected: Vec<_> = Rejection::ALL
+        .iter()
+        .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.rejected[*reason as usize])))
+        .collect();
+    page.counters("longwire_accept_rejected", "connections refused at the door, by limit", &rejected)
 }
 
 /// The articles' histogram (004-27), over all shards.
