@@ -1,6 +1,6 @@
 //! The border between the two worlds: commands go to shards, events come from them, both in bounded queues, in batches.
 
-use crate::domain::{AppId, ClientId, MessageId, Position, Source, WallMs};
+use crate::domain::{AppId, AssignedHeartbeat, ClientId, MessageId, Position, Source, WallMs};
 use crate::store::port::Page;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
@@ -144,6 +144,8 @@ pub struct Attach {
     pub log_head: Position,
     /// For the answer.
     pub server_time: WallMs,
+    /// What the device is told to beat by.
+    pub heartbeat: AssignedHeartbeat,
 }
 
 /// A message in the form in which it goes out, shared by all its deliveries.

@@ -1,5 +1,6 @@
 //! What a gate is told at its making, and why it may not open.
 
+use longwire_proto::wire::BackOff;
 use std::net::SocketAddr;
 
 /// What a gate is told at its making. Every limit's behaviour is said in `docs/configuration.md`.
@@ -47,8 +48,8 @@ pub struct GateOptions {
     pub socket_buffer_bytes: usize,
     /// This node's name, told in WELCOME.
     pub node: String,
-    /// Heartbeat asked of devices, and the range allowed, seconds.
-    pub heartbeat_s: u16,
+    /// Back-off told to devices in WELCOME.
+    pub back_off: BackOff,
     /// Shortest heartbeat, seconds.
     pub heartbeat_min_s: u16,
     /// Longest heartbeat, seconds.
@@ -78,7 +79,7 @@ impl Default for GateOptions {
             event_queue: 16 * 1024,
             socket_buffer_bytes: 0,
             node: "longwire".into(),
-            heartbeat_s: 60,
+            back_off: BackOff::default(),
             heartbeat_min_s: 15,
             heartbeat_max_s: 1200,
         }

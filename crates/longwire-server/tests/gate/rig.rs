@@ -11,7 +11,7 @@ use longwire_proto::wire::{
 use longwire_server::delivery::border::{
     Attach, Broadcast, Command, Event, Events as _, Handle, Outgoing, ShardId, Shards, TagId,
 };
-use longwire_server::domain::{AppId, WallMs};
+use longwire_server::domain::{AppId, AssignedHeartbeat, WallMs};
 use longwire_server::gate::{Gate, GateOptions, GateStats};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
@@ -53,6 +53,7 @@ pub(crate) fn attach(to: Handle, client: ClientId, tags: &[u32], log_head: Posit
         log: FeedStart { last: log_head, waiting: false },
         log_head,
         server_time: WallMs(1_000),
+        heartbeat: AssignedHeartbeat { interval_s: 60, padding_max: 0 },
     }))
 }
 

@@ -1,11 +1,12 @@
-//! `POST /v1/admin/drain`, `GET /v1/admin/memory`, `GET /v1/admin/shards`, `PUT /v1/admin/apps/{app_key}/duplicate_login`.
+//! `POST /v1/admin/drain`, `GET /v1/admin/memory`, `GET /v1/admin/shards`, `PUT /v1/admin/apps/{app_key}/duplicate_login`,
+//! `PUT /v1/admin/apps/{app_key}/heartbeat`.
 
 use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Operator;
 use crate::api::exchange::fault::{Fault, FaultBody};
 use crate::api::operations::{DrainOrder, NodeMemory, ShardState, Then};
-use crate::domain::{AppKey, DuplicateLogin, Invalid};
+use crate::domain::{AppKey, DuplicateLogin, HeartbeatPolicy, HeartbeatProfile, Invalid};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -177,6 +178,65 @@ pub(in crate::api) async fn duplicate_login(
     let app_key = AppKey::parse(&app_key)?;
     let policy = request.duplicate_login.as_deref().map(DuplicateLogin::parse).transpose()?;
     if api.hub.set_duplicate_login(&app_key, policy).await? {
+        Ok(axum::Json(request))
+    } else {
+        Err(Fault::not_found("no such app"))
+    }
+}
+
+/// A profile by its word, or seconds.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+enum Profile {
+    /// `by_class`, `mains`, `phone` or `low_power`.
+    Word(String),
+    /// So many seconds.
+    Seconds(u16),
+}
+
+impl Profile {
+    fn parse(&self) -> Result<HeartbeatProfile, Invalid> {
+        match self {
+            Profile::Word(word) => HeartbeatProfile::parse(word),
+            Profile::Seconds(seconds) => HeartbeatProfile::parse(&seconds.to_string()),
+        }
+    }
+}
+
+/// How the app's devices beat. What is null or absent is as the node is configured.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct AppHeartbeat {
+    /// `mains` (60 s), `phone` (180 s), `low_power` (300 s), `by_class` (as the device says what it is at login), or 5 to
+    /// 1200 seconds; within the node's range.
+    heartbeat: Option<Profile>,
+    /// Random padding of each heartbeat, bytes at most; 0 = none.
+    padding: Option<u8>,
+}
+
+/// Set how this app's devices beat. It is stored, and assigned from the next login on; both fields are replaced.
+#[utoipa::path(
+    put, path = "/v1/admin/apps/{app_key}/heartbeat", tag = "admin", request_body = AppHeartbeat,
+    params(("app_key" = String, Path, description = "The app's key.")),
+    security(("admin" = []), ("admin_basic" = [])),
+    responses(
+        (status = 200, body = AppHeartbeat, description = "It holds."),
+        (status = 400, body = FaultBody, description = "Not a profile, or out of range."),
+        (status = 401, body = FaultBody, description = "Not the admin key."),
+        (status = 404, body = FaultBody, description = "No such app."),
+        (status = 415, body = FaultBody, description = "Not JSON."),
+        (status = 503, body = FaultBody, description = "The registry is unavailable."),
+    )
+)]
+pub(in crate::api) async fn heartbeat(
+    State(api): State<Arc<Api>>,
+    _operator: Operator,
+    Segment(app_key): Segment,
+    Json(request): Json<AppHeartbeat>,
+) -> Result<axum::Json<AppHeartbeat>, Fault> {
+    let app_key = AppKey::parse(&app_key)?;
+    let profile = request.heartbeat.as_ref().map(Profile::parse).transpose()?;
+    if api.hub.set_heartbeat(&app_key, HeartbeatPolicy { profile, padding_max: request.padding }).await? {
         Ok(axum::Json(request))
     } else {
         Err(Fault::not_found("no such app"))

@@ -3,6 +3,7 @@
 //! - `accept`: new connections; never ends on an error.
 //! - `inbound`: bytes from devices.
 //! - `commands`: what the hub says.
+//! - `phase`: when in its interval a device beats.
 //! - `members`: which connections belong to which app and tag.
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
@@ -18,6 +19,7 @@ mod fanout;
 mod inbound;
 mod members;
 mod outbound;
+mod phase;
 mod scan;
 
 use super::admission::{Admission, STRAINED_TURN_US};
@@ -83,6 +85,7 @@ pub(super) struct Shard {
     /// How long the last turn was.
     last_turn: Duration,
     scan: scan::Scan,
+    phases: phase::Phases,
 }
 
 /// Buffers that every connection of the shard uses in turn.
@@ -208,6 +211,7 @@ impl Shard {
             turn_began: Instant::now(),
             last_turn: Duration::ZERO,
             scan: scan::Scan::default(),
+            phases: phase::Phases::of_shard(parts.id.0.into()),
         }
     }
 

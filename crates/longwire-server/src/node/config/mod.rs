@@ -10,9 +10,11 @@ pub mod settings;
 
 pub use layers::Layers;
 
-use crate::domain::DuplicateLogin;
+use crate::domain::{DuplicateLogin, HeartbeatProfile, HeartbeatRules};
 use crate::gate::GateOptions;
 use layers::{Problem, Value};
+use longwire_proto::limit::BACK_OFF_STEPS_MAX;
+use longwire_proto::wire::BackOff;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,6 +39,8 @@ pub struct Config {
     pub sql_url: String,
     /// What meets a second login of a device whose app does not say.
     pub duplicate_login: DuplicateLogin,
+    /// Heartbeats of devices whose app does not say, and the range for all.
+    pub heartbeat: HeartbeatRules,
     /// How long a device token is valid.
     pub token_ttl: Duration,
     /// How long a stop may take.
@@ -88,13 +92,15 @@ impl Config {
         check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext");
         check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext");
         let duplicate_login = duplicate_login(&mut layers);
+        let heartbeat = heartbeat(&mut layers);
+        let back_off = back_off(&mut layers);
         layers.finish()?;
         let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
         let seconds = |key| Duration::from_secs(layers.integer(key));
         Ok(Config {
             data_dir: PathBuf::from(layers.text("node.data_dir")),
             device_bind: address(&layers, "listener.device.bind"),
-            gate: gate_options(&layers),
+            gate: gate_options(&layers, back_off),
             api: ApiConfig {
                 bind: address(&layers, "api.bind"),
                 connections_max: count("api.connections_max"),
@@ -106,6 +112,7 @@ impl Config {
             storage_retention: seconds("storage.retention"),
             sql_url: layers.text("sql.url").to_owned(),
             duplicate_login,
+            heartbeat,
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),
@@ -120,7 +127,7 @@ impl Config {
     }
 }
 
-fn gate_options(layers: &Layers) -> GateOptions {
+fn gate_options(layers: &Layers, back_off: BackOff) -> GateOptions {
     let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
     let number = |key| u32::try_from(layers.integer(key)).unwrap_or(u32::MAX);
     let seconds = number;
@@ -148,7 +155,7 @@ fn gate_options(layers: &Layers) -> GateOptions {
         event_queue: count("limits.event_queue"),
         socket_buffer_bytes: count("listener.device.socket_buffer_bytes"),
         node: layers.text("node.id").to_owned(),
-        heartbeat_s: heartbeat("heartbeat.default"),
+        back_off,
         heartbeat_min_s: heartbeat("heartbeat.min"),
         heartbeat_max_s: heartbeat("heartbeat.max"),
     }
@@ -160,6 +167,47 @@ fn duplicate_login(layers: &mut Layers) -> DuplicateLogin {
         layers.object(KEY, fault.problem);
         DuplicateLogin::default()
     })
+}
+
+fn heartbeat(layers: &mut Layers) -> HeartbeatRules {
+    const PROFILE: &str = "heartbeat.profile";
+    let profile = HeartbeatProfile::parse(layers.text(PROFILE)).unwrap_or_else(|fault| {
+        layers.object(PROFILE, fault.problem);
+        HeartbeatProfile::default()
+    });
+    let seconds = |key| u16::try_from(layers.integer(key)).unwrap_or(u16::MAX);
+    HeartbeatRules {
+        profile,
+        default_s: seconds("heartbeat.default"),
+        min_s: seconds("heartbeat.min"),
+        max_s: seconds("heartbeat.max"),
+        padding_max: u8::try_from(layers.integer("heartbeat.padding")).unwrap_or(u8::MAX),
+    }
+}
+
+/// The longest step of a back-off, seconds.
+const BACK_OFF_STEP_S_MAX: u16 = 3600;
+
+fn back_off(layers: &mut Layers) -> BackOff {
+    const STEPS: &str = "backoff.steps";
+    let jitter_ms = u16::try_from(layers.integer("backoff.jitter_ms")).unwrap_or(u16::MAX);
+    let steps: Option<Vec<u16>> =
+        layers.text(STEPS).split_whitespace().map(|step| step.parse().ok()).collect();
+    let allowed = |steps: &Vec<u16>| {
+        let short = steps.iter().all(|step| *step <= BACK_OFF_STEP_S_MAX);
+        short && steps.len() <= BACK_OFF_STEPS_MAX && steps.last().is_some_and(|last| *last > 0)
+    };
+    let Some(steps_s) = steps.filter(allowed) else {
+        layers.object(
+            STEPS,
+            format!(
+                "must be 1 to {BACK_OFF_STEPS_MAX} whole numbers of seconds with spaces between, each at most \
+                 {BACK_OFF_STEP_S_MAX}, the last not 0"
+            ),
+        );
+        return BackOff::default();
+    };
+    BackOff { steps_s, jitter_ms }
 }
 
 fn address(layers: &Layers, key: &'static str) -> SocketAddr {

@@ -197,7 +197,21 @@ pub const SETTINGS: &[Setting] = &[
         "seconds",
         HEARTBEAT_MIN,
         HEARTBEAT_MAX,
-        "Heartbeat asked of devices. A connection is idle, and closed, after three announced heartbeats and 20 seconds.",
+        "Heartbeat of devices that are neither phones nor on a cellular network, where the profile is `by_class`. A connection is idle, and closed, after three announced heartbeats and 20 seconds.",
+    ),
+    text(
+        "heartbeat.profile",
+        Kind::Text { max: 16 },
+        "by_class",
+        "Heartbeat assigned to devices of apps that have no profile of their own: `by_class` (180 seconds for phones and cellular networks, else `heartbeat.default`), `mains` (60), `phone` (180), `low_power` (300), or a number of seconds in quotes; always within `heartbeat.min` and `heartbeat.max`.",
+    ),
+    integer(
+        "heartbeat.padding",
+        0,
+        "bytes",
+        0,
+        255,
+        "Random padding that devices are asked to add to each heartbeat, at most, in apps that say nothing of it; 0 = none. For carriers that throttle packets of one size. Such heartbeats also come up to a fifth of the interval early, each by another time. Costs data: half of it per heartbeat on average. 48 is a good value.",
     ),
     integer(
         "heartbeat.min",
@@ -214,6 +228,20 @@ pub const SETTINGS: &[Setting] = &[
         HEARTBEAT_MIN,
         HEARTBEAT_MAX,
         "Longest heartbeat; a device that announces more is treated as if it had announced this.",
+    ),
+    text(
+        "backoff.steps",
+        Kind::Text { max: 96 },
+        "1 2 3 5 8 13 20",
+        "Seconds that a device waits before its first, second, … attempt to come back, told at registration and login; the last repeats. 1 to 16 whole numbers, each at most 3600, the last not 0.",
+    ),
+    integer(
+        "backoff.jitter_ms",
+        1000,
+        "milliseconds",
+        0,
+        60_000,
+        "A random part of this is added to each of `backoff.steps`, so that devices that were lost together do not come back together.",
     ),
     integer(
         "limits.frame_bytes",
@@ -387,7 +415,7 @@ pub const SETTINGS: &[Setting] = &[
         "lines",
         16,
         MIB,
-        "Lines that may wait for a slow reader; beyond it lines are dropped and counted in `longwire_log_lines_dropped_total`. Logging never waits.",
+        "Lines that may wait for a slow reader, 4 MiB of them at most; beyond it lines are dropped and counted in `longwire_log_lines_dropped_total`. Logging never waits.",
     ),
 ];
 

@@ -6,6 +6,7 @@ mod store;
 use crate::api::ApiStats;
 use crate::delivery::HubStats;
 use crate::gate::{GateStats, HEARTBEAT_BUCKETS_US, Rejection, ShardStats, TURN_BUCKETS_US};
+use crate::node::telemetry::DroppedLines;
 use crate::store::messages::stats::StoreStats;
 use longwire_proto::close::CloseReason;
 use prometheus_client::collector::Collector;
@@ -15,7 +16,6 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use tracing_appender::non_blocking::ErrorCounter;
 
 /// Where the numbers are.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub(super) struct Sources {
     /// The API's.
     pub(super) api: Arc<ApiStats>,
     /// Lines that the log dropped.
-    pub(super) log_dropped: Option<ErrorCounter>,
+    pub(super) log_dropped: Option<DroppedLines>,
 }
 
 impl fmt::Debug for Sources {
@@ -58,12 +58,8 @@ impl Collector for Sources {
         hub::hub(&mut page, &self.hub)?;
         store::store(&mut page, &self.store)?;
         api(&mut page, &self.api)?;
-        let dropped = self.log_dropped.as_ref().map_or(0, ErrorCounter::dropped_lines);
-        page.counter(
-            "longwire_log_lines_dropped",
-            "log lines dropped because the reader was slow",
-            dropped as u64,
-        )?;
+        let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
+        page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped)?;
         process(&mut page)?;
         let build = [
             ("version", env!("CARGO_PKG_VERSION")),
@@ -151,6 +147,7 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     )?;
     page.gauge("longwire_outbound_queue_bytes", "bytes waiting in outboxes", sum(gate, |s| &s.outbox_bytes))?;
     page.counter("longwire_heartbeats", "heartbeats answered", sum(gate, |s| &s.heartbeats))?;
+    per_shard(page, gate)?;
     heartbeats(page, gate)?;
     page.gauge_f64(
         "longwire_connections_zombie_ratio",
@@ -189,7 +186,8 @@ fn admission(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     page.counters("longwire_accept_rejected", "connections refused at the door, by limit", &rejected)
 }
 
-/// The articles' histogram (004-27), over all shards.
+/// The articles' histogram (004-27), over all shards: in seconds, as Prometheus wants it, and under the articles' own name in
+/// milliseconds.
 fn heartbeats(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     let buckets: Vec<AtomicU64> = (0..=HEARTBEAT_BUCKETS_US.len())
         .map(|at| AtomicU64::new(sum(gate, |s| &s.heartbeat_us[at])))
@@ -200,7 +198,24 @@ fn heartbeats(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         "longwire_heartbeat_latency_seconds",
         "from the shard's wake to the answer of a heartbeat",
         &scale,
-    )
+    )?;
+    let (seconds, count, buckets) = scale.read();
+    // Their first bucket is 0: a time that rounds to nothing does not occur.
+    let in_ms: Vec<(f64, u64)> =
+        std::iter::once((0.0, 0)).chain(buckets.into_iter().map(|(s, n)| (s * 1e3, n))).collect();
+    let help = "longwire_heartbeat_latency_seconds in milliseconds";
+    let mut metric = page.0.encode_descriptor("im_heartbeat_latency", help, None, MetricType::Histogram)?;
+    metric.encode_histogram::<NoLabelSet>(seconds * 1e3, count, &in_ms, None)
+}
+
+/// Connections of each shard: how evenly the kernel deals them out.
+fn per_shard(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
+    let help = "device connections of a shard";
+    let mut family = page.0.encode_descriptor("longwire_shard_connections", help, None, MetricType::Gauge)?;
+    for (at, shard) in gate.shards.iter().enumerate() {
+        family.encode_family(&[("shard", at)])?.encode_gauge(&shard.connections.load(Relaxed))?;
+    }
+    Ok(())
 }
 
 fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
