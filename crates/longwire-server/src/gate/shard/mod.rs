@@ -7,7 +7,7 @@
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
 //! - `ending`: deadlines, closing, drain.
-//! - `scan`: a slow look at every connection, for the zombie ratio.
+//! - `scan`: looks at many connections: the zombie ratio, who holds outbound bytes.
 //!
 //! Budgets per turn bound how long a device waits for its turn; the lengths of turns are a metric.
 
@@ -21,6 +21,7 @@ mod outbound;
 mod scan;
 
 use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
+use super::judge::Judge;
 use super::queue::{Control, ShardQueue, WAKE};
 use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
 use super::{Clock, GateOptions};
@@ -29,6 +30,7 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Source};
 use members::Members;
 use mio::{Events, Poll};
+use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -37,7 +39,7 @@ use std::time::{Duration, Instant};
 /// Epoll events taken in one turn.
 const EVENTS_PER_TURN: usize = 512;
 /// The shared read buffer, bytes.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// A gap between two turns above this means that the process itself stood still (SIGSTOP, a paused machine): it is not
 /// counted as the devices' silence.
 const STALL_MS: u64 = 2500;
@@ -50,6 +52,7 @@ pub(super) struct ShardParts {
     pub(super) clock: Clock,
     pub(super) open_connections: Arc<AtomicUsize>,
     pub(super) options: GateOptions,
+    pub(super) judge: Arc<Judge>,
 }
 
 pub(super) struct Shard {
@@ -82,6 +85,11 @@ pub(super) struct Shard {
     /// How long the last turn was.
     last_turn: Duration,
     scan: scan::Scan,
+    /// Asked what the kernel holds for a peer.
+    judge: Arc<Judge>,
+    /// Slots whose socket is full: their outboxes hold what waits.
+    holders: RoaringBitmap,
+    census: scan::Census,
 }
 
 /// Buffers that every connection of the shard uses in turn.
@@ -203,6 +211,9 @@ impl Shard {
             turn_began: Instant::now(),
             last_turn: Duration::ZERO,
             scan: scan::Scan::default(),
+            judge: parts.judge,
+            holders: RoaringBitmap::new(),
+            census: scan::Census::default(),
         }
     }
 
@@ -251,6 +262,7 @@ impl Shard {
             self.accept_some();
             self.read_listed();
             self.take_commands();
+            self.take_readings();
             self.flush_dirty();
             self.sweep_slice();
         }
