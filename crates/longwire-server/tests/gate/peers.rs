@@ -9,9 +9,16 @@ use longwire_server::gate::GateOptions;
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr};
 
-/// No deadline but the one under test ends a connection.
+/// No deadline but the one under test ends a connection, and a socket that is full stays full: the kernel does not enlarge it.
 fn patient() -> GateOptions {
-    GateOptions { login_deadline_s: 600, frame_deadline_s: 600, write_stall_s: 600, ..options() }
+    let socket_buffer_bytes = 32 * 1024;
+    GateOptions {
+        login_deadline_s: 600,
+        frame_deadline_s: 600,
+        write_stall_s: 600,
+        socket_buffer_bytes,
+        ..options()
+    }
 }
 
 /// Pushes online-only messages to these, one at a time, until each drops one: its socket is full and its outbox above the

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Readings of the kernel's queue within one write-stall deadline, at most one a second: what a peer took is known so
 /// much too late at most.
-const READINGS_PER_STALL: u32 = 8;
+const READINGS_PER_STALL: u32 = 15;
 /// How long a shard waits for a reading that decides, seconds; then what the socket took decides.
 const READING_MAX_S: u32 = 2;
 /// Readings taken in one turn.
