@@ -7,13 +7,13 @@
 pub enum CloseReason {
     /// The peer ended the connection in an orderly way (FIN or CLOSE).
     PeerClosed = 0x01,
-    /// The connection was reset or broke (RST, `TCP_USER_TIMEOUT`).
+    /// The connection was reset or broke (RST, unreachable).
     PeerLost = 0x02,
     /// Nothing was read for 3 × announced heartbeat + 20 s (004-11, 004-14).
     Idle = 0x03,
     /// No complete login within the deadline.
     LoginTimeout = 0x04,
-    /// The peer took no byte for the write-stall deadline.
+    /// The peer took no byte for the write-stall deadline, or `TCP_USER_TIMEOUT` ended the connection.
     WriteStall = 0x05,
     /// A started frame was not completed within its deadline.
     FrameTimeout = 0x06,

@@ -12,8 +12,8 @@ use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use crate::domain::{
-    App, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, MessageId, Position,
-    Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, MessageId,
+    Position, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
@@ -135,7 +135,7 @@ pub struct MessageStory {
 #[derive(Clone, Debug)]
 pub struct Census {
     /// Sessions of each app, those being decided included; most first.
-    pub sessions: Vec<(AppKey, u64)>,
+    pub sessions: Vec<(AppId, AppKey, u64)>,
     /// The table of sessions, bytes.
     pub session_table_bytes: u64,
     /// Messages whose live counts are kept.
@@ -332,11 +332,21 @@ impl Hub {
         let (by_app, session_table_bytes) = self.core.sessions.census();
         let (live_counts, unacked) = self.core.live.census();
         let apps = self.core.apps.read();
-        let mut sessions: Vec<(AppKey, u64)> =
-            apps.values().map(|app| (app.key.clone(), by_app.get(&app.id).copied().unwrap_or(0))).collect();
-        sessions.sort_by(|(a, many), (b, more)| more.cmp(many).then_with(|| a.as_str().cmp(b.as_str())));
+        let count = |app: AppId| by_app.get(&app).copied().unwrap_or(0);
+        let mut sessions: Vec<(AppId, AppKey, u64)> =
+            apps.values().map(|app| (app.id, app.key.clone(), count(app.id))).collect();
+        sessions
+            .sort_by(|(_, a, many), (_, b, more)| more.cmp(many).then_with(|| a.as_str().cmp(b.as_str())));
         let guarded = (self.core.conflicts.len() + self.core.bad_logins.len()) as u64;
         Census { sessions, session_table_bytes, live_counts, unacked, guarded }
+    }
+
+    /// The keys of these apps, in their order; `None` for one that is not known.
+    #[must_use]
+    pub fn app_keys(&self, ids: &[AppId]) -> Vec<Option<AppKey>> {
+        let apps = self.core.apps.read();
+        let keys: HashMap<AppId, &AppKey> = apps.values().map(|app| (app.id, &app.key)).collect();
+        ids.iter().map(|id| keys.get(id).map(|key| (*key).clone())).collect()
     }
 
     /// Sets what meets a second login of the app's devices, from the next login on. False: no such app.

@@ -6,11 +6,13 @@
 //! - `queue`: commands in, events out: bounded, lock-free, one wake per batch.
 //! - `shard`: the loop: accept, read, commands, fan-out, write, deadlines.
 //! - `connection`: one connection's record, its outbox, the slab that holds it and the wheel that watches it.
+//! - `judge`: asks the kernel what it still holds for peers that take nothing.
 //! - `pressure`: what is shed when memory or time is short.
 //! - `stats`: counters, one writer each.
 
 mod admission;
 mod connection;
+mod judge;
 mod options;
 mod pressure;
 mod queue;
@@ -22,11 +24,14 @@ pub use connection::{Link, Links, Wheel};
 pub use options::{GateError, GateOptions};
 pub use pressure::{Level, Pressure};
 pub use queue::{ShardEvents, Waiting};
-pub use stats::{GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US};
+pub use stats::{
+    AppOutboxes, GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US,
+};
 
 use crate::delivery::border::{Command, ShardId, Shards};
 use crate::domain::WallMs;
 use admission::Admission;
+use judge::Judge;
 use parking_lot::Mutex;
 use queue::{Control, ShardQueue};
 use shard::{Shard, ShardParts};
@@ -42,6 +47,7 @@ pub type Clock = Arc<dyn Fn() -> WallMs + Send + Sync>;
 pub struct Gate {
     queues: Arc<Queues>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    judge: Arc<Judge>,
     stats: Arc<GateStats>,
     options: GateOptions,
 }
@@ -65,6 +71,9 @@ impl Shards for Queues {
 }
 
 impl Gate {
+    /// The read buffer that the connections of one shard use in turn, bytes.
+    pub const SCRATCH_BYTES: usize = shard::READ_BUFFER_BYTES;
+
     /// Makes the shards and their queues and starts their threads; nothing listens yet. Call inside a tokio runtime.
     ///
     /// # Errors
@@ -73,6 +82,7 @@ impl Gate {
         let count = options.shards.clamp(1, 64);
         let stats = Arc::new(GateStats::new(count));
         let admission = Arc::new(Admission::new(&options));
+        let judge = Arc::new(Judge::new());
         let (mut queues, mut events, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..count {
             let poll = mio::Poll::new().map_err(GateError::Shard)?;
@@ -85,6 +95,7 @@ impl Gate {
                 clock: clock.clone(),
                 admission: admission.clone(),
                 options: options.clone(),
+                judge: judge.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
@@ -94,8 +105,9 @@ impl Gate {
             events.push(shard_events);
             threads.push(thread);
         }
+        threads.push(judge.start(queues.clone()).map_err(GateError::Shard)?);
         let queues = Arc::new(Queues(queues));
-        let gate = Gate { queues: queues.clone(), threads: Mutex::new(threads), stats, options };
+        let gate = Gate { queues: queues.clone(), threads: Mutex::new(threads), judge, stats, options };
         Ok((gate, queues, events))
     }
 
@@ -133,6 +145,7 @@ impl Gate {
     /// `draining` when nothing is on its way to it any more, or 2 s after it was told; ends the shards, at the latest after
     /// `patience`.
     pub async fn stop(&self, spread: Duration, patience: Duration) {
+        self.judge.end();
         for queue in &self.queues.0 {
             queue.control(Control::Stop { spread, patience });
         }

@@ -32,7 +32,7 @@ pub struct GateOptions {
     pub login_deadline_s: u32,
     /// A started frame must be complete, seconds.
     pub frame_deadline_s: u32,
-    /// A peer that takes no byte is closed, seconds; also `TCP_USER_TIMEOUT`.
+    /// A peer that takes no byte is closed, seconds; `TCP_USER_TIMEOUT` is 2 s more, and ten times this while the shard judges.
     pub write_stall_s: u32,
     /// A delivery must be acked, seconds.
     pub ack_deadline_s: u32,

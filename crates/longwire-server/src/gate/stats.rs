@@ -2,7 +2,11 @@
 
 use super::admission::Rejection;
 use super::pressure::Pressure;
+use crate::domain::AppId;
+use arc_swap::ArcSwap;
 use longwire_proto::close::CloseReason;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -59,6 +63,21 @@ impl GateStats {
         })
     }
 
+    /// Who holds outbound bytes, those who hold most first; at most a second old, or as many seconds as a shard has times
+    /// 4,096 full sockets.
+    #[must_use]
+    pub fn outboxes(&self) -> Vec<AppOutboxes> {
+        let mut apps: HashMap<AppId, AppOutboxes> = HashMap::new();
+        for shard in &self.shards {
+            for held in shard.outboxes.load().iter() {
+                apps.entry(held.app).or_insert_with(|| AppOutboxes::none(held.app)).add(held);
+            }
+        }
+        let mut apps: Vec<AppOutboxes> = apps.into_values().collect();
+        apps.sort_unstable_by_key(|held| (Reverse(held.bytes), held.app.0));
+        apps
+    }
+
     /// Share of the logged-in connections that are silent beyond what their heartbeat allows but not yet closed (004-29),
     /// as the last scan of each shard found it.
     #[must_use]
@@ -67,7 +86,38 @@ impl GateStats {
             self.shards.iter().map(|shard| of(shard).load(Relaxed)).sum()
         };
         let sessions = sum(|shard| &shard.sessions);
-        if sessions == 0 { 0.0 } else { sum(|shard| &shard.zombies) as f64 / sessions as f64 }
+        // A session may have ended since a scan counted it.
+        let zombies = sum(|shard| &shard.zombies).min(sessions);
+        if sessions == 0 { 0.0 } else { zombies as f64 / sessions as f64 }
+    }
+}
+
+/// What the connections of one app hold whose sockets are full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AppOutboxes {
+    /// The app.
+    pub app: AppId,
+    /// Such connections.
+    pub connections: u64,
+    /// Bytes in their outboxes.
+    pub bytes: u64,
+    /// The socket that has been full longest, seconds.
+    pub oldest_s: u32,
+    /// The peer that has taken nothing for longest, seconds.
+    pub stalled_s: u32,
+}
+
+impl AppOutboxes {
+    pub(crate) fn none(app: AppId) -> AppOutboxes {
+        AppOutboxes { app, connections: 0, bytes: 0, oldest_s: 0, stalled_s: 0 }
+    }
+
+    /// Adds what others of the same app hold.
+    pub(crate) fn add(&mut self, other: &AppOutboxes) {
+        self.connections += other.connections;
+        self.bytes += other.bytes;
+        self.oldest_s = self.oldest_s.max(other.oldest_s);
+        self.stalled_s = self.stalled_s.max(other.stalled_s);
     }
 }
 
@@ -100,6 +150,10 @@ pub struct ShardStats {
     pub outbox_bytes: AtomicU64,
     /// Connections above the high mark now.
     pub unwritable: AtomicU64,
+    /// Times that a peer whose socket was full was found to take bytes all the same.
+    pub slow_progress: AtomicU64,
+    /// Who held outbound bytes when the shard looked last: apps with connections whose socket is full.
+    pub outboxes: ArcSwap<Vec<AppOutboxes>>,
     /// Bytes read.
     pub read_bytes: AtomicU64,
     /// Bytes written.

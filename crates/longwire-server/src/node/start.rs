@@ -145,10 +145,11 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
             return Err(error);
         }
     };
-    let mut watches = vec![tokio::spawn(watch::run(gate.stats(), config.memory_limit_bytes))];
+    let memory_limit = watch::memory_limit(config.memory_limit_bytes);
+    let mut watches = vec![tokio::spawn(watch::run(gate.stats(), memory_limit))];
     let ready = Arc::new(AtomicBool::new(false));
     let gate = Arc::new(gate);
-    let (operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain);
+    let (operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain, memory_limit);
     let api = make_api(&config, operator, device, log_dropped, admin_key);
     let listening = bound.serve(api);
     ready.store(true, Ordering::Release);
@@ -194,6 +195,7 @@ fn make_api(
     let sources = Sources {
         gate: gate.stats(),
         hub: hub.stats(),
+        names: hub.clone(),
         store: store.clone(),
         api: stats.clone(),
         log_dropped,

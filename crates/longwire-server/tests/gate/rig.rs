@@ -154,13 +154,29 @@ impl Rig {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
         socket.connect(&self.address.into()).unwrap();
-        let socket = TcpStream::from(socket);
+        self.device(socket.into())
+    }
+
+    /// A device whose kernel takes little while it does not read, logged in.
+    pub(crate) fn login_with_small_buffer(&self, client: u64, receive_bytes: usize) -> Device {
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(receive_bytes).unwrap();
+        // As on a network: over loopback a segment would be larger than the whole window.
+        socket.set_tcp_mss(1448).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        self.logged_in(self.device(socket.into()), client)
+    }
+
+    fn device(&self, socket: TcpStream) -> Device {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Device { socket, client: ClientId(0), assembler: Assembler::default(), waiting: Vec::new() }
     }
 
     pub(crate) fn login(&self, client: u64) -> Device {
-        let mut device = self.connect();
+        self.logged_in(self.connect(), client)
+    }
+
+    fn logged_in(&self, mut device: Device, client: u64) -> Device {
         device.send_connect(client);
         assert!(matches!(device.next(), Some(ServerFrame::Welcome(_))), "welcome");
         device

@@ -5,11 +5,13 @@ use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Operator;
 use crate::api::exchange::fault::{Fault, FaultBody};
-use crate::api::operations::{DrainOrder, NodeMemory, ShardState, Then};
-use crate::domain::{AppKey, DuplicateLogin, HeartbeatPolicy, HeartbeatProfile, Invalid};
+use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, ShardState, Then};
+use crate::domain::{AppId, AppKey, DuplicateLogin, HeartbeatPolicy, HeartbeatProfile, Invalid};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -70,7 +72,7 @@ pub(in crate::api) struct MemoryAnswer {
     node: NodeMemory,
     /// The hub's tables.
     hub: HubMemory,
-    /// Each app, the largest first.
+    /// Each app: who holds most bytes first, then by sessions.
     apps: Vec<AppMemory>,
 }
 
@@ -94,6 +96,27 @@ struct AppMemory {
     app_key: String,
     /// Devices with a session, those being decided included.
     sessions: u64,
+    /// Connections whose socket is full, so that an outbox waits. At most a second old on a node with less than 4,096 of them a shard.
+    outbox_connections: u64,
+    /// What waits in those outboxes, bytes.
+    outbox_bytes: u64,
+    /// The socket that has been full longest, seconds.
+    outbox_oldest_s: u32,
+    /// The device that has taken nothing for longest, seconds.
+    outbox_stalled_s: u32,
+}
+
+impl AppMemory {
+    fn new(key: &AppKey, sessions: u64, held: Option<&AppOutboxes>) -> AppMemory {
+        AppMemory {
+            app_key: key.as_str().to_owned(),
+            sessions,
+            outbox_connections: held.map_or(0, |held| held.connections),
+            outbox_bytes: held.map_or(0, |held| held.bytes),
+            outbox_oldest_s: held.map_or(0, |held| held.oldest_s),
+            outbox_stalled_s: held.map_or(0, |held| held.stalled_s),
+        }
+    }
 }
 
 /// Who holds memory: the node, the hub's tables, the apps.
@@ -110,7 +133,14 @@ pub(in crate::api) async fn memory(
     _operator: Operator,
 ) -> axum::Json<MemoryAnswer> {
     let census = api.hub.census();
-    let apps = census.sessions.into_iter();
+    let held: HashMap<AppId, AppOutboxes> =
+        api.operations.outboxes().into_iter().map(|held| (held.app, held)).collect();
+    let mut apps: Vec<AppMemory> = census
+        .sessions
+        .into_iter()
+        .map(|(app, key, sessions)| AppMemory::new(&key, sessions, held.get(&app)))
+        .collect();
+    apps.sort_by_key(|app| Reverse(app.outbox_bytes));
     axum::Json(MemoryAnswer {
         node: api.operations.memory(),
         hub: HubMemory {
@@ -119,7 +149,7 @@ pub(in crate::api) async fn memory(
             live_counts: census.live_counts,
             guarded: census.guarded,
         },
-        apps: apps.map(|(key, sessions)| AppMemory { app_key: key.as_str().to_owned(), sessions }).collect(),
+        apps,
     })
 }
 

@@ -6,15 +6,21 @@ mod slab;
 mod socket;
 mod wheel;
 
-pub(super) use outbox::{Outbox, OutboxPool, Piece};
+pub(super) use outbox::{Outbox, OutboxPool, Piece, Standing};
 pub(super) use slab::Slab;
-pub(super) use socket::{ReadOutcome, listen, read_once, refuse_and_drop, write_slices};
+pub(super) use socket::{
+    ReadOutcome, broken_reason, kernel_judges, listen, read_once, refuse_and_drop, shard_judges, write_slices,
+};
 pub use wheel::{Link, Links, Wheel};
 
 use crate::delivery::border::Handle;
 use crate::domain::AppId;
 use crate::gate::admission::Address;
 use longwire_proto::session::{AwaitingConnect, Deciding, Established};
+
+/// How long a peer's end waits for the bytes in front of it to be read, seconds; less than 5 with the ticks of the wheel, so that
+/// no socket stays in CLOSE_WAIT longer.
+const HALF_CLOSED_S: u32 = 3;
 
 /// Where a connection is in its life.
 #[derive(Debug)]
@@ -66,6 +72,8 @@ pub(super) struct Flags {
     pub(super) waits_for_ack: bool,
     /// A frame was begun, `frame_s` counts.
     pub(super) in_frame: bool,
+    /// The peer has ended its side, and bytes that are not read now stand in front of that end; `frame_s` counts.
+    pub(super) half_closed: bool,
 }
 
 /// The deadlines that a connection is held to, seconds.
@@ -118,6 +126,7 @@ impl Connection {
                 next = (at, reason);
             }
         };
+        consider(self.flags.half_closed, self.frame_s + HALF_CLOSED_S, CloseReason::PeerClosed);
         consider(self.flags.in_frame, self.frame_s + limits.frame_s, CloseReason::FrameTimeout);
         consider(self.flags.waits_for_ack, self.window_s + limits.ack_s, CloseReason::AckTimeout);
         consider(self.outbox.is_some(), self.drained_s + limits.stall_s, CloseReason::WriteStall);

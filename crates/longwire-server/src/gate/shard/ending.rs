@@ -41,9 +41,12 @@ impl Shard {
         for slot in due.drain(..) {
             let Some(connection) = self.slab.at(slot) else { continue };
             let (due_s, reason) = connection.deadline(&self.limits);
+            let look_s = self.next_reading_s(slot);
             // Out of the wheel now, in again before anything else: closing unlinks it.
-            self.wheel.insert(&mut self.slab, slot, due_s);
-            if due_s <= now_s {
+            self.wheel.insert(&mut self.slab, slot, look_s.map_or(due_s, |look_s| look_s.min(due_s)));
+            if due_s > now_s {
+                self.look(slot, look_s);
+            } else if reason != CloseReason::WriteStall || !self.is_read_first(slot, due_s) {
                 self.close(slot, reason, 0);
             }
         }
@@ -51,7 +54,19 @@ impl Shard {
         if before != now_s {
             self.retry_failed_pages();
             self.scan_some();
+            self.count_holders();
             self.shed_heaviest();
+        }
+    }
+
+    /// Reads a stuck connection's kernel queue if it is time to.
+    fn look(&mut self, slot: u32, look_s: Option<u32>) {
+        let now_s = self.time.now_s();
+        if look_s.is_some_and(|look_s| look_s <= now_s)
+            && self.ask(slot)
+            && let Some(next_s) = self.next_reading_s(slot)
+        {
+            self.wheel.pull_in(&mut self.slab, slot, next_s);
         }
     }
 
@@ -96,6 +111,9 @@ impl Shard {
             self.say_goodbye(&mut connection, client, Refusal { reason, retry_after_s });
         }
         if let Some(outbox) = connection.outbox.take() {
+            if outbox.standing.is_some() {
+                self.holders.remove(slot);
+            }
             self.pool.give(outbox);
         }
     }

@@ -3,7 +3,7 @@
 use super::Shard;
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
-use crate::gate::connection::{Connection, Conversation, ReadOutcome, handle, read_once};
+use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, handle, read_once};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use bytes::Bytes;
@@ -29,6 +29,22 @@ impl Shard {
             } else {
                 self.read(slot, event.is_read_closed() || event.is_error());
             }
+            if event.is_read_closed() {
+                self.half_closed(slot);
+            }
+        }
+    }
+
+    /// The peer has ended its side and the connection is still here: it is not read now, or not to its end. Reading on may find
+    /// the end; otherwise the deadline does.
+    fn half_closed(&mut self, slot: u32) {
+        let now_s = self.time.now_s();
+        let Some(connection) = self.slab.at(slot) else { return };
+        if !connection.flags.half_closed {
+            connection.flags.half_closed = true;
+            connection.frame_s = now_s;
+            let due_s = connection.deadline(&self.limits).0;
+            self.wheel.pull_in(&mut self.slab, slot, due_s);
         }
     }
 
@@ -63,8 +79,8 @@ impl Shard {
             if deciding || connection.flags.unwritable {
                 // Not read now: back-pressure (002-19), or the login is being decided. A peer that has gone is let go.
                 connection.flags.unread = true;
-                if to_the_end && is_gone(connection) {
-                    self.close(slot, CloseReason::PeerClosed, 0);
+                if to_the_end && let Some(reason) = end_of(connection) {
+                    self.close(slot, reason, 0);
                 }
                 return;
             }
@@ -78,7 +94,7 @@ impl Shard {
                 }
                 ReadOutcome::Drained => return,
                 ReadOutcome::Ended => return self.close(slot, CloseReason::PeerClosed, 0),
-                ReadOutcome::Broken => return self.close(slot, CloseReason::PeerLost, 0),
+                ReadOutcome::Broken(reason) => return self.close(slot, reason, 0),
             }
             if self.outlet.is_backed_up() {
                 break;
@@ -242,7 +258,7 @@ impl Shard {
         };
         if held == 0 {
             connection.flags.in_frame = false;
-        } else if !connection.flags.in_frame {
+        } else if !connection.flags.in_frame && !connection.flags.half_closed {
             connection.flags.in_frame = true;
             connection.frame_s = now_s;
             self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.frame_s);
@@ -264,13 +280,14 @@ fn copied(message: wire::Upstream<'_>, from: Handle, client: ClientId, app: AppI
     }
 }
 
-/// Whether the peer has closed or reset, without taking bytes off the socket. Bytes that wait in front of an end hide it
-/// from a look at the first byte; then the end is found when they are read, or by the write-stall deadline.
-fn is_gone(connection: &mut Connection) -> bool {
+/// Why the connection is over, if the peer has closed or it broke, without taking bytes off the socket. Bytes that wait in front
+/// of an end hide it from a look at the first byte; then it is found when they are read, or by its deadline.
+fn end_of(connection: &mut Connection) -> Option<CloseReason> {
     let mut byte = [0; 1];
     match connection.socket.peek(&mut byte) {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        Ok(0) => Some(CloseReason::PeerClosed),
+        Ok(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+        Err(error) => Some(broken_reason(&error)),
     }
 }

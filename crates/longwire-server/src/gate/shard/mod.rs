@@ -8,7 +8,7 @@
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
 //! - `ending`: deadlines, closing, drain.
-//! - `scan`: a slow look at every connection, for the zombie ratio.
+//! - `scan`: looks at many connections: the zombie ratio, who holds outbound bytes.
 //!
 //! Budgets per turn bound how long a device waits for its turn; the lengths of turns are a metric.
 
@@ -24,6 +24,7 @@ mod scan;
 
 use super::admission::{Admission, STRAINED_TURN_US};
 use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
+use super::judge::Judge;
 use super::queue::{Control, ShardQueue, WAKE};
 use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
 use super::{Clock, GateOptions};
@@ -32,6 +33,7 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Source};
 use members::Members;
 use mio::{Events, Poll};
+use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,7 +42,7 @@ use std::time::{Duration, Instant};
 /// Epoll events taken in one turn.
 const EVENTS_PER_TURN: usize = 512;
 /// The shared read buffer, bytes.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// A gap between two turns above this means that the process itself stood still (SIGSTOP, a paused machine): it is not
 /// counted as the devices' silence.
 const STALL_MS: u64 = 2500;
@@ -53,6 +55,7 @@ pub(super) struct ShardParts {
     pub(super) clock: Clock,
     pub(super) admission: Arc<Admission>,
     pub(super) options: GateOptions,
+    pub(super) judge: Arc<Judge>,
 }
 
 pub(super) struct Shard {
@@ -86,6 +89,11 @@ pub(super) struct Shard {
     last_turn: Duration,
     scan: scan::Scan,
     phases: phase::Phases,
+    /// Asked what the kernel holds for a peer.
+    judge: Arc<Judge>,
+    /// Slots whose socket is full: their outboxes hold what waits.
+    holders: RoaringBitmap,
+    census: scan::Census,
 }
 
 /// Buffers that every connection of the shard uses in turn.
@@ -212,6 +220,9 @@ impl Shard {
             last_turn: Duration::ZERO,
             scan: scan::Scan::default(),
             phases: phase::Phases::of_shard(parts.id.0.into()),
+            judge: parts.judge,
+            holders: RoaringBitmap::new(),
+            census: scan::Census::default(),
         }
     }
 
@@ -260,6 +271,7 @@ impl Shard {
             self.accept_some();
             self.read_listed();
             self.take_commands();
+            self.take_readings();
             self.flush_dirty();
             self.sweep_slice();
         }

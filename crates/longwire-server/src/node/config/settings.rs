@@ -121,7 +121,7 @@ pub const SETTINGS: &[Setting] = &[
         "bytes",
         0,
         1 << 50,
-        "Resident memory that the process plans with; 0 = 70 % of what the machine or its control group has. From 70 % of it broadcasts go slower, from 80 % new connections are told to come back later and online-only messages are dropped, from 90 % pushes get 429 and the connections that hold most are closed, from 95 % only acks, heartbeats and probes are served.",
+        "Resident memory that the process plans with; 0 = 70 % of what the machine or its control group has. From 70 % of it broadcasts go slower, from 80 % new connections are told to come back later and online-only messages are dropped, from 90 % pushes get 429, devices' messages are answered with busy, and the connections that hold most are closed; from 95 % the level is critical, and the same is shed.",
     ),
     text(
         "listener.device.bind",
@@ -266,7 +266,7 @@ pub const SETTINGS: &[Setting] = &[
         "seconds",
         1,
         600,
-        "A device that takes no byte for so long is closed with `write_stall`; also TCP_USER_TIMEOUT.",
+        "A device that takes no byte for so long is closed with `write_stall`, at the latest 5 s after; 2 s more are TCP_USER_TIMEOUT, for bytes that are all in the kernel's queue.",
     ),
     integer(
         "limits.ack_s",

@@ -5,6 +5,7 @@ mod store;
 
 use crate::api::ApiStats;
 use crate::delivery::HubStats;
+use crate::delivery::hub::Hub;
 use crate::gate::{GateStats, HEARTBEAT_BUCKETS_US, Rejection, ShardStats, TURN_BUCKETS_US};
 use crate::node::telemetry::DroppedLines;
 use crate::store::messages::stats::StoreStats;
@@ -17,6 +18,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// Apps that have a series of their own; the others are one.
+const APPS_NAMED_MAX: usize = 200;
+/// The label of that one; an app of this name is in it too.
+const OTHER_APPS: &str = "other";
+
 /// Where the numbers are.
 #[derive(Clone)]
 pub(super) struct Sources {
@@ -24,6 +30,8 @@ pub(super) struct Sources {
     pub(super) gate: Arc<GateStats>,
     /// The hub's.
     pub(super) hub: Arc<HubStats>,
+    /// The hub, for the names of apps.
+    pub(super) names: Hub,
     /// The message store's.
     pub(super) store: Arc<StoreStats>,
     /// The API's.
@@ -53,6 +61,7 @@ impl Collector for Sources {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         connections(&mut page, &self.gate)?;
+        outboxes(&mut page, &self.gate, &self.names)?;
         deliveries(&mut page, &self.gate)?;
         loops(&mut page, &self.gate)?;
         hub::hub(&mut page, &self.hub)?;
@@ -145,7 +154,11 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         "connections above the high mark",
         sum(gate, |s| &s.unwritable),
     )?;
-    page.gauge("longwire_outbound_queue_bytes", "bytes waiting in outboxes", sum(gate, |s| &s.outbox_bytes))?;
+    page.counter(
+        "longwire_slow_progress",
+        "readings that found a peer taking bytes although its socket was full",
+        sum(gate, |s| &s.slow_progress),
+    )?;
     page.counter("longwire_heartbeats", "heartbeats answered", sum(gate, |s| &s.heartbeats))?;
     per_shard(page, gate)?;
     heartbeats(page, gate)?;
@@ -184,6 +197,27 @@ fn admission(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.rejected[*reason as usize])))
         .collect();
     page.counters("longwire_accept_rejected", "connections refused at the door, by limit", &rejected)
+}
+
+/// Bytes in outboxes by app: those who hold most by name, all others as `other`, so that the sum is what all hold.
+fn outboxes(page: &mut Page<'_>, gate: &GateStats, names: &Hub) -> fmt::Result {
+    let mut held = gate.outboxes();
+    held.truncate(APPS_NAMED_MAX);
+    let ids: Vec<_> = held.iter().map(|held| held.app).collect();
+    let keys = names.app_keys(&ids);
+    let help = "bytes waiting in outboxes";
+    let mut family =
+        page.0.encode_descriptor("longwire_outbound_queue_bytes", help, None, MetricType::Gauge)?;
+    let mut others = sum(gate, |s| &s.outbox_bytes);
+    for (held, key) in held.iter().zip(&keys) {
+        // The apps were counted a little earlier than the sum.
+        let bytes = held.bytes.min(others);
+        if let Some(key) = key.as_ref().filter(|key| key.as_str() != OTHER_APPS) {
+            others -= bytes;
+            family.encode_family(&[("app", key.as_str())])?.encode_gauge(&bytes)?;
+        }
+    }
+    family.encode_family(&[("app", OTHER_APPS)])?.encode_gauge(&others)
 }
 
 /// The articles' histogram (004-27), over all shards: in seconds, as Prometheus wants it, and under the articles' own name in
