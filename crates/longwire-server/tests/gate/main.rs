@@ -1,6 +1,7 @@
 //! The gate through its public face: real sockets in front, commands and events behind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod rates;
 mod rig;
 mod upstream;
 

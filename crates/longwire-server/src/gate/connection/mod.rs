@@ -13,7 +13,7 @@ pub use wheel::{Link, Links, Wheel};
 
 use crate::delivery::border::Handle;
 use crate::domain::AppId;
-use longwire_proto::session::{AwaitingConnect, Deciding, Established};
+use longwire_proto::session::{AwaitingConnect, Deciding, Established, InboundRate, Millis};
 
 /// Where a connection is in its life.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) conversation: Conversation,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) link: Link,
+    /// How much the device has sent of late.
+    pub(super) rate: InboundRate,
     /// Shard seconds of: the accept, the last read, the first byte of an unfinished frame, the last progress of the
     /// window and of the outbox. The last three count only while there is such a thing.
     pub(super) accepted_s: u32,
@@ -50,6 +52,8 @@ pub(super) struct Flags {
     pub(super) dirty: bool,
     /// The outbox passed its high mark and has not come below the low one: not read, nothing pulled.
     pub(super) unwritable: bool,
+    /// The device sent too much: not read until its rate has caught up.
+    pub(super) paused: bool,
     /// The socket may hold bytes that were left unread.
     pub(super) unread: bool,
     /// In the list of connections to read without a new epoll event.
@@ -80,6 +84,7 @@ impl Connection {
             conversation: Conversation::Awaiting(AwaitingConnect::default()),
             outbox: None,
             link: Link::default(),
+            rate: InboundRate::new(Millis(u64::from(now_s) * 1000)),
             accepted_s: now_s,
             read_s: now_s,
             frame_s: 0,

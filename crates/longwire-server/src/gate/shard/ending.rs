@@ -41,8 +41,9 @@ impl Shard {
         for slot in due.drain(..) {
             let Some(connection) = self.slab.at(slot) else { continue };
             let (due_s, reason) = connection.deadline(&self.limits);
+            let look_s = if self.still_paused(slot) { due_s.min(now_s + 1) } else { due_s };
             // Out of the wheel now, in again before anything else: closing unlinks it.
-            self.wheel.insert(&mut self.slab, slot, due_s);
+            self.wheel.insert(&mut self.slab, slot, look_s);
             if due_s <= now_s {
                 self.close(slot, reason, 0);
             }

@@ -27,6 +27,7 @@ use super::{Clock, GateOptions};
 use crate::delivery::border::{Event, Handle, ShardId};
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Source};
+use longwire_proto::session::Millis;
 use members::Members;
 use mio::{Events, Poll};
 use std::collections::VecDeque;
@@ -153,6 +154,10 @@ impl ShardTime {
             self.counted_ms += if gap_ms > STALL_MS { 1000 } else { gap_ms };
             self.last = now;
         }
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.counted_ms)
     }
 
     fn now_s(&self) -> u32 {
