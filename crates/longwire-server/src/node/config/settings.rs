@@ -254,7 +254,7 @@ pub const SETTINGS: &[Setting] = &[
         "messages",
         0,
         10_000,
-        "Messages that a device may send in a second: everything but heartbeats and acks of receipt. Beyond `limits.inbound_burst_s` it is not read until it has caught up; if that would take more than 5 seconds it is closed with `inbound_rate`. 0 is no limit.",
+        "Messages that a device may send in a second: everything but heartbeats and acks of receipt. Beyond `limits.inbound_burst_s` it is not read until it has caught up; if that would take more than 5 seconds it is closed with `inbound_rate`. 0 is no limit. Messages for the business above 50 a second of one device, over all its connections, are answered with `busy` whatever stands here.",
     ),
     integer(
         "limits.inbound_bytes_per_s",
