@@ -33,6 +33,10 @@ pub enum CloseReason {
     WrongClientId = 0x16,
     /// The protocol version is not spoken here.
     UnsupportedVersion = 0x17,
+    /// The device sent more messages or bytes than allowed, by more than a pause of reading makes up (LIMITS 7.1).
+    InboundRate = 0x18,
+    /// Heartbeats came far more often than allowed (LIMITS 7.1).
+    PingRate = 0x19,
     /// Unknown app key.
     UnknownApp = 0x20,
     /// The token does not verify, or is not for this device.
@@ -66,7 +70,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [CloseReason; 28] = [
+    pub const ALL: [CloseReason; 30] = [
         CloseReason::PeerClosed,
         CloseReason::PeerLost,
         CloseReason::Idle,
@@ -81,6 +85,8 @@ impl CloseReason {
         CloseReason::TooMuchBeforeLogin,
         CloseReason::WrongClientId,
         CloseReason::UnsupportedVersion,
+        CloseReason::InboundRate,
+        CloseReason::PingRate,
         CloseReason::UnknownApp,
         CloseReason::BadToken,
         CloseReason::ExpiredToken,
@@ -133,6 +139,8 @@ impl CloseReason {
             CloseReason::TooMuchBeforeLogin => "too_much_before_login",
             CloseReason::WrongClientId => "wrong_client_id",
             CloseReason::UnsupportedVersion => "unsupported_version",
+            CloseReason::InboundRate => "inbound_rate",
+            CloseReason::PingRate => "ping_rate",
             CloseReason::UnknownApp => "unknown_app",
             CloseReason::BadToken => "bad_token",
             CloseReason::ExpiredToken => "expired_token",

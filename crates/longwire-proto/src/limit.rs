@@ -37,6 +37,9 @@ pub const WINDOW_BYTES_MAX: usize = 64 * 1024;
 pub const UPSTREAM_BYTES_MAX: usize = 10 * 1024;
 /// Message ids that a device remembers to drop duplicates; the oldest is forgotten.
 pub const DEDUP_WINDOW_MESSAGES: usize = 1024;
+/// How long a device that sends too much is not read, seconds; one that would have to wait longer is closed with
+/// `inbound_rate` (LIMITS 7.1).
+pub const INBOUND_PAUSE_MAX_S: u32 = 5;
 /// Shortest and longest heartbeat that a device may announce, seconds; others are clamped.
 pub const HEARTBEAT_S_RANGE: std::ops::RangeInclusive<u16> = 5..=1200;
 

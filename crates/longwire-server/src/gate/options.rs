@@ -1,5 +1,6 @@
 //! What a gate is told at its making, and why it may not open.
 
+use longwire_proto::session::InboundLimits;
 use longwire_proto::wire::BackOff;
 use std::net::SocketAddr;
 
@@ -36,6 +37,8 @@ pub struct GateOptions {
     pub write_stall_s: u32,
     /// A delivery must be acked, seconds.
     pub ack_deadline_s: u32,
+    /// What a device may send, by rate.
+    pub inbound: InboundLimits,
     /// Outbox bytes above which a connection is not read and online-only messages are dropped.
     pub outbox_high_bytes: usize,
     /// Outbox bytes below which it is read again.
@@ -73,6 +76,7 @@ impl Default for GateOptions {
             frame_deadline_s: 30,
             write_stall_s: 30,
             ack_deadline_s: 30,
+            inbound: InboundLimits::default(),
             outbox_high_bytes: 64 * 1024,
             outbox_low_bytes: 16 * 1024,
             command_queue: 16 * 1024,

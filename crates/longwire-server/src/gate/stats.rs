@@ -136,6 +136,10 @@ pub struct ShardStats {
     pub closed: [AtomicU64; CloseReason::ALL.len()],
     /// Heartbeats answered.
     pub heartbeats: AtomicU64,
+    /// Heartbeats that came earlier than allowed, and were answered.
+    pub heartbeats_early: AtomicU64,
+    /// Times that a device sent too much and was not read for a while.
+    pub inbound_pauses: AtomicU64,
     /// Deliveries given to sockets or outboxes.
     pub sent: AtomicU64,
     /// Online-only deliveries dropped because the outbox was above its high mark.

@@ -3,6 +3,7 @@
 
 mod admission;
 mod peers;
+mod rates;
 mod rig;
 mod upstream;
 

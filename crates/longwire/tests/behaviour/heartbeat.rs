@@ -1,7 +1,6 @@
 //! The articles' heartbeat, byte by byte (004-10, 004-13, 004-32).
 
-use crate::support::Start;
-use crate::support::{Dice, RawDevice, TestServer};
+use crate::support::{Dice, RawDevice, Start, TestServer};
 use longwire_proto::wire::{Class, Network};
 use serde_json::json;
 use std::io::Read;
@@ -30,7 +29,7 @@ fn sixteen_bytes_are_answered_by_sixteen_bytes() {
 
 #[test]
 fn a_padded_heartbeat_is_a_heartbeat() {
-    let server = TestServer::start();
+    let server = Start::default().arg("--set").arg("limits.ping_s=0").start();
     let mut device = server.raw_device("d");
     let mut dice = Dice::new("padded");
     for length in 48..=112_usize {
@@ -43,7 +42,7 @@ fn a_padded_heartbeat_is_a_heartbeat() {
 
 #[test]
 fn the_cut_of_the_bytes_does_not_matter() {
-    let server = TestServer::start();
+    let server = Start::default().arg("--set").arg("limits.ping_s=0").start();
     let mut device = server.raw_device("d");
     let mut dice = Dice::new("cuts");
     let mut padded = PING;

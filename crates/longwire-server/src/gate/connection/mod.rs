@@ -16,7 +16,7 @@ pub use wheel::{Link, Links, Wheel};
 use crate::delivery::border::Handle;
 use crate::domain::AppId;
 use crate::gate::admission::Address;
-use longwire_proto::session::{AwaitingConnect, Deciding, Established};
+use longwire_proto::session::{AwaitingConnect, Deciding, Established, InboundRate, Millis};
 
 /// How long a peer's end waits for the bytes in front of it to be read, seconds; less than 5 with the ticks of the wheel, so that
 /// no socket stays in CLOSE_WAIT longer.
@@ -43,6 +43,8 @@ pub(super) struct Connection {
     pub(super) conversation: Conversation,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) link: Link,
+    /// How much the device has sent of late.
+    pub(super) rate: InboundRate,
     /// Shard seconds of: the accept, the last read, the first byte of an unfinished frame, the last progress of the
     /// window and of the outbox. The last three count only while there is such a thing.
     pub(super) accepted_s: u32,
@@ -53,7 +55,7 @@ pub(super) struct Connection {
 }
 
 // What every idle connection costs (ARCHITECTURE, memory of an idle connection).
-const _: () = assert!(size_of::<Connection>() <= 140);
+const _: () = assert!(size_of::<Connection>() <= 152);
 
 /// States of a connection that are not in its types.
 #[derive(Clone, Copy, Default, Debug)]
@@ -62,6 +64,8 @@ pub(super) struct Flags {
     pub(super) dirty: bool,
     /// The outbox passed its high mark and has not come below the low one: not read, nothing pulled.
     pub(super) unwritable: bool,
+    /// The device sent too much: not read until its rate has caught up.
+    pub(super) paused: bool,
     /// The socket may hold bytes that were left unread.
     pub(super) unread: bool,
     /// In the list of connections to read without a new epoll event.
@@ -95,6 +99,7 @@ impl Connection {
             conversation: Conversation::Awaiting(AwaitingConnect::default()),
             outbox: None,
             link: Link::default(),
+            rate: InboundRate::new(Millis(u64::from(now_s) * 1000)),
             accepted_s: now_s,
             read_s: now_s,
             frame_s: 0,

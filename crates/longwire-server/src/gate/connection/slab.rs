@@ -11,6 +11,9 @@ struct Slot {
     connection: Option<Connection>,
 }
 
+// What an idle connection costs in its shard; ARCHITECTURE.md has the sum.
+const _: () = assert!(size_of::<Slot>() <= 160);
+
 #[derive(Default)]
 pub(in crate::gate) struct Slab {
     chunks: Vec<Box<[Slot]>>,

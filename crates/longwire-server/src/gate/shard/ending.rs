@@ -41,7 +41,10 @@ impl Shard {
         for slot in due.drain(..) {
             let Some(connection) = self.slab.at(slot) else { continue };
             let (due_s, reason) = connection.deadline(&self.limits);
-            let look_s = self.next_reading_s(slot);
+            let mut look_s = self.next_reading_s(slot);
+            if self.still_paused(slot) {
+                look_s = Some(look_s.map_or(now_s + 1, |look_s| look_s.min(now_s + 1)));
+            }
             // Out of the wheel now, in again before anything else: closing unlinks it.
             self.wheel.insert(&mut self.slab, slot, look_s.map_or(due_s, |look_s| look_s.min(due_s)));
             if due_s > now_s {

@@ -8,13 +8,15 @@ use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
-use longwire_proto::session::FromDevice;
+use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping};
 use longwire_proto::wire::{self, AckKind, ResultCode, ServerFrame, UpAck};
 
 /// Full buffers read from one connection before the others have their turn.
 const READS_PER_TURN: usize = 4;
 /// Connections read again without a new epoll event, in one turn.
 const LISTED_PER_TURN: usize = 256;
+/// What a device that sent far too much is asked to wait, seconds (LIMITS 7.1).
+const RETRY_AFTER_RATE_S: u16 = 60;
 
 impl Shard {
     /// Epoll says that a connection's socket changed. One rule for its edges: a short read means drained, and whatever
@@ -76,8 +78,8 @@ impl Shard {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
             let deciding = matches!(connection.conversation, Conversation::Deciding(_));
-            if deciding || connection.flags.unwritable {
-                // Not read now: back-pressure (002-19), or the login is being decided. A peer that has gone is let go.
+            if deciding || connection.flags.unwritable || connection.flags.paused {
+                // Not read now: back-pressure (002-19), a brake, or the login is being decided. A peer that has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
                     self.close(slot, reason, 0);
@@ -114,7 +116,13 @@ impl Shard {
             Conversation::Deciding(_) | Conversation::Over => Ok(()),
         };
         match outcome {
-            Ok(()) => self.watch_frame(slot),
+            Ok(()) => {
+                self.watch_frame(slot);
+                self.brake(slot);
+            }
+            Err(reason @ (CloseReason::InboundRate | CloseReason::PingRate)) => {
+                self.close(slot, reason, RETRY_AFTER_RATE_S);
+            }
             Err(CloseReason::PeerClosed) => self.close(slot, CloseReason::PeerClosed, 0),
             Err(reason) => self.close(slot, reason, 0),
         }
@@ -158,16 +166,27 @@ impl Shard {
     fn received_live(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
         self.scratch.reply.clear();
         let own = handle(self.id, slot, &self.slab);
+        let (now, limits) = (self.time.now(), self.options.inbound);
+        if let Some(connection) = self.slab.at(slot) {
+            connection.rate.bytes(now, count, &limits);
+        }
         let (mut at, mut heartbeats) = (0, 0);
         loop {
             let Some(connection) = self.slab.at(slot) else { return Ok(()) };
             let app = connection.app;
-            let Conversation::Live(session) = &mut connection.conversation else { return Ok(()) };
+            let Connection { conversation: Conversation::Live(session), rate, .. } = connection else {
+                return Ok(());
+            };
             let client = session.client();
             let mut rest = &self.scratch.read[at..count];
             let body_bytes_max = self.options.frame_body_bytes_max;
             let from = session.receive(&mut rest, body_bytes_max, &mut self.scratch.reply)?;
             at = count - rest.len();
+            if let Some(from) = &from
+                && charge(rate, from, now, &limits)? == Ping::Early
+            {
+                ShardStats::count(&self.stats.own().heartbeats_early, 1);
+            }
             match from {
                 None => break,
                 Some(FromDevice::Heartbeat) => heartbeats += 1,
@@ -247,6 +266,33 @@ impl Shard {
         connection.flags.waits_for_ack = connection.live().is_some_and(|session| session.has_unacked());
     }
 
+    /// A device that sent too much is not read until it has caught up.
+    fn brake(&mut self, slot: u32) {
+        let (now, now_s) = (self.time.now(), self.time.now_s());
+        let Some(connection) = self.slab.at(slot) else { return };
+        match connection.rate.pace(now, &self.options.inbound) {
+            Pace::Within => {}
+            Pace::Ahead => {
+                connection.flags.paused = true;
+                ShardStats::count(&self.stats.own().inbound_pauses, 1);
+                self.wheel.pull_in(&mut self.slab, slot, now_s + 1);
+            }
+            Pace::FarAhead => self.close(slot, CloseReason::InboundRate, RETRY_AFTER_RATE_S),
+        }
+    }
+
+    /// Whether a paused connection must wait on; one that has caught up is read again.
+    pub(super) fn still_paused(&mut self, slot: u32) -> bool {
+        let now = self.time.now();
+        let Some(connection) = self.slab.at(slot) else { return false };
+        if !connection.flags.paused || connection.rate.pace(now, &self.options.inbound) != Pace::Within {
+            return connection.flags.paused;
+        }
+        connection.flags.paused = false;
+        self.list(slot);
+        false
+    }
+
     /// Starts or ends the deadline of an unfinished frame.
     fn watch_frame(&mut self, slot: u32) {
         let now_s = self.time.now_s();
@@ -264,6 +310,25 @@ impl Shard {
             self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.frame_s);
         }
     }
+}
+
+/// What came is counted against what the device may send: acks of receipt cost their bytes only, for they answer us.
+fn charge(
+    rate: &mut InboundRate,
+    from: &FromDevice<'_>,
+    now: Millis,
+    limits: &InboundLimits,
+) -> Result<Ping, CloseReason> {
+    match from {
+        FromDevice::Heartbeat => {
+            let ping = rate.ping(now, limits);
+            return if ping == Ping::Flood { Err(CloseReason::PingRate) } else { Ok(ping) };
+        }
+        FromDevice::Acked(ack) if ack.kind == AckKind::Received => {}
+        FromDevice::Upstream(message) => rate.message(message.payload.len(), limits),
+        FromDevice::HeartbeatChanged | FromDevice::Answered | FromDevice::Acked(_) => rate.message(0, limits),
+    }
+    if rate.pace(now, limits) == Pace::FarAhead { Err(CloseReason::InboundRate) } else { Ok(Ping::Due) }
 }
 
 /// A message for the business, out of the bytes that were read; the session has bounded it.

@@ -31,6 +31,7 @@ use super::{Clock, GateOptions};
 use crate::delivery::border::{Event, Handle, ShardId};
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Source};
+use longwire_proto::session::Millis;
 use members::Members;
 use mio::{Events, Poll};
 use roaring::RoaringBitmap;
@@ -166,6 +167,10 @@ impl ShardTime {
             // What is less than a millisecond counts next time: turns may be that short.
             self.last += Duration::from_millis(gap_ms);
         }
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.counted_ms)
     }
 
     fn now_s(&self) -> u32 {

@@ -14,6 +14,7 @@ use crate::domain::{DuplicateLogin, HeartbeatProfile, HeartbeatRules};
 use crate::gate::GateOptions;
 use layers::{Problem, Value};
 use longwire_proto::limit::BACK_OFF_STEPS_MAX;
+use longwire_proto::session::InboundLimits;
 use longwire_proto::wire::BackOff;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -130,7 +131,6 @@ impl Config {
 fn gate_options(layers: &Layers, back_off: BackOff) -> GateOptions {
     let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
     let number = |key| u32::try_from(layers.integer(key)).unwrap_or(u32::MAX);
-    let seconds = number;
     let heartbeat = |key| u16::try_from(layers.integer(key)).unwrap_or(u16::MAX);
     let shards = count("shards.count");
     let defaults = GateOptions::default();
@@ -145,10 +145,17 @@ fn gate_options(layers: &Layers, back_off: BackOff) -> GateOptions {
         login_rate_min: number("limits.login_rate_min"),
         login_rate_max: number("limits.login_rate_max"),
         frame_body_bytes_max: count("limits.frame_bytes"),
-        login_deadline_s: seconds("limits.login_s"),
-        frame_deadline_s: seconds("limits.frame_s"),
-        write_stall_s: seconds("limits.write_stall_s"),
-        ack_deadline_s: seconds("limits.ack_s"),
+        login_deadline_s: number("limits.login_s"),
+        frame_deadline_s: number("limits.frame_s"),
+        write_stall_s: number("limits.write_stall_s"),
+        ack_deadline_s: number("limits.ack_s"),
+        inbound: InboundLimits {
+            messages_per_s: number("limits.inbound_messages_per_s"),
+            bytes_per_s: number("limits.inbound_bytes_per_s"),
+            burst_s: number("limits.inbound_burst_s"),
+            ping_s: number("limits.ping_s"),
+            pings_burst: number("limits.pings_burst"),
+        },
         outbox_high_bytes: count("limits.outbox_high"),
         outbox_low_bytes: count("limits.outbox_low"),
         command_queue: count("limits.command_queue"),
@@ -231,6 +238,10 @@ fn check_relations(layers: &mut Layers) {
     let (least, most) = (layers.integer("limits.login_rate_min"), layers.integer("limits.login_rate_max"));
     if least > most {
         layers.object("limits.login_rate_min", format!("{least} is above limits.login_rate_max ({most})"));
+    }
+    let ping = layers.integer("limits.ping_s");
+    if ping > least {
+        layers.object("limits.ping_s", format!("{ping} is above heartbeat.min ({least})"));
     }
     let (low, high) = (layers.integer("limits.outbox_low"), layers.integer("limits.outbox_high"));
     if low >= high {

@@ -161,6 +161,16 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     )?;
     page.counter("longwire_heartbeats", "heartbeats answered", sum(gate, |s| &s.heartbeats))?;
     per_shard(page, gate)?;
+    page.counter(
+        "longwire_heartbeats_early",
+        "heartbeats that came sooner than limits.ping_s allows, and were answered",
+        sum(gate, |s| &s.heartbeats_early),
+    )?;
+    page.counter(
+        "longwire_inbound_pauses",
+        "times that a device sent too much and was not read for a while",
+        sum(gate, |s| &s.inbound_pauses),
+    )?;
     heartbeats(page, gate)?;
     page.gauge_f64(
         "longwire_connections_zombie_ratio",
