@@ -86,13 +86,12 @@ impl Default for DeviceBuilder {
 }
 
 impl DeviceBuilder {
-    /// Takes client id, token, entry nodes (of equal weight), heartbeat, padding and back-off from a registration.
+    /// Takes client id, token, entry nodes (of equal weight), heartbeat and back-off from a registration.
     #[must_use]
     pub fn registration(mut self, registration: &Registration) -> Self {
         self.credentials.client = registration.client_id;
         self.credentials.token.clone_from(&registration.token);
         self.heartbeat.start_s = registration.heartbeat_s;
-        self.heartbeat.padded |= registration.padding;
         let nodes = registration.entry_nodes.iter().cloned();
         self.entry_nodes = nodes.map(|address| EntryNode { address, weight: 1 }).collect();
         self.back_off = registration.back_off.clone();
@@ -165,7 +164,8 @@ impl DeviceBuilder {
     }
 
     /// Whether heartbeats carry 48 to 112 bytes that look random, for carriers that throttle small packets of one size
-    /// (004-32); off by default, on if the registration says so.
+    /// (004-32); off by default, and then as the server
+    /// asks at login.
     #[must_use]
     pub fn padding(mut self, padded: bool) -> Self {
         self.heartbeat.padded = padded;

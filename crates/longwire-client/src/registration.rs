@@ -47,8 +47,9 @@ pub struct Registration {
     pub entry_nodes: Vec<String>,
     /// The heartbeat that the server asks for, seconds.
     pub heartbeat_s: u16,
-    /// Whether the server wants padded heartbeats.
-    pub padding: bool,
+    /// Bytes of random padding that the server asks for in each heartbeat, at most; 0 = none. The answer to the login says it
+    /// again, and decides.
+    pub padding_max: u8,
     /// The back-off to begin with.
     pub back_off: BackOff,
 }
@@ -151,7 +152,7 @@ struct Answer {
 struct HeartbeatAnswer {
     interval: u16,
     #[serde(default)]
-    padding: bool,
+    padding: u8,
 }
 
 #[derive(Deserialize)]
@@ -177,7 +178,7 @@ impl Answer {
                 other => other.to_string(),
             },
             entry_nodes: self.entry_nodes,
-            padding: self.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.padding),
+            padding_max: self.heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.padding),
             heartbeat_s: self.heartbeat.map_or(60, |heartbeat| {
                 heartbeat.interval.clamp(*HEARTBEAT_S_RANGE.start(), *HEARTBEAT_S_RANGE.end())
             }),

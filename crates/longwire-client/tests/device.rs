@@ -73,6 +73,8 @@ impl Node {
         self.accept_and_answer(&ServerFrame::Welcome(Welcome {
             node: "node-a".into(),
             heartbeat_s: 60,
+            phase: 0x8000,
+            padding_max: 0,
             heartbeat_min_s: 5,
             heartbeat_max_s: 1200,
             window: 32,

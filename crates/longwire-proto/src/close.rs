@@ -7,13 +7,13 @@
 pub enum CloseReason {
     /// The peer ended the connection in an orderly way (FIN or CLOSE).
     PeerClosed = 0x01,
-    /// The connection was reset or broke (RST, `TCP_USER_TIMEOUT`).
+    /// The connection was reset or broke (RST, unreachable).
     PeerLost = 0x02,
     /// Nothing was read for 3 × announced heartbeat + 20 s (004-11, 004-14).
     Idle = 0x03,
     /// No complete login within the deadline.
     LoginTimeout = 0x04,
-    /// The peer took no byte for the write-stall deadline.
+    /// The peer took no byte for the write-stall deadline, or `TCP_USER_TIMEOUT` ended the connection.
     WriteStall = 0x05,
     /// A started frame was not completed within its deadline.
     FrameTimeout = 0x06,
@@ -33,6 +33,10 @@ pub enum CloseReason {
     WrongClientId = 0x16,
     /// The protocol version is not spoken here.
     UnsupportedVersion = 0x17,
+    /// The device sent more messages or bytes than allowed, by more than a pause of reading makes up (LIMITS 7.1).
+    InboundRate = 0x18,
+    /// Heartbeats came far more often than allowed (LIMITS 7.1).
+    PingRate = 0x19,
     /// Unknown app key.
     UnknownApp = 0x20,
     /// The token does not verify, or is not for this device.
@@ -66,7 +70,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [CloseReason; 28] = [
+    pub const ALL: [CloseReason; 30] = [
         CloseReason::PeerClosed,
         CloseReason::PeerLost,
         CloseReason::Idle,
@@ -81,6 +85,8 @@ impl CloseReason {
         CloseReason::TooMuchBeforeLogin,
         CloseReason::WrongClientId,
         CloseReason::UnsupportedVersion,
+        CloseReason::InboundRate,
+        CloseReason::PingRate,
         CloseReason::UnknownApp,
         CloseReason::BadToken,
         CloseReason::ExpiredToken,
@@ -133,6 +139,8 @@ impl CloseReason {
             CloseReason::TooMuchBeforeLogin => "too_much_before_login",
             CloseReason::WrongClientId => "wrong_client_id",
             CloseReason::UnsupportedVersion => "unsupported_version",
+            CloseReason::InboundRate => "inbound_rate",
+            CloseReason::PingRate => "ping_rate",
             CloseReason::UnknownApp => "unknown_app",
             CloseReason::BadToken => "bad_token",
             CloseReason::ExpiredToken => "expired_token",

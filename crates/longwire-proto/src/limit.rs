@@ -37,6 +37,9 @@ pub const WINDOW_BYTES_MAX: usize = 64 * 1024;
 pub const UPSTREAM_BYTES_MAX: usize = 10 * 1024;
 /// Message ids that a device remembers to drop duplicates; the oldest is forgotten.
 pub const DEDUP_WINDOW_MESSAGES: usize = 1024;
+/// How long a device that sends too much is not read, seconds; one that would have to wait longer is closed with
+/// `inbound_rate` (LIMITS 7.1).
+pub const INBOUND_PAUSE_MAX_S: u32 = 5;
 /// Shortest and longest heartbeat that a device may announce, seconds; others are clamped.
 pub const HEARTBEAT_S_RANGE: std::ops::RangeInclusive<u16> = 5..=1200;
 
@@ -46,8 +49,12 @@ pub const CONNACK_WAIT_MS: u64 = 10_000;
 pub const PONGS_MISSED_MAX: u8 = 3;
 /// How long the last of these PINGs is waited for at most, milliseconds: two were missed already, so it is a quick probe.
 pub const PROBE_WAIT_MS: u64 = 10_000;
-/// Fewest and most bytes of padding in a PING of a device that pads (004-32: whole packets of 64 to 128 bytes).
-pub const PADDING_BYTES_RANGE: std::ops::RangeInclusive<usize> = 48..=112;
+/// Fewest and most bytes of padding in a PING of a device that pads of its own accord (004-32: whole packets of 64 to 128
+/// bytes). What a server assigns has no least.
+pub const PADDING_BYTES_RANGE: std::ops::RangeInclusive<u8> = 48..=112;
+/// A device that pads also beats early by up to this share of the interval, drawn anew each time, so that its beats have no
+/// rhythm. Never late: what it announced covers it.
+pub const EARLY_BEAT_PERCENT_MAX: u64 = 20;
 
 const _: () = assert!(WINDOW_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(BEFORE_LOGIN_BYTES_MAX > HEADER_BYTES + APP_KEY_BYTES_MAX + TOKEN_BYTES_MAX);

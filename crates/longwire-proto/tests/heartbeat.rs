@@ -75,6 +75,14 @@ impl Talk {
         waited.div_ceil(1000)
     }
 
+    /// A padded PING, answered at once; its size on the wire.
+    fn beat_padded(&mut self) -> usize {
+        let (_, said) = self.tick();
+        let [Said::Ping { bytes }] = said[..] else { panic!("{said:?}") };
+        self.server_says(&ServerFrame::Pong);
+        bytes
+    }
+
     fn server_hears(&mut self, mut input: &[u8]) -> Vec<Said> {
         let mut said = Vec::new();
         let mut assembler = Assembler::default();
@@ -113,6 +121,8 @@ fn welcome() -> Welcome {
     Welcome {
         node: "node-a".into(),
         heartbeat_s: 60,
+        phase: 0x8000,
+        padding_max: 0,
         heartbeat_min_s: 5,
         heartbeat_max_s: 1200,
         window: 32,
@@ -299,6 +309,60 @@ fn padded_heartbeats_have_many_lengths_within_their_range() {
     lengths.sort_unstable();
     lengths.dedup();
     assert!(lengths.len() > 40, "{lengths:?}");
+}
+
+/// Beats of a device that is asked to pad: the sizes of its PINGs and the times between them, in milliseconds.
+fn padded_beats(count: usize) -> (Vec<usize>, Vec<f64>) {
+    let mut talk = Talk::login_at(HeartbeatPlan::fixed(60), &Welcome { padding_max: 48, ..welcome() });
+    let (mut sizes, mut intervals) = (Vec::new(), Vec::new());
+    talk.beat_padded();
+    for _ in 0..count {
+        let before = talk.now;
+        sizes.push(talk.beat_padded());
+        intervals.push((talk.now.0 - before.0) as f64);
+    }
+    (sizes, intervals)
+}
+
+#[test]
+fn beats_padded_as_the_server_asks_have_no_size_and_no_rhythm_of_their_own() {
+    let (sizes, intervals) = padded_beats(10_000);
+    for size in 16..=64 {
+        let share = sizes.iter().filter(|bytes| **bytes == size).count();
+        assert!((1..=3_000).contains(&share), "{share} of 10000 have {size} bytes");
+    }
+    assert!(sizes.iter().all(|bytes| (16..=64).contains(bytes)));
+    let mean = intervals.iter().sum::<f64>() / intervals.len() as f64;
+    let variance = intervals.iter().map(|ms| (ms - mean).powi(2)).sum::<f64>() / intervals.len() as f64;
+    let variation = variance.sqrt() / mean;
+    assert!(variation >= 0.05, "coefficient of variation {variation}");
+    assert!(
+        intervals.iter().all(|ms| (48_000.0..=60_000.0).contains(ms)),
+        "never late, never more than a fifth early"
+    );
+}
+
+#[test]
+fn without_padding_beats_have_one_size_and_a_steady_rhythm() {
+    let mut talk = Talk::login(HeartbeatPlan::fixed(60));
+    talk.beat(0);
+    for _ in 0..100 {
+        let before = talk.now;
+        talk.beat(0);
+        assert_eq!(talk.now.0 - before.0, 60_000);
+    }
+}
+
+#[test]
+fn the_first_beat_comes_at_the_part_of_the_interval_that_the_server_says() {
+    for (phase, first_ms) in [(0, 0), (0x3FFF, 15_000), (0x7FFF, 30_000), (0xFFFF, 60_000)] {
+        let talk = Talk::login_at(HeartbeatPlan::fixed(60), &Welcome { phase, ..welcome() });
+        assert_eq!(talk.device.deadline(), Millis(first_ms));
+    }
+    let halfway = Welcome { phase: 0x7FFF, heartbeat_s: 180, ..welcome() };
+    let assigned = HeartbeatPlan { assigned: true, ..GROWING };
+    assert_eq!(Talk::login_at(assigned, &halfway).device.deadline(), Millis(90_000));
+    assert_eq!(Talk::login_at(GROWING, &halfway).device.deadline(), Millis(30_000), "of the interval in use");
 }
 
 #[test]

@@ -171,6 +171,8 @@ fn server_frame(name: &str) -> ServerFrame<'static> {
         "server.welcome" | "server.welcome_tail" => ServerFrame::Welcome(Welcome {
             node: "node-a".into(),
             heartbeat_s: 60,
+            phase: 0x8000,
+            padding_max: 48,
             heartbeat_min_s: 30,
             heartbeat_max_s: 1200,
             window: 32,

@@ -9,7 +9,8 @@ use longwire_proto::wire::{
 };
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
 use longwire_server::domain::{
-    App, AppKey, Audience, Content, DeviceName, DuplicateLogin, Push, Registration, Tag, WallMs,
+    App, AppKey, Audience, Content, DeviceName, DuplicateLogin, HeartbeatRules, Push, Registration, Tag,
+    WallMs,
 };
 use longwire_server::gate::{Gate, GateOptions};
 use longwire_server::store::messages::MessageStore;
@@ -56,6 +57,7 @@ impl Node {
             clock,
             token_ttl_s: 3600,
             duplicate_login: DuplicateLogin::Takeover,
+            heartbeat: HeartbeatRules::default(),
         };
         let hub = Hub::start(parts).await.unwrap();
         for events in events {

@@ -115,7 +115,7 @@ fn a_registration_answers_all_that_a_device_needs() {
     assert_eq!(device["token"].as_str().unwrap().len(), 76);
     assert!(device["expires"].as_str().unwrap().ends_with('Z'));
     assert_eq!(device["entry_nodes"], json!([server.device.to_string()]));
-    assert_eq!(device["heartbeat"], json!({"interval": 60, "min": 15, "max": 1200}));
+    assert_eq!(device["heartbeat"], json!({"interval": 60, "min": 15, "max": 1200, "padding": 0}));
     assert_eq!(device["backoff"], json!({"steps": [1, 2, 3, 5, 8, 13, 20], "jitter_ms": 1000}));
     let shown = server.api.get(&format!("/v1/devices/{}", device["registration_id"].as_str().unwrap()));
     assert_eq!(shown.json["client_id"], device["client_id"]);

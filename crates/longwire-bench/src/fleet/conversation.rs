@@ -82,6 +82,8 @@ fn welcome() -> Vec<u8> {
     let welcome = Welcome {
         node: "n1".into(),
         heartbeat_s: 60,
+        phase: 0x8000,
+        padding_max: 0,
         heartbeat_min_s: 5,
         heartbeat_max_s: 1200,
         window: 32,

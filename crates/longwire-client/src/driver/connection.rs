@@ -204,7 +204,8 @@ impl Connection<'_> {
             let Some(from) = received.map_err(|reason| End::Ended(Ended::Protocol(reason)))? else { break };
             match from {
                 FromServer::Welcome(welcome) => {
-                    self.back_off = Some(welcomed(welcome, self.application, self.address))
+                    self.back_off =
+                        Some(welcomed(welcome, self.session.heartbeat_s(), self.application, self.address))
                 }
                 FromServer::Push { push, repeated, hole } => {
                     acks.extend(pushed(&push, repeated, hole, self.application));
@@ -296,8 +297,8 @@ fn answered(answer: UpAck, now: Millis, application: &mut Application) {
 }
 
 /// Tells the application of the login; gives the server's back-off.
-fn welcomed(welcome: Welcome, application: &mut Application, address: &str) -> BackOff {
-    let (address, node, heartbeat_s) = (address.to_owned(), welcome.node, welcome.heartbeat_s);
+fn welcomed(welcome: Welcome, heartbeat_s: u16, application: &mut Application, address: &str) -> BackOff {
+    let (address, node) = (address.to_owned(), welcome.node);
     application.tell(Incoming::State(State::Connected { address, node, heartbeat_s }));
     welcome.back_off
 }

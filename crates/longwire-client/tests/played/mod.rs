@@ -90,6 +90,8 @@ pub fn welcome() -> Welcome {
     Welcome {
         node: "node-a".into(),
         heartbeat_s: 60,
+        phase: 0x8000,
+        padding_max: 0,
         heartbeat_min_s: 5,
         heartbeat_max_s: 1200,
         window: 32,

@@ -210,8 +210,8 @@ impl ClientSession {
         let seed = talk.client.0 ^ now.0 ^ (talk.heartbeat.since_ping(now) << 32);
         let Beat::Ping { announce } = talk.heartbeat.beat(now) else { return Tick::Lost };
         talk.announce(announce, out);
-        if talk.heartbeat.padded() {
-            padded_ping(talk.client, seed, out);
+        if let Some(padding) = talk.heartbeat.padding() {
+            padded_ping(talk.client, &padding, seed, out);
         } else {
             out.extend_from_slice(&heartbeat(Command::Ping, talk.client));
         }

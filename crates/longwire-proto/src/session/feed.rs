@@ -30,7 +30,7 @@ pub struct Pull {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+pub(super) enum State {
     Level,
     /// The store holds more than was sent.
     Behind,
@@ -43,8 +43,8 @@ enum State {
 /// One source's progress in a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Feed {
-    last: Position,
-    state: State,
+    pub(super) last: Position,
+    pub(super) state: State,
 }
 
 impl Feed {

@@ -3,11 +3,16 @@
 //! The interval begins at the plan's start and grows only by successes: after [`ANSWERS_TO_GROW`] answered PINGs in a
 //! row it doubles, announced to the server before it changes, so that the server's idle limit always covers it. A miss
 //! never stretches it: the next PINGs come at the start's pace, the last of them is a quick probe, then the server is
-//! lost. Business traffic brings it back to the start (004-16).
+//! lost. Business traffic brings it back to the start (004-16). The server says in WELCOME where in the interval the first
+//! beat falls, and whether PINGs are padded; beats that are padded also come early by a part of the interval that differs
+//! each time.
 
 use super::Millis;
-use crate::limit::{HEARTBEAT_S_RANGE, PONGS_MISSED_MAX, PROBE_WAIT_MS};
-use crate::wire::Welcome;
+use crate::limit::{
+    EARLY_BEAT_PERCENT_MAX, HEARTBEAT_S_RANGE, PADDING_BYTES_RANGE, PONGS_MISSED_MAX, PROBE_WAIT_MS,
+};
+use crate::wire::{Welcome, mix};
+use std::ops::RangeInclusive;
 
 /// Answered PINGs in a row after which the interval grows.
 const ANSWERS_TO_GROW: u8 = 3;
@@ -22,7 +27,7 @@ pub struct HeartbeatPlan {
     /// Whether the interval that the server asks for in WELCOME replaces `start_s`.
     pub assigned: bool,
     /// Whether each PING carries 48 to 112 bytes that look random, for carriers that throttle small packets of one
-    /// size (004-32).
+    /// size (004-32). Without it PINGs are padded as the server says in WELCOME.
     pub padded: bool,
 }
 
@@ -59,6 +64,10 @@ pub(super) struct Heartbeat {
     answered: u8,
     due: Millis,
     last_ping: Millis,
+    /// Padding as WELCOME asked for it, bytes at most.
+    padding_max: u8,
+    /// What makes this device's early beats different from another's.
+    seed: u16,
 }
 
 impl Heartbeat {
@@ -74,6 +83,8 @@ impl Heartbeat {
             answered: 0,
             due: give_up,
             last_ping: now,
+            padding_max: 0,
+            seed: 0,
         }
     }
 
@@ -85,8 +96,13 @@ impl Heartbeat {
         self.interval_s
     }
 
-    pub(super) fn padded(&self) -> bool {
-        self.plan.padded
+    /// How many bytes a PING carries; `None` = it is bare.
+    pub(super) fn padding(&self) -> Option<RangeInclusive<u8>> {
+        match (self.plan.padded, self.padding_max) {
+            (true, _) => Some(PADDING_BYTES_RANGE),
+            (false, 0) => None,
+            (false, most) => Some(0..=most),
+        }
     }
 
     pub(super) fn due(&self) -> Millis {
@@ -110,8 +126,8 @@ impl Heartbeat {
 
     /// Logged in; the interval to announce if it is not the one that CONNECT announced.
     ///
-    /// A fleet that logs in together must not beat together: the first PING comes in the second half of the interval,
-    /// by client id (004-07). The multiplier spreads neighbouring ids (2^64 / golden ratio).
+    /// A fleet that logs in together must not beat together: the server says at what part of the interval the first PING
+    /// comes, whatever interval it is (004-07).
     pub(super) fn welcome(&mut self, welcome: &Welcome, client: u64, now: Millis) -> Option<u16> {
         let announced = self.interval_s;
         // Not `clamp`, which panics on a range that a server got wrong.
@@ -125,9 +141,9 @@ impl Heartbeat {
         // Beyond what the protocol allows a server would clamp what is announced, and judge by it.
         self.longest_s = within(self.plan.longest_s.min(*HEARTBEAT_S_RANGE.end())).max(self.start_s);
         self.interval_s = self.start_s;
-        let phase = client.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
-        let half_ms = ms(self.interval_s) / 2;
-        self.due = Millis(now.0 + half_ms + ((half_ms * (phase + 1)) >> 16));
+        self.padding_max = welcome.padding_max;
+        self.seed = (mix(&mut { client }) >> 48) as u16;
+        self.due = Millis(now.0 + ((ms(self.interval_s) * (u64::from(welcome.phase) + 1)) >> 16));
         (self.interval_s != announced).then_some(self.interval_s)
     }
 
@@ -136,7 +152,7 @@ impl Heartbeat {
         let awaited = self.unanswered > 0;
         if awaited {
             self.unanswered = 0;
-            self.due = Millis(self.last_ping.0 + ms(self.interval_s));
+            self.due = self.next_after(self.last_ping);
         }
         awaited
     }
@@ -150,7 +166,7 @@ impl Heartbeat {
         }
         self.answered = 0;
         self.interval_s = self.interval_s.saturating_mul(2).min(self.longest_s);
-        self.due = Millis(self.last_ping.0 + ms(self.interval_s));
+        self.due = self.next_after(self.last_ping);
         Some(self.interval_s)
     }
 
@@ -160,7 +176,7 @@ impl Heartbeat {
     pub(super) fn business(&mut self, ours: bool, now: Millis) -> Option<u16> {
         self.answered = 0;
         let announce = self.fall_back();
-        let next = Millis(now.0 + ms(self.interval_s));
+        let next = self.next_after(now);
         if ours && self.unanswered == 0 {
             self.due = next;
         } else {
@@ -198,6 +214,17 @@ impl Heartbeat {
         self.unanswered = self.unanswered.max(PONGS_MISSED_MAX - 1);
         self.proven_s = self.proven_s.max(self.interval_s);
         self.due = now;
+    }
+
+    /// The beat after a sign of life: an interval later, or up to a fifth of it earlier if PINGs are padded.
+    fn next_after(&self, sign: Millis) -> Millis {
+        let interval_ms = ms(self.interval_s);
+        if self.padding().is_none() {
+            return Millis(sign.0 + interval_ms);
+        }
+        let early_ms = interval_ms * EARLY_BEAT_PERCENT_MAX / 100;
+        let mut state = (u64::from(self.seed) << 48) ^ sign.0;
+        Millis(sign.0 + interval_ms - mix(&mut state) % (early_ms + 1))
     }
 
     fn is_grown(&self) -> bool {

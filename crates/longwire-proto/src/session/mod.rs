@@ -4,6 +4,7 @@
 //! - `deliveries`: what is on its way to a device, native or MQTT.
 //! - `feed`: how far one source has been sent in this session, and whether more waits in the store.
 //! - `window`: what was sent and not yet acked.
+//! - `rate`: how much a device may send.
 //! - `client`: the device's end; `talk` is what each frame means for it (login, dedup, order), `heartbeat` when it beats,
 //!   `memory` what outlives its connection.
 //! - [`mqtt`]: the server's end of an MQTT conversation.
@@ -14,6 +15,7 @@ mod feed;
 mod heartbeat;
 mod memory;
 pub mod mqtt;
+mod rate;
 mod server;
 mod talk;
 mod window;
@@ -23,6 +25,7 @@ pub use deliveries::{Deliveries, Offer, PageEntry, Settled};
 pub use feed::{FeedStart, Pull};
 pub use heartbeat::HeartbeatPlan;
 pub use memory::Memory;
+pub use rate::{InboundLimits, InboundRate, Pace, Ping};
 pub use server::{AwaitingConnect, Deciding, Established, FromDevice};
 
 /// Monotonic milliseconds since any fixed moment; the caller's clock.

@@ -173,6 +173,8 @@ fn welcome(body: &mut Reader<'_>) -> Option<Welcome> {
     Some(Welcome {
         node: body.word(NODE_NAME_BYTES_MAX)?.to_owned(),
         heartbeat_s: body.u16()?,
+        phase: body.u16()?,
+        padding_max: body.u8()?,
         heartbeat_min_s: body.u16()?,
         heartbeat_max_s: body.u16()?,
         window: body.u16()?,

@@ -167,6 +167,8 @@ fn put_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
     out.push(0);
     put_text(out, &welcome.node, NODE_NAME_BYTES_MAX);
     put(out, welcome.heartbeat_s.to_be_bytes());
+    put(out, welcome.phase.to_be_bytes());
+    out.push(welcome.padding_max);
     put(out, welcome.heartbeat_min_s.to_be_bytes());
     put(out, welcome.heartbeat_max_s.to_be_bytes());
     put(out, welcome.window.to_be_bytes());

@@ -82,8 +82,12 @@ impl Default for BackOff {
 pub struct Welcome {
     /// The node that answered (cluster-wide unique, ≤ 64 bytes).
     pub node: String,
-    /// The heartbeat that the server asks for, seconds.
+    /// The heartbeat that the server assigns, seconds.
     pub heartbeat_s: u16,
+    /// When the first beat comes, in 1/65536 of the interval in use, counted from WELCOME (004-07).
+    pub phase: u16,
+    /// Bytes of padding that a PING may carry at most, its length being drawn anew each time; 0 = none (004-32).
+    pub padding_max: u8,
     /// Shortest heartbeat allowed, seconds.
     pub heartbeat_min_s: u16,
     /// Longest heartbeat allowed, seconds.

@@ -2,7 +2,8 @@
 
 use super::WireError;
 use crate::id::ClientId;
-use crate::limit::{HEADER_BYTES, PADDING_BYTES_RANGE};
+use crate::limit::HEADER_BYTES;
+use std::ops::RangeInclusive;
 
 /// Bytes 0–3 of every native frame.
 pub const MAGIC: [u8; 4] = [0xCA, 0xFE, 0xBA, 0xBE];
@@ -152,12 +153,12 @@ pub fn heartbeat(command: Command, client: ClientId) -> [u8; HEADER_BYTES] {
     Header { command, body_bytes: 0, client }.encode()
 }
 
-/// Appends a PING with padding: its length and bytes come from `seed`, which should differ from beat to beat. The bytes
-/// need not be secret, only different.
-pub fn padded_ping(client: ClientId, seed: u64, out: &mut Vec<u8>) {
-    let span = (PADDING_BYTES_RANGE.end() - PADDING_BYTES_RANGE.start() + 1) as u64;
+/// Appends a PING with so many bytes of padding: its length, within the range, and its bytes come from `seed`, which
+/// should differ from beat to beat. The bytes need not be secret, only different.
+pub fn padded_ping(client: ClientId, range: &RangeInclusive<u8>, seed: u64, out: &mut Vec<u8>) {
+    let span = u64::from(range.end().saturating_sub(*range.start())) + 1;
     let mut state = seed;
-    let body_bytes = PADDING_BYTES_RANGE.start() + (mix(&mut state) % span) as usize;
+    let body_bytes = usize::from(*range.start()) + (mix(&mut state) % span) as usize;
     out.extend_from_slice(&Header { command: Command::Ping, body_bytes, client }.encode());
     let end = out.len() + body_bytes;
     while out.len() < end {
@@ -166,8 +167,8 @@ pub fn padded_ping(client: ClientId, seed: u64, out: &mut Vec<u8>) {
     out.truncate(end);
 }
 
-/// SplitMix64.
-fn mix(state: &mut u64) -> u64 {
+/// `SplitMix64`: numbers that look random, out of a counter.
+pub(crate) fn mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

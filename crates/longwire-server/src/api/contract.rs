@@ -32,6 +32,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(admin::memory))
         .routes(routes!(admin::shards))
         .routes(routes!(admin::duplicate_login))
+        .routes(routes!(admin::heartbeat))
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))

@@ -38,8 +38,10 @@ pub struct ApiOptions {
     pub header: Duration,
     /// A body must be complete after this; then 408.
     pub body: Duration,
-    /// Heartbeat told to devices at registration: asked, shortest, longest; seconds.
-    pub heartbeat_s: [u16; 3],
+    /// Back-off told to devices at registration: seconds before each attempt, the last repeats.
+    pub back_off_steps_s: Vec<u16>,
+    /// A random part of so many milliseconds is added.
+    pub back_off_jitter_ms: u16,
 }
 
 /// The API's state; one per node.

@@ -1,5 +1,6 @@
 //! What an operator asks of the node around this room. The node answers it; this room knows neither shards nor sockets.
 
+use crate::domain::AppId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,6 +29,12 @@ pub struct DrainOrder {
 pub struct NodeMemory {
     /// Memory of the process in RAM, bytes.
     pub resident_bytes: u64,
+    /// What it may use before load is shed (`node.memory_limit`), bytes; null: not known.
+    pub limit_bytes: Option<u64>,
+    /// What is shed now: `calm`, `busy`, `crowded`, `overloaded` or `critical`.
+    pub level: &'static str,
+    /// Buffers that the connections of a shard use in turn, over all shards, bytes.
+    pub scratch_bytes: u64,
     /// What waits in the outboxes of all connections, bytes.
     pub outbox_bytes: u64,
     /// Connections whose outbox is above its high mark.
@@ -42,6 +49,21 @@ pub struct NodeMemory {
     pub store_waiting: u64,
     /// What the store's cache of blocks may hold, bytes.
     pub store_cache_bytes_max: u64,
+}
+
+/// What the connections of one app hold whose sockets are full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AppOutboxes {
+    /// The app.
+    pub app: AppId,
+    /// Such connections.
+    pub connections: u64,
+    /// Bytes in their outboxes.
+    pub bytes: u64,
+    /// The socket that has been full longest, seconds.
+    pub oldest_s: u32,
+    /// The peer that has taken nothing for longest, seconds.
+    pub stalled_s: u32,
 }
 
 /// One shard now.
@@ -79,6 +101,8 @@ pub trait Operations: Send + Sync {
     fn drain(&self, order: DrainOrder);
     /// Who holds bytes.
     fn memory(&self) -> NodeMemory;
+    /// What apps hold in outboxes, those who hold most first; an app without a full socket is left out.
+    fn outboxes(&self) -> Vec<AppOutboxes>;
     /// Every shard.
     fn shards(&self) -> Vec<ShardState>;
 }

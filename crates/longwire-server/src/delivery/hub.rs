@@ -12,8 +12,8 @@ use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use crate::domain::{
-    App, AppKey, AppSecret, DeviceName, DuplicateLogin, MessageId, Position, Push, Registration, SecretHash,
-    TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, MessageId,
+    Position, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
@@ -61,6 +61,8 @@ pub struct Parts {
     pub token_ttl_s: u64,
     /// What meets a second login of a device whose app does not say.
     pub duplicate_login: DuplicateLogin,
+    /// Heartbeats of devices whose app does not say, and the range for all.
+    pub heartbeat: HeartbeatRules,
 }
 
 /// A registered device, with its token.
@@ -133,7 +135,7 @@ pub struct MessageStory {
 #[derive(Clone, Debug)]
 pub struct Census {
     /// Sessions of each app, those being decided included; most first.
-    pub sessions: Vec<(AppKey, u64)>,
+    pub sessions: Vec<(AppId, AppKey, u64)>,
     /// The table of sessions, bytes.
     pub session_table_bytes: u64,
     /// Messages whose live counts are kept.
@@ -152,6 +154,7 @@ pub(super) struct Core {
     pub(super) token_key: TokenKey,
     pub(super) token_ttl_s: u64,
     pub(super) duplicate_login: DuplicateLogin,
+    pub(super) heartbeat: HeartbeatRules,
     /// Devices whose connections displace each other.
     pub(super) conflicts: Guard<ClientId>,
     /// Networks that bring bad logins.
@@ -211,7 +214,8 @@ impl Hub {
     /// # Errors
     /// The store's.
     pub async fn start(parts: Parts) -> Result<Hub, StoreError> {
-        let Parts { store, registry, shards, committed, clock, token_ttl_s, duplicate_login } = parts;
+        let Parts { store, registry, shards, committed, clock, token_ttl_s, duplicate_login, heartbeat } =
+            parts;
         let apps = registry.apps().await?;
         let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
         let stats = Arc::new(HubStats::default());
@@ -222,6 +226,7 @@ impl Hub {
             clock,
             token_ttl_s,
             duplicate_login,
+            heartbeat,
             conflicts: Guard::new(guard::TAKEOVERS),
             bad_logins: Guard::new(guard::BAD_LOGINS),
             began: Instant::now(),
@@ -327,11 +332,21 @@ impl Hub {
         let (by_app, session_table_bytes) = self.core.sessions.census();
         let (live_counts, unacked) = self.core.live.census();
         let apps = self.core.apps.read();
-        let mut sessions: Vec<(AppKey, u64)> =
-            apps.values().map(|app| (app.key.clone(), by_app.get(&app.id).copied().unwrap_or(0))).collect();
-        sessions.sort_by(|(a, many), (b, more)| more.cmp(many).then_with(|| a.as_str().cmp(b.as_str())));
+        let count = |app: AppId| by_app.get(&app).copied().unwrap_or(0);
+        let mut sessions: Vec<(AppId, AppKey, u64)> =
+            apps.values().map(|app| (app.id, app.key.clone(), count(app.id))).collect();
+        sessions
+            .sort_by(|(_, a, many), (_, b, more)| more.cmp(many).then_with(|| a.as_str().cmp(b.as_str())));
         let guarded = (self.core.conflicts.len() + self.core.bad_logins.len()) as u64;
         Census { sessions, session_table_bytes, live_counts, unacked, guarded }
+    }
+
+    /// The keys of these apps, in their order; `None` for one that is not known.
+    #[must_use]
+    pub fn app_keys(&self, ids: &[AppId]) -> Vec<Option<AppKey>> {
+        let apps = self.core.apps.read();
+        let keys: HashMap<AppId, &AppKey> = apps.values().map(|app| (app.id, &app.key)).collect();
+        ids.iter().map(|id| keys.get(id).map(|key| (*key).clone())).collect()
     }
 
     /// Sets what meets a second login of the app's devices, from the next login on. False: no such app.
@@ -345,9 +360,29 @@ impl Hub {
     ) -> Result<bool, StoreError> {
         let Some(app) = self.core.app(key.as_str()) else { return Ok(false) };
         self.core.registry.set_duplicate_login(app.id, policy).await?;
-        let changed = App { duplicate_login: policy, ..(*app).clone() };
-        self.core.apps.write().insert(key.as_str().into(), Arc::new(changed));
+        if let Some(app) = self.core.apps.write().get_mut(key.as_str()) {
+            *app = Arc::new(App { duplicate_login: policy, ..(**app).clone() });
+        }
         Ok(true)
+    }
+
+    /// Sets the heartbeat of the app's devices, from the next login on. False: no such app.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn set_heartbeat(&self, key: &AppKey, policy: HeartbeatPolicy) -> Result<bool, StoreError> {
+        let Some(app) = self.core.app(key.as_str()) else { return Ok(false) };
+        self.core.registry.set_heartbeat(app.id, policy).await?;
+        if let Some(app) = self.core.apps.write().get_mut(key.as_str()) {
+            *app = Arc::new(App { heartbeat: policy, ..(**app).clone() });
+        }
+        Ok(true)
+    }
+
+    /// The node's rules for heartbeats.
+    #[must_use]
+    pub fn heartbeat_rules(&self) -> HeartbeatRules {
+        self.core.heartbeat
     }
 
     /// Accepts a push. Returns when it is durable (ttl 0: when it is handed to the shards).

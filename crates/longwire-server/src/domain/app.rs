@@ -1,6 +1,6 @@
 //! A tenant: key, hashed secret, policies.
 
-use super::Invalid;
+use super::{HeartbeatPolicy, Invalid};
 use longwire_proto::limit::APP_KEY_BYTES_MAX;
 use std::fmt;
 use std::sync::Arc;
@@ -128,4 +128,6 @@ pub struct App {
     pub open_registration: bool,
     /// What meets a second login of a device; `None`: the node's default.
     pub duplicate_login: Option<DuplicateLogin>,
+    /// Heartbeat and padding of its devices, as far as it says.
+    pub heartbeat: HeartbeatPolicy,
 }

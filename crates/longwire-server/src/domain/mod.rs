@@ -4,6 +4,7 @@
 mod app;
 pub mod audience;
 pub mod device;
+pub mod heartbeat;
 pub mod message;
 mod token;
 pub mod topic;
@@ -11,6 +12,7 @@ pub mod topic;
 pub use app::{App, AppId, AppKey, AppSecret, DuplicateLogin, SecretHash};
 pub use audience::Audience;
 pub use device::{Alias, Device, DeviceName, Registration, Tag};
+pub use heartbeat::{AssignedHeartbeat, HeartbeatPolicy, HeartbeatProfile, HeartbeatRules};
 pub use message::{Content, Counts, MessageRecord, Priority, Push, Target};
 pub use token::{Token, TokenFault, TokenKey};
 

@@ -1,15 +1,19 @@
 //! Sockets. A shard is a thread with its own epoll, listener, connections, timing wheel and buffers; it waits for
 //! nothing but epoll, never logs and never touches a store.
 //!
+//! - `admission`: who may come in, and when a device that may not is to come again.
 //! - `options`: what a gate is told.
 //! - `queue`: commands in, events out: bounded, lock-free, one wake per batch.
 //! - `shard`: the loop: accept, read, commands, fan-out, write, deadlines.
 //! - `connection`: one connection's record, its outbox, the slab that holds it and the wheel that watches it.
 //! - `topics`: what connections subscribed to.
+//! - `judge`: asks the kernel what it still holds for peers that take nothing.
 //! - `pressure`: what is shed when memory or time is short.
 //! - `stats`: counters, one writer each.
 
+mod admission;
 mod connection;
+mod judge;
 mod options;
 mod pressure;
 mod queue;
@@ -18,21 +22,25 @@ mod stats;
 #[allow(dead_code, reason = "served by the MQTT session, next")]
 mod topics;
 
+pub use admission::Rejection;
 pub use connection::{Link, Links, Wheel};
 pub use options::{GateError, GateOptions};
 pub use pressure::{Level, Pressure};
 pub use queue::{ShardEvents, Waiting};
-pub use stats::{GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US};
+pub use stats::{
+    AppOutboxes, GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US,
+};
 
 use crate::delivery::border::{Command, ShardId, Shards};
 use crate::domain::WallMs;
 use crate::domain::topic::Interests;
+use admission::Admission;
+use judge::Judge;
 use parking_lot::Mutex;
 use queue::{Control, ShardQueue};
 use shard::{Shard, ShardParts};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,6 +51,7 @@ pub type Clock = Arc<dyn Fn() -> WallMs + Send + Sync>;
 pub struct Gate {
     queues: Arc<Queues>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    judge: Arc<Judge>,
     stats: Arc<GateStats>,
     options: GateOptions,
 }
@@ -73,6 +82,9 @@ impl Shards for Queues {
 }
 
 impl Gate {
+    /// The read buffer that the connections of one shard use in turn, bytes.
+    pub const SCRATCH_BYTES: usize = shard::READ_BUFFER_BYTES;
+
     /// Makes the shards and their queues and starts their threads; nothing listens yet. Call inside a tokio runtime.
     ///
     /// # Errors
@@ -80,8 +92,9 @@ impl Gate {
     pub fn prepare(options: GateOptions, clock: Clock) -> Result<Prepared, GateError> {
         let count = options.shards.clamp(1, 64);
         let stats = Arc::new(GateStats::new(count));
-        let open_connections = Arc::new(AtomicUsize::new(0));
         let interests = Arc::new(Interests::new(count));
+        let admission = Arc::new(Admission::new(&options));
+        let judge = Arc::new(Judge::new());
         let (mut queues, mut events, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..count {
             let poll = mio::Poll::new().map_err(GateError::Shard)?;
@@ -92,8 +105,9 @@ impl Gate {
                 queue: queue.clone(),
                 stats: stats.clone(),
                 clock: clock.clone(),
-                open_connections: open_connections.clone(),
+                admission: admission.clone(),
                 options: options.clone(),
+                judge: judge.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
@@ -103,8 +117,9 @@ impl Gate {
             events.push(shard_events);
             threads.push(thread);
         }
+        threads.push(judge.start(queues.clone()).map_err(GateError::Shard)?);
         let queues = Arc::new(Queues { shards: queues, interests });
-        let gate = Gate { queues: queues.clone(), threads: Mutex::new(threads), stats, options };
+        let gate = Gate { queues: queues.clone(), threads: Mutex::new(threads), judge, stats, options };
         Ok((gate, queues, events))
     }
 
@@ -142,6 +157,7 @@ impl Gate {
     /// `draining` when nothing is on its way to it any more, or 2 s after it was told; ends the shards, at the latest after
     /// `patience`.
     pub async fn stop(&self, spread: Duration, patience: Duration) {
+        self.judge.end();
         for queue in &self.queues.shards {
             queue.control(Control::Stop { spread, patience });
         }

@@ -16,7 +16,7 @@ pub enum Level {
     Crowded = 2,
     /// Pushes are refused with 429; the connections that hold most outbound bytes are closed, one in a hundred a second.
     Overloaded = 3,
-    /// Only acks, heartbeats, ends of deliveries, probes and administration are served.
+    /// Nothing more is shed; the name tells an operator that the limit is near all the same.
     Critical = 4,
 }
 

@@ -2,6 +2,7 @@
 //! side is woken by one write per batch: to the shard's eventfd, or into the pipe that the hub's task listens to (a
 //! pipe, because tokio's own wake may wait for a lock, and its way to an eventfd is not safe code).
 
+use super::judge::Reading;
 use crate::delivery::border::{Command, Event, Events};
 use crossbeam_queue::ArrayQueue;
 use mio::{Poll, Waker};
@@ -24,10 +25,13 @@ pub(super) enum Control {
 
 /// Controls that may wait: one Listen and one Stop in a life.
 const CONTROLS_MAX: usize = 8;
+/// Readings of the kernel's queues that may wait; the shard asks again for one that found no room.
+const READINGS_MAX: usize = 1024;
 
 pub(super) struct ShardQueue {
     commands: ArrayQueue<Command>,
     controls: ArrayQueue<Control>,
+    readings: ArrayQueue<Reading>,
     waker: Waker,
     /// A wake is on its way; posts until the shard looks need no other.
     woken: AtomicBool,
@@ -70,6 +74,7 @@ impl ShardQueue {
         let queue = ShardQueue {
             commands: ArrayQueue::new(commands_max.max(64)),
             controls: ArrayQueue::new(CONTROLS_MAX),
+            readings: ArrayQueue::new(READINGS_MAX),
             waker: Waker::new(poll.registry(), WAKE)?,
             woken: AtomicBool::new(false),
             events: events.clone(),
@@ -87,6 +92,12 @@ impl ShardQueue {
         if self.controls.push(control).is_err() {
             tracing::error!("a shard's control queue is full");
         }
+        self.wake();
+    }
+
+    /// Gives what the kernel held for a connection; without room it is forgotten.
+    pub(super) fn read(&self, reading: Reading) {
+        let _ = self.readings.push(reading);
         self.wake();
     }
 
@@ -115,6 +126,10 @@ impl ShardQueue {
 
     pub(super) fn next_control(&self) -> Option<Control> {
         self.controls.pop()
+    }
+
+    pub(super) fn next_reading(&self) -> Option<Reading> {
+        self.readings.pop()
     }
 
     pub(super) fn next_command(&self) -> Option<Command> {

@@ -1,8 +1,13 @@
 //! Counters of the shards: one writer each (the shard), read by whoever asks.
 
+use super::admission::Rejection;
 use super::pressure::Pressure;
+use crate::domain::AppId;
+use arc_swap::ArcSwap;
 use longwire_proto::close::CloseReason;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Upper bounds of the turn histogram, microseconds; the last bucket is everything above.
@@ -24,6 +29,8 @@ pub struct GateStats {
     pub shards: Vec<ShardStats>,
     /// What is shed now.
     pub pressure: Pressure,
+    /// Logins per second that are let in now.
+    pub login_rate: AtomicU32,
     /// What `ShardStats::turn_since_ms` counts from.
     began: Instant,
 }
@@ -35,6 +42,7 @@ impl GateStats {
         GateStats {
             shards: (0..shards).map(|_| ShardStats::default()).collect(),
             pressure: Pressure::default(),
+            login_rate: AtomicU32::new(0),
             began: Instant::now(),
         }
     }
@@ -55,6 +63,21 @@ impl GateStats {
         })
     }
 
+    /// Who holds outbound bytes, those who hold most first; at most a second old, or as many seconds as a shard has times
+    /// 4,096 full sockets.
+    #[must_use]
+    pub fn outboxes(&self) -> Vec<AppOutboxes> {
+        let mut apps: HashMap<AppId, AppOutboxes> = HashMap::new();
+        for shard in &self.shards {
+            for held in shard.outboxes.load().iter() {
+                apps.entry(held.app).or_insert_with(|| AppOutboxes::none(held.app)).add(held);
+            }
+        }
+        let mut apps: Vec<AppOutboxes> = apps.into_values().collect();
+        apps.sort_unstable_by_key(|held| (Reverse(held.bytes), held.app.0));
+        apps
+    }
+
     /// Share of the logged-in connections that are silent beyond what their heartbeat allows but not yet closed (004-29),
     /// as the last scan of each shard found it.
     #[must_use]
@@ -63,7 +86,38 @@ impl GateStats {
             self.shards.iter().map(|shard| of(shard).load(Relaxed)).sum()
         };
         let sessions = sum(|shard| &shard.sessions);
-        if sessions == 0 { 0.0 } else { sum(|shard| &shard.zombies) as f64 / sessions as f64 }
+        // A session may have ended since a scan counted it.
+        let zombies = sum(|shard| &shard.zombies).min(sessions);
+        if sessions == 0 { 0.0 } else { zombies as f64 / sessions as f64 }
+    }
+}
+
+/// What the connections of one app hold whose sockets are full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AppOutboxes {
+    /// The app.
+    pub app: AppId,
+    /// Such connections.
+    pub connections: u64,
+    /// Bytes in their outboxes.
+    pub bytes: u64,
+    /// The socket that has been full longest, seconds.
+    pub oldest_s: u32,
+    /// The peer that has taken nothing for longest, seconds.
+    pub stalled_s: u32,
+}
+
+impl AppOutboxes {
+    pub(crate) fn none(app: AppId) -> AppOutboxes {
+        AppOutboxes { app, connections: 0, bytes: 0, oldest_s: 0, stalled_s: 0 }
+    }
+
+    /// Adds what others of the same app hold.
+    pub(crate) fn add(&mut self, other: &AppOutboxes) {
+        self.connections += other.connections;
+        self.bytes += other.bytes;
+        self.oldest_s = self.oldest_s.max(other.oldest_s);
+        self.stalled_s = self.stalled_s.max(other.stalled_s);
     }
 }
 
@@ -82,6 +136,10 @@ pub struct ShardStats {
     pub closed: [AtomicU64; CloseReason::ALL.len()],
     /// Heartbeats answered.
     pub heartbeats: AtomicU64,
+    /// Heartbeats that came earlier than allowed, and were answered.
+    pub heartbeats_early: AtomicU64,
+    /// Times that a device sent too much and was not read for a while.
+    pub inbound_pauses: AtomicU64,
     /// Deliveries given to sockets or outboxes.
     pub sent: AtomicU64,
     /// Online-only deliveries dropped because the outbox was above its high mark.
@@ -96,6 +154,10 @@ pub struct ShardStats {
     pub outbox_bytes: AtomicU64,
     /// Connections above the high mark now.
     pub unwritable: AtomicU64,
+    /// Times that a peer whose socket was full was found to take bytes all the same.
+    pub slow_progress: AtomicU64,
+    /// Who held outbound bytes when the shard looked last: apps with connections whose socket is full.
+    pub outboxes: ArcSwap<Vec<AppOutboxes>>,
     /// Bytes read.
     pub read_bytes: AtomicU64,
     /// Bytes written.
@@ -117,7 +179,13 @@ pub struct ShardStats {
     pub zombies: AtomicU64,
     /// Logins that are being decided now.
     pub deciding: AtomicU64,
-    /// Turns that did not accept although connections were waiting, because the shard was late or busy with logins.
+    /// Logins that were decided.
+    pub decided: AtomicU64,
+    /// Connections now that have not said CONNECT.
+    pub awaiting: AtomicU64,
+    /// Connections refused at the door, by [`Rejection::ALL`].
+    pub rejected: [AtomicU64; Rejection::ALL.len()],
+    /// Turns that left connections in the backlog, because the shard was late or busy with logins, or for the pace.
     pub accepts_held_back: AtomicU64,
     /// Turns that found the event queue full and left sockets unread until there was room.
     pub events_held_back: AtomicU64,

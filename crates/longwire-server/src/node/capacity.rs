@@ -10,13 +10,18 @@ use super::machine::Machine;
 pub const CONNECTION_BYTES: u64 = 4_700;
 /// Share of the memory that may be planned with, in percent; the rest is for queues, buffers and the page cache (LIMITS 7.2).
 pub const MEMORY_PERCENT: u64 = 70;
+/// Our part of [`CONNECTION_BYTES`].
+const RESIDENT_BYTES: u64 = 512;
+/// Share of `node.memory_limit` at which new connections are refused (`Level::Crowded`), in percent.
+const LIMIT_PERCENT: u64 = 80;
 
 /// Device connections that each limit of a machine carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Descriptors, after the reserve and the API's.
     pub by_descriptors: u64,
-    /// Memory, if every connection is idle; `None` if the kernel does not say how much there is.
+    /// Memory, if every connection is idle: the machine's, kernel's part included, and the limit that the process was
+    /// given, its own part only. `None` if neither is known.
     pub by_memory: Option<u64>,
     /// Entries of the firewall's connection table; `None` if it is not loaded.
     pub by_tracking: Option<u64>,
@@ -26,14 +31,22 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// What this machine carries in a process with `descriptors_max` descriptors.
+    /// What this machine carries in a process with `descriptors_max` descriptors. `memory_limit_bytes`: resident memory of
+    /// the process, 0 = not limited apart from the machine's.
     #[must_use]
-    pub fn of(machine: &Machine, descriptors_max: u64, api_connections_max: usize) -> Capacity {
-        let memory = machine.memory_bytes().map(|bytes| bytes / 100 * MEMORY_PERCENT / CONNECTION_BYTES);
+    pub fn of(
+        machine: &Machine,
+        descriptors_max: u64,
+        api_connections_max: usize,
+        memory_limit_bytes: u64,
+    ) -> Capacity {
+        let on_machine = machine.memory_bytes().map(|bytes| bytes / 100 * MEMORY_PERCENT / CONNECTION_BYTES);
+        let in_process =
+            (memory_limit_bytes > 0).then(|| memory_limit_bytes / 100 * LIMIT_PERCENT / RESIDENT_BYTES);
         let ports = machine.sysctl("net.ipv4.ip_local_port_range");
         Capacity {
-            by_descriptors: descriptors::capacity(descriptors_max, api_connections_max) as u64,
-            by_memory: memory,
+            by_descriptors: descriptors::shares(descriptors_max, api_connections_max).devices as u64,
+            by_memory: [on_machine, in_process].into_iter().flatten().min(),
             by_tracking: machine
                 .sysctl("net.netfilter.nf_conntrack_max")
                 .and_then(|numbers| numbers.first().copied()),
@@ -57,20 +70,23 @@ impl Capacity {
     }
 }
 
-/// Raises the descriptor limit, lowers the configured number of connections to what it leaves room for, and says in one
+/// Raises the descriptor limit, lowers the configured numbers of connections to what it leaves room for, and says in one
 /// line what the machine carries. A server for trying is not scolded for a small machine.
 pub(super) fn fit(config: &mut Config, for_trying: bool) {
     let limit = descriptors::raise();
-    let capacity = Capacity::of(&Machine::here(), limit, config.api.connections_max);
+    let capacity =
+        Capacity::of(&Machine::here(), limit, config.api.connections_max, config.memory_limit_bytes);
+    config.api.connections_max = descriptors::shares(limit, config.api.connections_max).api;
     let room = usize::try_from(capacity.by_descriptors).unwrap_or(usize::MAX);
     let configured = config.gate.connections_max;
     config.gate.connections_max = configured.min(room);
-    let connections = config.gate.connections_max;
+    let (connections, api_connections) = (config.gate.connections_max, config.api.connections_max);
     let (least, nearest) = capacity.least();
     let Capacity { by_descriptors, by_memory, by_tracking, per_proxy_address } = capacity;
     tracing::info!(
         connections,
         configured,
+        api_connections,
         nearest,
         by_descriptors,
         by_memory,
@@ -113,10 +129,13 @@ mod tests {
             std::fs::write(path, text).unwrap();
         };
         let machine = Machine::below(root.path());
-        let of = || Capacity::of(&machine, 1_048_576, 1024);
+        let of = || Capacity::of(&machine, 1_048_576, 1024, 0);
         assert_eq!(of().least(), (1_047_040, "descriptors"));
         write("proc/meminfo", "MemTotal: 1048576 kB\n");
         assert_eq!(of().least(), (159_918, "memory"));
+        let limited = |bytes| Capacity::of(&machine, 1_048_576, 1024, bytes).by_memory;
+        assert_eq!(limited(64 * 1024 * 1024), Some(104_857), "four fifths of the limit, half a KiB each");
+        assert_eq!(limited(1 << 40), Some(159_918), "the machine has less than the limit");
         write("proc/sys/net/netfilter/nf_conntrack_max", "65536\n");
         assert_eq!(of().least(), (65_536, "connection tracking"));
         write("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n");

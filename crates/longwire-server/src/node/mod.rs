@@ -4,7 +4,7 @@
 //! - `credentials`: the app and the admin key that are there before the ports open.
 //! - [`start`]: rooms opened in order, and closed in the opposite one.
 //! - [`stores`]: what must survive, opened.
-//! - [`telemetry`]: logs; `metrics`: what `/metrics` shows.
+//! - [`telemetry`]: logs, through `log_queue`; `metrics`: what `/metrics` shows.
 //! - `operator`: the node as its operator reaches it.
 //! - `watch`: the watchdog over the shards.
 //! - `clock`, `descriptors`: what a node takes from the system.
@@ -16,6 +16,7 @@ mod clock;
 pub mod config;
 mod credentials;
 mod descriptors;
+mod log_queue;
 pub mod machine;
 mod metrics;
 mod operator;

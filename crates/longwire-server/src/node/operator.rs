@@ -1,7 +1,7 @@
 //! The node as its operator reaches it through the API.
 
 use super::metrics::resident_bytes;
-use crate::api::operations::{DrainOrder, NodeMemory, Operations, ShardState, Then};
+use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, Operations, ShardState, Then};
 use crate::delivery::hub::Hub;
 use crate::gate::{Gate, ShardStats, TURN_BUCKETS_US};
 use crate::store::messages::MessageStore;
@@ -22,6 +22,7 @@ pub(super) struct Operator {
     /// The window of a drain after which the process ends.
     exit: watch::Sender<Option<Duration>>,
     draining: AtomicBool,
+    memory_limit_bytes: Option<u64>,
 }
 
 impl Operator {
@@ -32,10 +33,12 @@ impl Operator {
         store: Arc<StoreStats>,
         ready: &Arc<AtomicBool>,
         patience: Duration,
+        memory_limit_bytes: Option<u64>,
     ) -> (Operator, watch::Receiver<Option<Duration>>) {
         let (exit, told) = watch::channel(None);
         let (hub, gate, ready) = (hub.clone(), gate.clone(), ready.clone());
-        (Operator { hub, gate, store, ready, patience, exit, draining: AtomicBool::new(false) }, told)
+        let draining = AtomicBool::new(false);
+        (Operator { hub, gate, store, ready, patience, exit, draining, memory_limit_bytes }, told)
     }
 }
 
@@ -67,6 +70,9 @@ impl Operations for Operator {
         let waiting = self.gate.waiting();
         NodeMemory {
             resident_bytes: resident_bytes(),
+            limit_bytes: self.memory_limit_bytes,
+            level: stats.pressure.level().label(),
+            scratch_bytes: (stats.shards.len() * Gate::SCRATCH_BYTES) as u64,
             outbox_bytes: sum(|shard| &shard.outbox_bytes),
             unwritable: sum(|shard| &shard.unwritable),
             connections: sum(|shard| &shard.connections),
@@ -75,6 +81,18 @@ impl Operations for Operator {
             store_waiting: self.store.queue_depth.load(Ordering::Relaxed),
             store_cache_bytes_max: MessageStore::CACHE_BYTES_MAX,
         }
+    }
+
+    fn outboxes(&self) -> Vec<AppOutboxes> {
+        let held = self.gate.stats().outboxes().into_iter();
+        held.map(|held| AppOutboxes {
+            app: held.app,
+            connections: held.connections,
+            bytes: held.bytes,
+            oldest_s: held.oldest_s,
+            stalled_s: held.stalled_s,
+        })
+        .collect()
     }
 
     fn shards(&self) -> Vec<ShardState> {

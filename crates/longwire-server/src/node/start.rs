@@ -5,6 +5,7 @@ use super::config::Config;
 use super::credentials::{AppSeed, prepare_admin, prepare_apps};
 use super::metrics::{Sources, render};
 use super::operator::Operator;
+use super::telemetry::DroppedLines;
 use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tracing_appender::non_blocking::ErrorCounter;
 
 /// Durable messages that may wait for the dispatcher; the store's writer waits when it is full.
 const COMMITTED_QUEUE: usize = 4096;
@@ -32,7 +32,7 @@ pub struct ServeOptions {
     /// The admin key from now on; `None`: the one that is stored, or a new one.
     pub admin_key: Option<AppSecret>,
     /// The log's count of dropped lines, for `/metrics`.
-    pub log_dropped: Option<ErrorCounter>,
+    pub log_dropped: Option<DroppedLines>,
     /// Started to be tried (`--dev`): a small machine is no news.
     pub for_trying: bool,
 }
@@ -128,6 +128,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         clock,
         token_ttl_s: config.token_ttl.as_secs(),
         duplicate_login: config.duplicate_login,
+        heartbeat: config.heartbeat,
     };
     let hub = Hub::start(parts).await?;
     let shards = events
@@ -144,10 +145,11 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
             return Err(error);
         }
     };
-    let mut watches = vec![tokio::spawn(watch::run(gate.stats(), config.memory_limit_bytes))];
+    let memory_limit = watch::memory_limit(config.memory_limit_bytes);
+    let mut watches = vec![tokio::spawn(watch::run(gate.stats(), memory_limit))];
     let ready = Arc::new(AtomicBool::new(false));
     let gate = Arc::new(gate);
-    let (operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain);
+    let (operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain, memory_limit);
     let api = make_api(&config, operator, device, log_dropped, admin_key);
     let listening = bound.serve(api);
     ready.store(true, Ordering::Release);
@@ -185,7 +187,7 @@ fn make_api(
     config: &Config,
     operator: Operator,
     device: SocketAddr,
-    log_dropped: Option<ErrorCounter>,
+    log_dropped: Option<DroppedLines>,
     admin_key: Option<SecretHash>,
 ) -> Arc<Api> {
     let stats = Arc::new(ApiStats::default());
@@ -193,6 +195,7 @@ fn make_api(
     let sources = Sources {
         gate: gate.stats(),
         hub: hub.stats(),
+        names: hub.clone(),
         store: store.clone(),
         api: stats.clone(),
         log_dropped,
@@ -202,7 +205,8 @@ fn make_api(
         requests_per_app_max: config.api.requests_per_app_max,
         header: config.api.header,
         body: config.api.body,
-        heartbeat_s: [config.gate.heartbeat_s, config.gate.heartbeat_min_s, config.gate.heartbeat_max_s],
+        back_off_steps_s: config.gate.back_off.steps_s.clone(),
+        back_off_jitter_ms: config.gate.back_off.jitter_ms,
     };
     let (hub, ready) = (hub.clone(), ready.clone());
     Api::new(ApiParts {

@@ -26,15 +26,19 @@ pub(super) fn look(stats: &GateStats) -> Result<(), String> {
     }
 }
 
-/// Names stalls as they begin and end, and sets the level of shedding. `memory_limit_bytes` 0 = 70 % of what the machine or
-/// its control group has. Runs until the task is dropped.
-pub(super) async fn run(stats: Arc<GateStats>, memory_limit_bytes: u64) {
+/// What the process may use before load is shed, bytes: as configured, or (0) 70 % of what the machine or its control group has.
+/// `None`: that is not known, and memory is no reason to shed.
+pub(super) fn memory_limit(configured_bytes: u64) -> Option<u64> {
+    if configured_bytes > 0 {
+        return Some(configured_bytes);
+    }
+    Machine::here().memory_bytes().map(|bytes| bytes / 100 * 70)
+}
+
+/// Names stalls as they begin and end, and sets the level of shedding by [`memory_limit`] and the shards' turns. Runs until
+/// the task is dropped.
+pub(super) async fn run(stats: Arc<GateStats>, limit: Option<u64>) {
     let machine = Machine::here();
-    let limit = if memory_limit_bytes > 0 {
-        Some(memory_limit_bytes)
-    } else {
-        machine.memory_bytes().map(|bytes| bytes / 100 * 70)
-    };
     let mut turns = Turns::of(&stats);
     let (mut stalled, mut looks) = (None, 0_u32);
     let mut p99s_ms = [0; SLOW_MEASURES];

@@ -1,6 +1,9 @@
 //! The gate through its public face: real sockets in front, commands and events behind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod admission;
+mod peers;
+mod rates;
 mod rig;
 mod upstream;
 
@@ -14,6 +17,7 @@ use longwire_server::store::port::{Page, PageEntry};
 use rig::{Rig, attach, options, outgoing, welcome};
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -351,6 +355,26 @@ fn a_shard_that_stands_still_is_named_and_goes_on_when_it_can() {
     let_go.send(()).unwrap();
     assert_eq!(device.push(), 5);
     assert!(rig.until(|rig| rig.stats.stalled().is_none().then_some(())).is_some());
+}
+
+/// 004-34, P13: only monotonic time decides who is silent.
+#[test]
+fn a_wall_clock_that_jumps_closes_nobody() {
+    let wall = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = wall.clone();
+    let options = GateOptions { shards: 1, login_deadline_s: 1, ..options() };
+    let rig = Rig::with_clock(options, welcome, Arc::new(move || WallMs(clock.load(Relaxed))));
+    let mut device = rig.login(1);
+    for (jumps, wall_ms) in [(1, 4_000_000_000_000), (2, 0), (3, 1_700_000_000_000)] {
+        wall.store(wall_ms, Relaxed);
+        // A connection that says nothing is closed by its deadline: after the jump the shard has looked at deadlines.
+        let silent = std::net::TcpStream::connect(rig.address).unwrap();
+        let looked = rig.until(|rig| (rig.closed(CloseReason::LoginTimeout) == jumps).then_some(()));
+        assert!(looked.is_some(), "jump {jumps}");
+        drop(silent);
+        device.nothing_before_pong();
+    }
+    assert_eq!(rig.closed(CloseReason::Idle) + rig.closed(CloseReason::AckTimeout), 0);
 }
 
 /// LIMITS 7.3.

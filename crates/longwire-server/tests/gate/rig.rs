@@ -11,8 +11,9 @@ use longwire_proto::wire::{
 use longwire_server::delivery::border::{
     Attach, Broadcast, Command, Event, Events as _, Handle, Outgoing, ShardId, Shards, TagId,
 };
-use longwire_server::domain::{AppId, WallMs};
+use longwire_server::domain::{AppId, AssignedHeartbeat, WallMs};
 use longwire_server::gate::{Gate, GateOptions, GateStats};
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
@@ -53,6 +54,7 @@ pub(crate) fn attach(to: Handle, client: ClientId, tags: &[u32], log_head: Posit
         log_head,
         server_time: WallMs(1_000),
         mqtt: None,
+        heartbeat: AssignedHeartbeat { interval_s: 60, padding_max: 0 },
     }))
 }
 
@@ -145,13 +147,37 @@ impl Rig {
     }
 
     pub(crate) fn connect(&self) -> Device {
-        let socket = TcpStream::connect(self.address).unwrap();
+        self.connect_from([127, 0, 0, 1])
+    }
+
+    /// From an address of the loopback network.
+    pub(crate) fn connect_from(&self, source: [u8; 4]) -> Device {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        self.device(socket.into())
+    }
+
+    /// A device whose kernel takes little while it does not read, logged in.
+    pub(crate) fn login_with_small_buffer(&self, client: u64, receive_bytes: usize) -> Device {
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(receive_bytes).unwrap();
+        // As on a network: over loopback a segment would be larger than the whole window.
+        socket.set_tcp_mss(1448).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        self.logged_in(self.device(socket.into()), client)
+    }
+
+    fn device(&self, socket: TcpStream) -> Device {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Device { socket, client: ClientId(0), assembler: Assembler::default(), waiting: Vec::new() }
     }
 
     pub(crate) fn login(&self, client: u64) -> Device {
-        let mut device = self.connect();
+        self.logged_in(self.connect(), client)
+    }
+
+    fn logged_in(&self, mut device: Device, client: u64) -> Device {
         device.send_connect(client);
         assert!(matches!(device.next(), Some(ServerFrame::Welcome(_))), "welcome");
         device

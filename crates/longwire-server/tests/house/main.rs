@@ -2,9 +2,11 @@
 //! behind. What is found is printed with file, line, and what to do.
 //!
 //! - `arrows`: which room may name which.
+//! - `requirements`: what `docs/requirements.md` names exists.
 //! - `shape`: lengths of files and functions, names, left-overs.
 
 mod arrows;
+mod requirements;
 mod shape;
 
 use std::path::{Path, PathBuf};
@@ -96,4 +98,16 @@ fn files_and_functions_keep_their_shape() {
         }
     }
     report(&breaches);
+}
+
+#[test]
+fn what_the_page_of_requirements_names_exists() {
+    let page = requirements::page(&workspace().join("docs/requirements.md"));
+    let wrong = requirements::check(&page, &requirements::Known::here());
+    assert!(
+        wrong.is_empty(),
+        "docs/requirements.md is wrong in {} places:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

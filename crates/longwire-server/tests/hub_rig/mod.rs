@@ -10,8 +10,8 @@ use longwire_server::delivery::border::{
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
 use longwire_server::domain::topic::Interests;
 use longwire_server::domain::{
-    Alias, App, AppId, AppKey, AppSecret, Audience, Content, DeviceName, DuplicateLogin, Push, Registration,
-    SecretHash, Tag, WallMs,
+    Alias, App, AppId, AppKey, AppSecret, Audience, Content, DeviceName, DuplicateLogin, HeartbeatPolicy,
+    HeartbeatRules, Push, Registration, SecretHash, Tag, WallMs,
 };
 use longwire_server::store::messages::MessageStore;
 use longwire_server::store::port::StoreOptions;
@@ -156,6 +156,7 @@ impl Rig {
             clock,
             token_ttl_s: 3600,
             duplicate_login,
+            heartbeat: HeartbeatRules::default(),
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -171,6 +172,7 @@ impl Rig {
             secret_hash: SecretHash([0; 32]),
             open_registration: false,
             duplicate_login: None,
+            heartbeat: HeartbeatPolicy::default(),
         });
         let secret = AppSecret::presented("");
         Rig { hub, shards, events, app, secret, now, store, slots: AtomicU32::new(1), folder }

@@ -29,7 +29,9 @@ pub(super) fn descriptors(look: &Look) -> Vec<Finding> {
             "/proc has no limits of the process",
         )];
     };
-    let carried = Capacity::of(&look.machine, hard, look.config.api.connections_max).by_descriptors;
+    let carried =
+        Capacity::of(&look.machine, hard, look.config.api.connections_max, look.config.memory_limit_bytes)
+            .by_descriptors;
     let found = format!("{hard} {whose} (soft {soft}, which the server raises): {carried} devices");
     let level = if carried < look.plan.connections {
         look.plan.shortage()
@@ -101,9 +103,13 @@ pub(super) fn tcp_memory(look: &Look) -> Option<Finding> {
 /// Whether memory holds the devices that are wanted.
 pub(super) fn memory(look: &Look) -> Option<Finding> {
     let bytes = look.machine.memory_bytes()?;
-    let carried = Capacity::of(&look.machine, 0, 0).by_memory?;
+    let carried = Capacity::of(&look.machine, 0, 0, look.config.memory_limit_bytes).by_memory?;
+    let limit = match look.config.memory_limit_bytes {
+        0 => String::new(),
+        bytes => format!(" and node.memory_limit {:.1} GiB", bytes as f64 / GIB),
+    };
     let found = format!(
-        "{:.1} GiB: {carried} idle devices ({CONNECTION_BYTES} bytes each, of {MEMORY_PERCENT} %)",
+        "{:.1} GiB{limit}: {carried} idle devices ({CONNECTION_BYTES} bytes each, of {MEMORY_PERCENT} %)",
         bytes as f64 / GIB
     );
     if carried >= look.plan.connections {

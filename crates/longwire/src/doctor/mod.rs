@@ -111,7 +111,8 @@ fn examine(look: &Look) -> Vec<Finding> {
 fn document(look: &Look, findings: &[Finding]) -> serde_json::Value {
     let process = look.process.as_deref().unwrap_or("self");
     let hard = look.machine.descriptor_limits(process).map_or(0, |(_, hard)| hard);
-    let capacity = Capacity::of(&look.machine, hard, look.config.api.connections_max);
+    let capacity =
+        Capacity::of(&look.machine, hard, look.config.api.connections_max, look.config.memory_limit_bytes);
     let (connections, nearest) = capacity.least();
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     json!({

@@ -4,7 +4,7 @@
 //! - `delivery`, `window`: what reaches a device, when, and in which order.
 //! - `lifecycle`: start, stop, and data directories that cannot be used.
 //! - `service`: life under a service manager, and orders to stop.
-//! - `storage`, `descriptors`: what happens when disk or descriptors run out.
+//! - `storage`, `descriptors`, `pressure`: what happens when disk, descriptors or memory run out.
 //! - `api`: what is refused.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
@@ -15,6 +15,7 @@ mod descriptors;
 mod heartbeat;
 mod hostile;
 mod lifecycle;
+mod pressure;
 mod service;
 mod storage;
 #[path = "../support/mod.rs"]
@@ -23,3 +24,5 @@ mod window;
 
 /// Connections that ended, by reason.
 const CLOSED: &str = "longwire_connections_closed_total";
+/// Connections refused at the door, by limit.
+const REJECTED: &str = "longwire_accept_rejected_total";

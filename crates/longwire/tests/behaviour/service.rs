@@ -142,3 +142,30 @@ fn a_service_manager_that_takes_nothing_holds_up_nothing() {
     assert_eq!(server.api.get("/readyz").status, 200);
     assert!(server.terminate().success(), "{}", server.log());
 }
+
+/// Cores that a thread of a process may use, as the kernel lists them.
+fn cores_of(task: &std::path::Path) -> Option<String> {
+    let status = std::fs::read_to_string(task.join("status")).ok()?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(list.trim().to_owned())
+}
+
+/// Requirement 004-33.
+#[test]
+fn a_shard_is_pinned_on_request() {
+    let ours = cores_of(std::path::Path::new("/proc/self")).unwrap();
+    let may_use_core_0 = ours.starts_with("0,") || ours.starts_with("0-") || ours == "0";
+    let shard_of = |server: &TestServer| {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let mut tasks = tasks.flatten().map(|task| task.path());
+        tasks.find(|task| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "shard-0")
+        })
+    };
+    let pinned = Start::default().arg("--set").arg("shards.pin=true").start();
+    let wanted = if may_use_core_0 { "0".to_owned() } else { ours.clone() };
+    let shard = shard_of(&pinned).expect("a thread of that name");
+    assert!(until(PATIENCE, || cores_of(&shard).as_ref() == Some(&wanted)), "{:?}", cores_of(&shard));
+    let free = TestServer::start();
+    assert_eq!(cores_of(&shard_of(&free).unwrap()), Some(ours), "and not without");
+}

@@ -5,8 +5,9 @@ use longwire_proto::id::{ClientId, Position};
 use longwire_proto::limit::HEADER_BYTES;
 use longwire_proto::wire::{Class, Connect, DeviceFrame, Header, Network, VERSION};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 /// A socket with frames cut out of it.
 pub struct RawDevice {
@@ -20,7 +21,10 @@ impl RawDevice {
     /// Connects and says nothing.
     #[track_caller]
     pub fn connect(to: SocketAddr) -> RawDevice {
-        let stream = TcpStream::connect(to).unwrap();
+        RawDevice::over(TcpStream::connect(to).unwrap())
+    }
+
+    fn over(stream: TcpStream) -> RawDevice {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         RawDevice { stream, client: ClientId(0) }
@@ -29,7 +33,21 @@ impl RawDevice {
     /// Logs in with what the registration answered and waits for the CONNACK.
     #[track_caller]
     pub fn login(to: SocketAddr, app_key: &str, registered: &Value) -> RawDevice {
-        let mut device = RawDevice::connect(to);
+        RawDevice::connect(to).logged_in(app_key, registered)
+    }
+
+    /// The same from an address of the loopback network.
+    #[track_caller]
+    pub fn login_from(from: Ipv4Addr, to: SocketAddr, app_key: &str, registered: &Value) -> RawDevice {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        RawDevice::over(socket.into()).logged_in(app_key, registered)
+    }
+
+    #[track_caller]
+    fn logged_in(self, app_key: &str, registered: &Value) -> RawDevice {
+        let mut device = self;
         device.client = client_id(registered);
         device.send(&connect_bytes(app_key, registered, 60));
         let (header, body) = device.frame().expect("an answer to CONNECT");

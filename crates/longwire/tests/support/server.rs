@@ -20,6 +20,7 @@ pub struct Start {
     args: Vec<String>,
     env: Vec<(String, String)>,
     descriptors: Option<u32>,
+    stderr_pipe: bool,
 }
 
 impl Start {
@@ -47,6 +48,12 @@ impl Start {
         self.descriptors = Some(limit);
         self
     }
+    /// With a pipe as stderr that nobody reads until the test does, see [`TestServer::stderr_pipe`].
+    #[must_use]
+    pub fn stderr_pipe(mut self) -> Start {
+        self.stderr_pipe = true;
+        self
+    }
     fn command(&self, folder: &Path, stderr: &Path) -> Command {
         let binary = env!("CARGO_BIN_EXE_longwire");
         let mut command = match self.descriptors {
@@ -62,7 +69,8 @@ impl Start {
         command.arg("--data-dir").arg(folder).args(&self.args);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         let log = File::options().create(true).append(true).open(stderr).unwrap();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(if self.stderr_pipe { Stdio::piped() } else { log.into() });
         command
     }
     /// Starts it and waits until it is ready.
@@ -253,6 +261,21 @@ impl TestServer {
     /// SIGTERM only.
     pub fn signal_terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// SIGSTOP: the whole process stands still until [`TestServer::go_on`].
+    pub fn stand_still(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    /// The end to read of the pipe that is its stderr, once; see [`Start::stderr_pipe`].
+    pub fn stderr_pipe(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().expect("started with a pipe as stderr")
     }
 
     /// SIGINT only.

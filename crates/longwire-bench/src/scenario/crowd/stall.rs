@@ -137,8 +137,7 @@ impl Run<'_> {
                 if memory.rss_kib > memory_max.rss_kib {
                     memory_max = memory;
                 }
-                let gauges = gauges(&self.online.api)?;
-                let bytes = gauges.get("longwire_outbound_queue_bytes").copied().unwrap_or_default();
+                let bytes = counter(&self.online.api, "longwire_outbound_queue_bytes")?;
                 outbox_bytes_max = outbox_bytes_max.max(bytes);
             }
             progress.inc(1);

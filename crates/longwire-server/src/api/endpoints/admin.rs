@@ -1,14 +1,17 @@
-//! `POST /v1/admin/drain`, `GET /v1/admin/memory`, `GET /v1/admin/shards`, `PUT /v1/admin/apps/{app_key}/duplicate_login`.
+//! `POST /v1/admin/drain`, `GET /v1/admin/memory`, `GET /v1/admin/shards`, `PUT /v1/admin/apps/{app_key}/duplicate_login`,
+//! `PUT /v1/admin/apps/{app_key}/heartbeat`.
 
 use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Operator;
 use crate::api::exchange::fault::{Fault, FaultBody};
-use crate::api::operations::{DrainOrder, NodeMemory, ShardState, Then};
-use crate::domain::{AppKey, DuplicateLogin, Invalid};
+use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, ShardState, Then};
+use crate::domain::{AppId, AppKey, DuplicateLogin, HeartbeatPolicy, HeartbeatProfile, Invalid};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -69,7 +72,7 @@ pub(in crate::api) struct MemoryAnswer {
     node: NodeMemory,
     /// The hub's tables.
     hub: HubMemory,
-    /// Each app, the largest first.
+    /// Each app: who holds most bytes first, then by sessions.
     apps: Vec<AppMemory>,
 }
 
@@ -93,6 +96,27 @@ struct AppMemory {
     app_key: String,
     /// Devices with a session, those being decided included.
     sessions: u64,
+    /// Connections whose socket is full, so that an outbox waits. At most a second old on a node with less than 4,096 of them a shard.
+    outbox_connections: u64,
+    /// What waits in those outboxes, bytes.
+    outbox_bytes: u64,
+    /// The socket that has been full longest, seconds.
+    outbox_oldest_s: u32,
+    /// The device that has taken nothing for longest, seconds.
+    outbox_stalled_s: u32,
+}
+
+impl AppMemory {
+    fn new(key: &AppKey, sessions: u64, held: Option<&AppOutboxes>) -> AppMemory {
+        AppMemory {
+            app_key: key.as_str().to_owned(),
+            sessions,
+            outbox_connections: held.map_or(0, |held| held.connections),
+            outbox_bytes: held.map_or(0, |held| held.bytes),
+            outbox_oldest_s: held.map_or(0, |held| held.oldest_s),
+            outbox_stalled_s: held.map_or(0, |held| held.stalled_s),
+        }
+    }
 }
 
 /// Who holds memory: the node, the hub's tables, the apps.
@@ -109,7 +133,14 @@ pub(in crate::api) async fn memory(
     _operator: Operator,
 ) -> axum::Json<MemoryAnswer> {
     let census = api.hub.census();
-    let apps = census.sessions.into_iter();
+    let held: HashMap<AppId, AppOutboxes> =
+        api.operations.outboxes().into_iter().map(|held| (held.app, held)).collect();
+    let mut apps: Vec<AppMemory> = census
+        .sessions
+        .into_iter()
+        .map(|(app, key, sessions)| AppMemory::new(&key, sessions, held.get(&app)))
+        .collect();
+    apps.sort_by_key(|app| Reverse(app.outbox_bytes));
     axum::Json(MemoryAnswer {
         node: api.operations.memory(),
         hub: HubMemory {
@@ -118,7 +149,7 @@ pub(in crate::api) async fn memory(
             live_counts: census.live_counts,
             guarded: census.guarded,
         },
-        apps: apps.map(|(key, sessions)| AppMemory { app_key: key.as_str().to_owned(), sessions }).collect(),
+        apps,
     })
 }
 
@@ -177,6 +208,65 @@ pub(in crate::api) async fn duplicate_login(
     let app_key = AppKey::parse(&app_key)?;
     let policy = request.duplicate_login.as_deref().map(DuplicateLogin::parse).transpose()?;
     if api.hub.set_duplicate_login(&app_key, policy).await? {
+        Ok(axum::Json(request))
+    } else {
+        Err(Fault::not_found("no such app"))
+    }
+}
+
+/// A profile by its word, or seconds.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+enum Profile {
+    /// `by_class`, `mains`, `phone` or `low_power`.
+    Word(String),
+    /// So many seconds.
+    Seconds(u16),
+}
+
+impl Profile {
+    fn parse(&self) -> Result<HeartbeatProfile, Invalid> {
+        match self {
+            Profile::Word(word) => HeartbeatProfile::parse(word),
+            Profile::Seconds(seconds) => HeartbeatProfile::parse(&seconds.to_string()),
+        }
+    }
+}
+
+/// How the app's devices beat. What is null or absent is as the node is configured.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct AppHeartbeat {
+    /// `mains` (60 s), `phone` (180 s), `low_power` (300 s), `by_class` (as the device says what it is at login), or 5 to
+    /// 1200 seconds; within the node's range.
+    heartbeat: Option<Profile>,
+    /// Random padding of each heartbeat, bytes at most; 0 = none.
+    padding: Option<u8>,
+}
+
+/// Set how this app's devices beat. It is stored, and assigned from the next login on; both fields are replaced.
+#[utoipa::path(
+    put, path = "/v1/admin/apps/{app_key}/heartbeat", tag = "admin", request_body = AppHeartbeat,
+    params(("app_key" = String, Path, description = "The app's key.")),
+    security(("admin" = []), ("admin_basic" = [])),
+    responses(
+        (status = 200, body = AppHeartbeat, description = "It holds."),
+        (status = 400, body = FaultBody, description = "Not a profile, or out of range."),
+        (status = 401, body = FaultBody, description = "Not the admin key."),
+        (status = 404, body = FaultBody, description = "No such app."),
+        (status = 415, body = FaultBody, description = "Not JSON."),
+        (status = 503, body = FaultBody, description = "The registry is unavailable."),
+    )
+)]
+pub(in crate::api) async fn heartbeat(
+    State(api): State<Arc<Api>>,
+    _operator: Operator,
+    Segment(app_key): Segment,
+    Json(request): Json<AppHeartbeat>,
+) -> Result<axum::Json<AppHeartbeat>, Fault> {
+    let app_key = AppKey::parse(&app_key)?;
+    let profile = request.heartbeat.as_ref().map(Profile::parse).transpose()?;
+    if api.hub.set_heartbeat(&app_key, HeartbeatPolicy { profile, padding_max: request.padding }).await? {
         Ok(axum::Json(request))
     } else {
         Err(Fault::not_found("no such app"))

@@ -6,17 +6,13 @@ use crate::api::exchange::caller::{Caller, Registrar};
 use crate::api::exchange::fault::{Fault, FaultBody};
 use crate::api::exchange::rfc3339::rfc3339;
 use crate::domain::device::TAGS_PER_DEVICE_MAX;
+use crate::domain::heartbeat::Reach;
 use crate::domain::{Alias, DeviceName, Invalid, Registration, Tag};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
-
-/// Seconds before the n-th attempt to reconnect (the articles' sequence, DESIGN 8).
-const BACKOFF_STEPS_S: [u16; 7] = [1, 2, 3, 5, 8, 13, 20];
-/// A random part of this is added to each.
-const BACKOFF_JITTER_MS: u16 = 1000;
 
 /// A device to register. A registration id that exists is updated: given fields replace, others stay.
 #[derive(Deserialize, ToSchema)]
@@ -56,12 +52,14 @@ pub(in crate::api) struct RegisterAnswer {
 /// Heartbeat policy, seconds.
 #[derive(Serialize, ToSchema)]
 struct Heartbeat {
-    /// Asked.
+    /// Assigned, as far as the app tells before the device says at login what it is; the answer to the login decides.
     interval: u16,
     /// Shortest.
     min: u16,
     /// Longest.
     max: u16,
+    /// Random padding of a heartbeat, bytes at most; 0 = none.
+    padding: u8,
 }
 
 /// Back-off policy.
@@ -122,15 +120,24 @@ pub(in crate::api) async fn register(
 ) -> Result<(StatusCode, axum::Json<RegisterAnswer>), Fault> {
     let registration = registration(request)?;
     let done = api.hub.register(&who.app, registration, who.may_update).await?;
-    let [interval, min, max] = api.options.heartbeat_s;
+    let rules = api.hub.heartbeat_rules();
+    let assigned = rules.assign(who.app.heartbeat, Reach::Fixed);
     let answer = RegisterAnswer {
         registration_id: done.name.as_str().to_owned(),
         client_id: done.client.0.to_string(),
         token: done.token,
         expires: rfc3339(done.expires),
         entry_nodes: api.entry_nodes.clone(),
-        heartbeat: Heartbeat { interval, min, max },
-        backoff: Backoff { steps: BACKOFF_STEPS_S.to_vec(), jitter_ms: BACKOFF_JITTER_MS },
+        heartbeat: Heartbeat {
+            interval: assigned.interval_s,
+            min: rules.min_s,
+            max: rules.max_s,
+            padding: assigned.padding_max,
+        },
+        backoff: Backoff {
+            steps: api.options.back_off_steps_s.clone(),
+            jitter_ms: api.options.back_off_jitter_ms,
+        },
     };
     Ok((if done.created { StatusCode::CREATED } else { StatusCode::OK }, axum::Json(answer)))
 }

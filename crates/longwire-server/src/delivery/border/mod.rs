@@ -3,7 +3,7 @@
 pub mod topics;
 
 use crate::domain::topic::Interests;
-use crate::domain::{AppId, ClientId, MessageId, Position, Source, WallMs};
+use crate::domain::{AppId, AssignedHeartbeat, ClientId, MessageId, Position, Source, WallMs};
 use crate::store::port::Page;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
@@ -151,6 +151,8 @@ pub struct Attach {
     pub server_time: WallMs,
     /// For an MQTT client.
     pub mqtt: Option<Box<topics::MqttAttach>>,
+    /// What the device is told to beat by.
+    pub heartbeat: AssignedHeartbeat,
 }
 
 /// A message in the form in which it goes out, shared by all its deliveries.

@@ -3,9 +3,11 @@
 use super::super::border::{Attach, Command, Handle, Login};
 use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
-use crate::domain::{ClientId, DuplicateLogin, Token, TokenFault};
+use crate::domain::heartbeat::Reach;
+use crate::domain::{AssignedHeartbeat, ClientId, DuplicateLogin, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
 use longwire_proto::close::CloseReason;
+use longwire_proto::wire::{Class, Network};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -16,6 +18,8 @@ pub(super) struct Wish {
     pub(super) token: Token,
     /// What happens if the device is connected already.
     pub(super) policy: DuplicateLogin,
+    /// What it is told to beat by.
+    pub(super) heartbeat: AssignedHeartbeat,
 }
 
 impl Wish {
@@ -45,7 +49,13 @@ pub(super) fn verify(core: &Core, login: &Login) -> Result<Wish, CloseReason> {
         return Err(CloseReason::BadToken);
     }
     let policy = app.duplicate_login.unwrap_or(core.duplicate_login);
-    Ok(Wish { from: login.from, token, policy })
+    let heartbeat = core.heartbeat.assign(app.heartbeat, reach(login));
+    Ok(Wish { from: login.from, token, policy, heartbeat })
+}
+
+fn reach(login: &Login) -> Reach {
+    let cellular = matches!(login.network, Network::G2 | Network::G3 | Network::G4 | Network::G5);
+    if cellular || login.class == Class::Phone { Reach::Mobile } else { Reach::Fixed }
 }
 
 /// Decides logins with one read of the store (two if one of them meets an older connection of its device).
@@ -189,6 +199,7 @@ impl Table<'_> {
             log_head: view.log_head,
             server_time: (self.core.clock)(),
             mqtt: None,
+            heartbeat: wish.heartbeat,
         })
     }
 

@@ -6,14 +6,21 @@ mod slab;
 mod socket;
 mod wheel;
 
-pub(super) use outbox::{Outbox, OutboxPool, Piece};
+pub(super) use outbox::{Outbox, OutboxPool, Piece, Standing};
 pub(super) use slab::Slab;
-pub(super) use socket::{ReadOutcome, listen, read_once, refuse_and_drop, write_slices};
+pub(super) use socket::{
+    ReadOutcome, broken_reason, kernel_judges, listen, read_once, refuse_and_drop, shard_judges, write_slices,
+};
 pub use wheel::{Link, Links, Wheel};
 
 use crate::delivery::border::Handle;
 use crate::domain::AppId;
-use longwire_proto::session::{AwaitingConnect, Deciding, Established};
+use crate::gate::admission::Address;
+use longwire_proto::session::{AwaitingConnect, Deciding, Established, InboundRate, Millis};
+
+/// How long a peer's end waits for the bytes in front of it to be read, seconds; less than 5 with the ticks of the wheel, so that
+/// no socket stays in CLOSE_WAIT longer.
+const HALF_CLOSED_S: u32 = 3;
 
 /// Where a connection is in its life.
 #[derive(Debug)]
@@ -31,9 +38,13 @@ pub(super) struct Connection {
     pub(super) socket: mio::net::TcpStream,
     pub(super) flags: Flags,
     pub(super) app: AppId,
+    /// Whom to give the place back to.
+    pub(super) address: Address,
     pub(super) conversation: Conversation,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) link: Link,
+    /// How much the device has sent of late.
+    pub(super) rate: InboundRate,
     /// Shard seconds of: the accept, the last read, the first byte of an unfinished frame, the last progress of the
     /// window and of the outbox. The last three count only while there is such a thing.
     pub(super) accepted_s: u32,
@@ -43,6 +54,9 @@ pub(super) struct Connection {
     pub(super) drained_s: u32,
 }
 
+// What every idle connection costs (ARCHITECTURE, memory of an idle connection).
+const _: () = assert!(size_of::<Connection>() <= 152);
+
 /// States of a connection that are not in its types.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Flags {
@@ -50,6 +64,8 @@ pub(super) struct Flags {
     pub(super) dirty: bool,
     /// The outbox passed its high mark and has not come below the low one: not read, nothing pulled.
     pub(super) unwritable: bool,
+    /// The device sent too much: not read until its rate has caught up.
+    pub(super) paused: bool,
     /// The socket may hold bytes that were left unread.
     pub(super) unread: bool,
     /// In the list of connections to read without a new epoll event.
@@ -60,6 +76,8 @@ pub(super) struct Flags {
     pub(super) waits_for_ack: bool,
     /// A frame was begun, `frame_s` counts.
     pub(super) in_frame: bool,
+    /// The peer has ended its side, and bytes that are not read now stand in front of that end; `frame_s` counts.
+    pub(super) half_closed: bool,
 }
 
 /// The deadlines that a connection is held to, seconds.
@@ -72,14 +90,16 @@ pub(super) struct Deadlines {
 }
 
 impl Connection {
-    pub(super) fn new(socket: mio::net::TcpStream, now_s: u32) -> Connection {
+    pub(super) fn new(socket: mio::net::TcpStream, address: Address, now_s: u32) -> Connection {
         Connection {
             socket,
             flags: Flags::default(),
             app: AppId(0),
+            address,
             conversation: Conversation::Awaiting(AwaitingConnect::default()),
             outbox: None,
             link: Link::default(),
+            rate: InboundRate::new(Millis(u64::from(now_s) * 1000)),
             accepted_s: now_s,
             read_s: now_s,
             frame_s: 0,
@@ -111,6 +131,7 @@ impl Connection {
                 next = (at, reason);
             }
         };
+        consider(self.flags.half_closed, self.frame_s + HALF_CLOSED_S, CloseReason::PeerClosed);
         consider(self.flags.in_frame, self.frame_s + limits.frame_s, CloseReason::FrameTimeout);
         consider(self.flags.waits_for_ack, self.window_s + limits.ack_s, CloseReason::AckTimeout);
         consider(self.outbox.is_some(), self.drained_s + limits.stall_s, CloseReason::WriteStall);

@@ -43,12 +43,25 @@ impl Piece {
     }
 }
 
+/// What is known of a peer whose socket is full.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::gate) struct Standing {
+    /// Shard second at which the socket was found full.
+    pub(in crate::gate) since_s: u32,
+    /// What the kernel held for the peer when it was last asked since the last write.
+    pub(in crate::gate) unacked: Option<u32>,
+    /// Shard second of the last question.
+    pub(in crate::gate) asked_s: u32,
+}
+
 #[derive(Debug, Default)]
 pub(in crate::gate) struct Outbox {
     pieces: VecDeque<Piece>,
     /// Bytes of the first piece that are written already.
     written: usize,
     bytes: usize,
+    /// Only once the socket was found full: most outboxes last until the end of the turn.
+    pub(in crate::gate) standing: Option<Standing>,
 }
 
 impl Outbox {
@@ -137,7 +150,7 @@ impl OutboxPool {
         if self.free.len() < POOL_MAX {
             outbox.pieces.clear();
             outbox.pieces.shrink_to(KEPT_PIECES);
-            (outbox.written, outbox.bytes) = (0, 0);
+            (outbox.written, outbox.bytes, outbox.standing) = (0, 0, None);
             self.free.push(outbox);
         }
     }

@@ -11,6 +11,9 @@ struct Slot {
     connection: Option<Connection>,
 }
 
+// What an idle connection costs in its shard; ARCHITECTURE.md has the sum.
+const _: () = assert!(size_of::<Slot>() <= 160);
+
 #[derive(Default)]
 pub(in crate::gate) struct Slab {
     chunks: Vec<Box<[Slot]>>,
@@ -56,6 +59,12 @@ impl Slab {
 
     pub(in crate::gate) fn at(&mut self, slot: u32) -> Option<&mut Connection> {
         self.slot_mut(slot)?.connection.as_mut()
+    }
+
+    /// The connection of a handle, to look at.
+    pub(in crate::gate) fn shown(&self, handle: Handle) -> Option<&Connection> {
+        let entry = self.slot(handle.slot()).filter(|entry| entry.generation == handle.generation())?;
+        entry.connection.as_ref()
     }
 
     /// The slot of a handle, if its connection is still the one that the handle was made for.

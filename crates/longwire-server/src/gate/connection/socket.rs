@@ -1,9 +1,10 @@
 //! The calls that a shard makes on sockets: listen, read, write, refuse. All are non-blocking.
 
 use crate::gate::GateOptions;
+use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
 use longwire_proto::wire::{Refusal, ServerFrame};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub(in crate::gate) fn listen(
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(options.write_stall_s.into())))?;
+    socket.set_tcp_user_timeout(Some(user_timeout(options.write_stall_s)))?;
     if options.socket_buffer_bytes > 0 {
         socket.set_send_buffer_size(options.socket_buffer_bytes)?;
         socket.set_recv_buffer_size(options.socket_buffer_bytes)?;
@@ -30,6 +31,37 @@ pub(in crate::gate) fn listen(
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+/// What the kernel's own deadline, `TCP_USER_TIMEOUT`, has beyond the write-stall deadline, seconds. It ends the connections that
+/// the shard does not judge: those whose bytes are all in the kernel's queue.
+const USER_TIMEOUT_AFTER_S: u32 = 2;
+/// The kernel's deadline in write-stall deadlines while the shard judges. The kernel counts from the first time that it met a full
+/// receiver, also when the peer has taken bytes since then, so it would end peers that are only slow.
+const USER_TIMEOUTS_WHEN_JUDGED: u32 = 10;
+
+fn user_timeout(stall_s: u32) -> Duration {
+    Duration::from_secs(u64::from(stall_s) + u64::from(USER_TIMEOUT_AFTER_S))
+}
+
+/// An outbox stands: the shard says when the peer has taken nothing for too long, the kernel only in the last resort.
+pub(in crate::gate) fn shard_judges(socket: &mio::net::TcpStream, stall_s: u32) {
+    // A socket that refuses has broken, and says so at the next read or write.
+    let timeout = user_timeout(stall_s * USER_TIMEOUTS_WHEN_JUDGED);
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(timeout));
+}
+
+/// The outbox is empty again: what the kernel still holds is the kernel's to judge.
+pub(in crate::gate) fn kernel_judges(socket: &mio::net::TcpStream, stall_s: u32) {
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(user_timeout(stall_s)));
+}
+
+/// Why a connection broke. Nothing but `TCP_USER_TIMEOUT` makes a connection of ours time out.
+pub(in crate::gate) fn broken_reason(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::TimedOut => CloseReason::WriteStall,
+        _ => CloseReason::PeerLost,
+    }
 }
 
 /// What one read brought.
@@ -40,8 +72,8 @@ pub(in crate::gate) enum ReadOutcome {
     Drained,
     /// The peer will send no more.
     Ended,
-    /// The connection broke.
-    Broken,
+    /// The connection broke, for this reason.
+    Broken(CloseReason),
 }
 
 pub(in crate::gate) fn read_once(socket: &mut mio::net::TcpStream, into: &mut [u8]) -> ReadOutcome {
@@ -51,7 +83,7 @@ pub(in crate::gate) fn read_once(socket: &mut mio::net::TcpStream, into: &mut [u
             Ok(count) => return ReadOutcome::Bytes(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return ReadOutcome::Drained,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return ReadOutcome::Broken,
+            Err(error) => return ReadOutcome::Broken(broken_reason(&error)),
         }
     }
 }

@@ -1,18 +1,22 @@
 //! New connections. Accepting never ends on an error: out of descriptors it refuses with a reason from a reserve
-//! descriptor, and any other failure pauses it for a millisecond.
+//! descriptor, and any other failure pauses it for a millisecond. What the node cannot take now waits in the kernel's
+//! backlog; a backlog that has not been empty for two seconds is emptied, by refusals where logins have no room.
 
 use super::Shard;
-use crate::gate::connection::{Connection, refuse_and_drop};
+use crate::delivery::border::Handle;
+use crate::gate::admission::{Address, Admission, Awaiting, Load, Meeting, Rejection};
+use crate::gate::connection::{Connection, Conversation, Slab, refuse_and_drop};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::Refusal;
+use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::fs::File;
 use std::io::ErrorKind;
-use std::ops::Range;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// The listener's token; slots of connections stay below.
@@ -26,33 +30,32 @@ const ACCEPTS_WHEN_LATE: usize = 16;
 /// Logins that may be in decision at once per shard; beyond it nothing is accepted until some are decided, so that a storm
 /// waits in the backlog and not in the hub's queues. The hub decides them by hundreds.
 const DECIDING_MAX: u64 = 2048;
-/// What a refused device waits at least, seconds; spread so that they do not come back together.
-const RETRY_AFTER_S: Range<u16> = 5..30;
-/// The same while the node sheds load (LIMITS 7.3).
-const RETRY_WHEN_CROWDED_S: Range<u16> = 30..120;
+/// A connection waits no longer in the backlog for its login to be let in (LIMITS 7.2), microseconds.
+const HELD_US_MAX: u64 = 2_000_000;
 
 /// The shard's listener and what admits connections.
 pub(super) struct Door {
+    pub(super) admission: Arc<Admission>,
     listener: Option<mio::net::TcpListener>,
     ready: bool,
     paused: bool,
+    /// Since when the backlog has not been empty although the shard would not take all of it.
+    held_since_us: Option<u64>,
     /// Closed to let one refusal be said when there are no descriptors left.
     reserve: Option<File>,
-    open_connections: Arc<AtomicUsize>,
-    connections_max: usize,
-    refused: u16,
+    awaiting: Awaiting,
 }
 
 impl Door {
-    pub(super) fn new(open_connections: Arc<AtomicUsize>, connections_max: usize) -> Door {
+    pub(super) fn new(admission: Arc<Admission>, awaiting_max: usize) -> Door {
         Door {
+            admission,
             listener: None,
             ready: false,
             paused: false,
+            held_since_us: None,
             reserve: None,
-            open_connections,
-            connections_max,
-            refused: 0,
+            awaiting: Awaiting::new(awaiting_max),
         }
     }
 
@@ -72,21 +75,39 @@ impl Door {
         self.listener = None;
     }
 
-    pub(super) fn left(&self) {
-        self.open_connections.fetch_sub(1, Relaxed);
+    /// The connection has said CONNECT.
+    pub(super) fn awaits_no_more(&mut self, address: Address, accepted_s: u32, stats: &ShardStats) {
+        self.admission.awaits_no_more(address);
+        self.awaiting.leave(accepted_s);
+        stats.awaiting.store(self.awaiting.count() as u64, Relaxed);
     }
 
-    fn refusal(&mut self, wait_s: &Range<u16>) -> Refusal {
-        self.refused = self.refused.wrapping_add(1);
-        // A prime step, so that neighbours in the backlog come back far apart.
-        let spread = self.refused.wrapping_mul(37) % (wait_s.end - wait_s.start);
-        Refusal { reason: CloseReason::Full, retry_after_s: wait_s.start + spread }
+    /// The connection has ended; `awaiting`: without CONNECT.
+    pub(super) fn left(&mut self, connection: &Connection, awaiting: bool, stats: &ShardStats) {
+        if awaiting {
+            self.awaits_no_more(connection.address, connection.accepted_s, stats);
+        }
+        self.admission.leave(connection.address);
+    }
+
+    /// How long the backlog has been held is known from here.
+    fn look_back(&mut self, held: bool, now_us: u64) {
+        if !self.ready {
+            self.held_since_us = None;
+        } else if held {
+            self.held_since_us.get_or_insert(now_us);
+        }
+    }
+
+    fn is_overdue(&self, now_us: u64) -> bool {
+        self.held_since_us.is_some_and(|since_us| now_us.saturating_sub(since_us) > HELD_US_MAX)
     }
 }
 
 impl Shard {
     pub(super) fn listen(&mut self, mut listener: mio::net::TcpListener) {
         self.door.reserve = File::open("/dev/null").ok();
+        self.stats.0.login_rate.store(self.door.admission.pace.rate(), Relaxed);
         match self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE) {
             Ok(()) => (self.door.listener, self.door.ready) = (Some(listener), true),
             Err(_) => ShardStats::count(&self.stats.own().accept_errors, 1),
@@ -98,25 +119,59 @@ impl Shard {
         if !self.door.is_ready() {
             return;
         }
-        let crowded = self.stats.own().deciding.load(Relaxed) >= DECIDING_MAX;
-        let accepts = match (crowded, self.last_turn > LATE) {
+        let now_us = self.door.admission.now_us();
+        let mut places = self.places(now_us);
+        let held = places < ACCEPTS_PER_TURN;
+        if held {
+            ShardStats::count(&self.stats.own().accepts_held_back, 1);
+        }
+        let overdue = self.door.is_overdue(now_us);
+        let looks = if overdue { ACCEPTS_PER_TURN } else { places };
+        self.door.paused = looks == 0;
+        for _ in 0..looks {
+            let Some((socket, peer)) = self.next_socket() else { break };
+            ShardStats::count(&self.stats.own().accepted, 1);
+            match self.admit(socket, peer, places, overdue) {
+                Ok(()) => places -= 1,
+                Err((socket, rejection)) => self.turn_away(socket, rejection),
+            }
+        }
+        self.door.admission.pace.give_back(places);
+        self.door.look_back(held, now_us);
+    }
+
+    /// Logins that may be let in during this turn: what the shard can take, out of what the node's pace leaves.
+    fn places(&mut self, now_us: u64) -> usize {
+        let hurried = self.door.awaiting.is_hurried(self.time.now_s());
+        let (stats, pace) = (&self.stats.0, &self.door.admission.pace);
+        pace.look(now_us, || {
+            let sum = |of: fn(&ShardStats) -> u64| stats.shards.iter().map(of).sum();
+            Load {
+                deciding: sum(|shard| shard.deciding.load(Relaxed)),
+                decided: sum(|shard| shard.decided.load(Relaxed)),
+            }
+        });
+        stats.login_rate.store(pace.rate(), Relaxed);
+        let crowded = hurried || self.stats.own().deciding.load(Relaxed) >= DECIDING_MAX;
+        let wanted = match (crowded, self.last_turn > LATE) {
             (true, _) => 0,
             (false, true) => ACCEPTS_WHEN_LATE,
             (false, false) => ACCEPTS_PER_TURN,
         };
-        if accepts < ACCEPTS_PER_TURN {
-            ShardStats::count(&self.stats.own().accepts_held_back, 1);
-        }
-        self.door.paused = crowded;
-        for _ in 0..accepts {
-            let (true, Some(listener)) = (self.door.ready, &self.door.listener) else { return };
+        pace.take(wanted, now_us)
+    }
+
+    /// The next of the backlog; `None`: no more in this turn.
+    fn next_socket(&mut self) -> Option<(TcpStream, SocketAddr)> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let listener = self.door.listener.as_ref().filter(|_| self.door.ready)?;
             match listener.accept() {
-                Ok((socket, _)) => self.admit(socket),
+                Ok(accepted) => return Some(accepted),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.door.ready = false,
                 Err(error) if is_out_of_descriptors(&error) => {
                     ShardStats::count(&self.stats.own().accept_errors, 1);
                     self.refuse_from_reserve();
-                    return;
+                    return None;
                 }
                 // The peer went away while it waited, or the call was interrupted: the next one may be fine.
                 Err(error)
@@ -124,46 +179,89 @@ impl Shard {
                 Err(_) => {
                     ShardStats::count(&self.stats.own().accept_errors, 1);
                     self.door.paused = true;
-                    return;
+                    return None;
                 }
             }
         }
+        None
     }
 
-    fn admit(&mut self, mut socket: mio::net::TcpStream) {
-        ShardStats::count(&self.stats.own().accepted, 1);
-        if self.stats.0.pressure.level() >= Level::Crowded {
-            return self.turn_away(socket, &RETRY_WHEN_CROWDED_S);
+    fn admit(
+        &mut self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        places: usize,
+        overdue: bool,
+    ) -> Result<(), (TcpStream, Rejection)> {
+        let level = self.stats.0.pressure.level();
+        if level >= Level::Crowded {
+            return Err((socket, Rejection::Pressure));
         }
-        if self.door.open_connections.fetch_add(1, Relaxed) >= self.door.connections_max {
-            self.door.left();
-            return self.turn_away(socket, &RETRY_AFTER_S);
+        let address = self.door.admission.address(peer.ip());
+        let meeting = Meeting {
+            pressed: overdue || level >= Level::Busy,
+            awaiting_crowd: self.door.awaiting.is_crowded(self.time.now_s()),
+            now_us: self.door.admission.now_us(),
+        };
+        if let Err(rejection) = self.door.admission.enter(address, meeting) {
+            return Err((socket, rejection));
         }
+        let seated = if places == 0 {
+            Err((socket, Rejection::LoginRate))
+        } else {
+            self.make_room();
+            self.seat(socket, address)
+        };
+        if seated.is_err() {
+            self.door.admission.awaits_no_more(address);
+            self.door.admission.leave(address);
+        }
+        seated
+    }
+
+    /// At the bound of connections without CONNECT the oldest makes room. It is not young: young ones hold at most half of
+    /// the places and one turn's more.
+    fn make_room(&mut self) {
+        if !self.door.awaiting.is_full() {
+            return;
+        }
+        let oldest = self.door.awaiting.oldest(|handle| awaits(&self.slab, handle));
+        if let Some(slot) = oldest.and_then(|handle| self.slab.find(handle)) {
+            ShardStats::count(&self.stats.own().rejected[Rejection::Awaiting as usize], 1);
+            let retry_after_s = self.door.admission.retry_after_s(Rejection::Awaiting);
+            self.close(slot, CloseReason::Full, retry_after_s);
+        }
+    }
+
+    fn seat(&mut self, mut socket: TcpStream, address: Address) -> Result<(), (TcpStream, Rejection)> {
         let now_s = self.time.now_s();
         let token = self.slab.next_slot();
-        let registered = self.poll.registry().register(
-            &mut socket,
-            Token(token as usize),
-            Interest::READABLE | Interest::WRITABLE,
-        );
-        if registered.is_err() {
-            self.door.left();
-            ShardStats::count(&self.stats.own().accept_errors, 1);
-            return;
+        if token >= Handle::SLOTS_MAX {
+            return Err((socket, Rejection::Full));
         }
-        let Some(slot) = self.slab.insert(Connection::new(socket, now_s)) else {
-            self.door.left();
-            return;
-        };
-        debug_assert_eq!(slot, token);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if self.poll.registry().register(&mut socket, Token(token as usize), both).is_err() {
+            ShardStats::count(&self.stats.own().accept_errors, 1);
+            return Err((socket, Rejection::Descriptors));
+        }
+        let inserted = self.slab.insert(Connection::new(socket, address, now_s));
+        debug_assert_eq!(inserted, Some(token));
+        let slot = token;
         self.wheel.insert(&mut self.slab, slot, now_s + self.limits.login_s);
-        self.stats.own().connections.store(self.slab.len() as u64, Relaxed);
+        let handle = self.handle(slot);
+        self.door.awaiting.enter(handle, now_s, |handle| awaits(&self.slab, handle));
+        let stats = self.stats.own();
+        stats.awaiting.store(self.door.awaiting.count() as u64, Relaxed);
+        stats.connections.store(self.slab.len() as u64, Relaxed);
+        Ok(())
     }
 
-    fn turn_away(&mut self, socket: mio::net::TcpStream, wait_s: &Range<u16>) {
-        let refusal = self.door.refusal(wait_s);
-        ShardStats::count(&self.stats.own().closed[CloseReason::Full.index()], 1);
-        refuse_and_drop(socket, refusal);
+    fn turn_away(&mut self, socket: TcpStream, rejection: Rejection) {
+        let stats = self.stats.own();
+        ShardStats::count(&stats.closed[CloseReason::Full.index()], 1);
+        ShardStats::count(&stats.rejected[rejection as usize], 1);
+        let retry_after_s = self.door.admission.retry_after_s(rejection);
+        refuse_and_drop(socket, Refusal { reason: CloseReason::Full, retry_after_s });
     }
 
     /// Frees the reserve descriptor for one accept, refuses that connection, and takes the reserve back.
@@ -173,10 +271,15 @@ impl Shard {
         let accepted = self.door.listener.as_ref().map(mio::net::TcpListener::accept);
         if let Some(Ok((socket, _))) = accepted {
             ShardStats::count(&self.stats.own().accepted, 1);
-            self.turn_away(socket, &RETRY_AFTER_S);
+            self.turn_away(socket, Rejection::Descriptors);
         }
         self.door.reserve = File::open("/dev/null").ok();
     }
+}
+
+/// Whether the connection is still there and has not said CONNECT.
+fn awaits(slab: &Slab, handle: Handle) -> bool {
+    slab.shown(handle).is_some_and(|connection| matches!(connection.conversation, Conversation::Awaiting(_)))
 }
 
 fn is_out_of_descriptors(error: &std::io::Error) -> bool {

@@ -10,7 +10,7 @@ use crate::store::port::{Page, PageEntry as Stored};
 use bytes::Bytes;
 use longwire_proto::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 use longwire_proto::session::{FeedStart, Offer, PageEntry};
-use longwire_proto::wire::{BackOff, Gap, PushHead, ServerFrame, Welcome, push_frame};
+use longwire_proto::wire::{Gap, PushHead, ServerFrame, Welcome, push_frame};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -100,6 +100,7 @@ impl Shard {
             return;
         };
         self.stats.own().deciding.fetch_sub(1, Relaxed);
+        ShardStats::count(&self.stats.own().decided, 1);
         let session = deciding.accept(attach.client, attach.mailbox, log);
         connection.conversation = Conversation::Live(session);
         connection.app = attach.app;
@@ -110,12 +111,14 @@ impl Shard {
         self.stats.own().sessions.fetch_add(1, Relaxed);
         let welcome = Welcome {
             node: self.options.node.clone(),
-            heartbeat_s: self.options.heartbeat_s,
+            heartbeat_s: attach.heartbeat.interval_s,
+            phase: self.phases.draw(),
+            padding_max: attach.heartbeat.padding_max,
             heartbeat_min_s: self.options.heartbeat_min_s,
             heartbeat_max_s: self.options.heartbeat_max_s,
             window: WINDOW_MESSAGES_MAX as u16,
             server_time_ms: attach.server_time.0,
-            back_off: BackOff::default(),
+            back_off: self.options.back_off.clone(),
         };
         self.scratch.reply.clear();
         ServerFrame::Welcome(welcome).encode(attach.client, &mut self.scratch.reply);

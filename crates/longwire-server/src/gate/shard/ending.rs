@@ -41,9 +41,15 @@ impl Shard {
         for slot in due.drain(..) {
             let Some(connection) = self.slab.at(slot) else { continue };
             let (due_s, reason) = connection.deadline(&self.limits);
+            let mut look_s = self.next_reading_s(slot);
+            if self.still_paused(slot) {
+                look_s = Some(look_s.map_or(now_s + 1, |look_s| look_s.min(now_s + 1)));
+            }
             // Out of the wheel now, in again before anything else: closing unlinks it.
-            self.wheel.insert(&mut self.slab, slot, due_s);
-            if due_s <= now_s {
+            self.wheel.insert(&mut self.slab, slot, look_s.map_or(due_s, |look_s| look_s.min(due_s)));
+            if due_s > now_s {
+                self.look(slot, look_s);
+            } else if reason != CloseReason::WriteStall || !self.is_read_first(slot, due_s) {
                 self.close(slot, reason, 0);
             }
         }
@@ -51,7 +57,19 @@ impl Shard {
         if before != now_s {
             self.retry_failed_pages();
             self.scan_some();
+            self.count_holders();
             self.shed_heaviest();
+        }
+    }
+
+    /// Reads a stuck connection's kernel queue if it is time to.
+    fn look(&mut self, slot: u32, look_s: Option<u32>) {
+        let now_s = self.time.now_s();
+        if look_s.is_some_and(|look_s| look_s <= now_s)
+            && self.ask(slot)
+            && let Some(next_s) = self.next_reading_s(slot)
+        {
+            self.wheel.pull_in(&mut self.slab, slot, next_s);
         }
     }
 
@@ -61,7 +79,8 @@ impl Shard {
         let from = self.handle(slot);
         let Some(mut connection) = self.slab.remove(slot) else { return };
         self.wheel.unlink(&mut self.slab, connection.link);
-        self.door.left();
+        let awaiting = matches!(connection.conversation, Conversation::Awaiting(_));
+        self.door.left(&connection, awaiting, self.stats.own());
         let stats = self.stats.own();
         stats.connections.store(self.slab.len() as u64, Relaxed);
         ShardStats::count(&stats.closed[reason.index()], 1);
@@ -79,11 +98,12 @@ impl Shard {
             }
             Conversation::Deciding(_) => {
                 stats.deciding.fetch_sub(1, Relaxed);
+                ShardStats::count(&stats.decided, 1);
                 (None, Vec::new())
             }
             _ => (None, Vec::new()),
         };
-        if !matches!(connection.conversation, Conversation::Awaiting(_)) {
+        if !awaiting {
             let lived_s = self.time.now_s() - connection.accepted_s;
             let app = connection.app;
             self.outlet.tell(Event::Closed(Box::new(Closed {
@@ -97,9 +117,15 @@ impl Shard {
             })));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
+            // Before login every end is a refusal, and says when to come again if coming again can help.
+            let unsaid = client.is_none() && retry_after_s == 0 && reason.may_retry();
+            let retry_after_s = if unsaid { self.door.admission.retry_soon_s() } else { retry_after_s };
             self.say_goodbye(&mut connection, client, Refusal { reason, retry_after_s });
         }
         if let Some(outbox) = connection.outbox.take() {
+            if outbox.standing.is_some() {
+                self.holders.remove(slot);
+            }
             self.pool.give(outbox);
         }
     }

@@ -3,18 +3,20 @@
 use super::Shard;
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
-use crate::gate::connection::{Connection, Conversation, ReadOutcome, handle, read_once};
+use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, handle, read_once};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
-use longwire_proto::session::FromDevice;
+use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping};
 use longwire_proto::wire::{self, AckKind, ResultCode, ServerFrame, UpAck};
 
 /// Full buffers read from one connection before the others have their turn.
 const READS_PER_TURN: usize = 4;
 /// Connections read again without a new epoll event, in one turn.
 const LISTED_PER_TURN: usize = 256;
+/// What a device that sent far too much is asked to wait, seconds (LIMITS 7.1).
+const RETRY_AFTER_RATE_S: u16 = 60;
 
 impl Shard {
     /// Epoll says that a connection's socket changed. One rule for its edges: a short read means drained, and whatever
@@ -29,6 +31,22 @@ impl Shard {
             } else {
                 self.read(slot, event.is_read_closed() || event.is_error());
             }
+            if event.is_read_closed() {
+                self.half_closed(slot);
+            }
+        }
+    }
+
+    /// The peer has ended its side and the connection is still here: it is not read now, or not to its end. Reading on may find
+    /// the end; otherwise the deadline does.
+    fn half_closed(&mut self, slot: u32) {
+        let now_s = self.time.now_s();
+        let Some(connection) = self.slab.at(slot) else { return };
+        if !connection.flags.half_closed {
+            connection.flags.half_closed = true;
+            connection.frame_s = now_s;
+            let due_s = connection.deadline(&self.limits).0;
+            self.wheel.pull_in(&mut self.slab, slot, due_s);
         }
     }
 
@@ -60,11 +78,11 @@ impl Shard {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
             let deciding = matches!(connection.conversation, Conversation::Deciding(_));
-            if deciding || connection.flags.unwritable {
-                // Not read now: back-pressure (002-19), or the login is being decided. A peer that has gone is let go.
+            if deciding || connection.flags.unwritable || connection.flags.paused {
+                // Not read now: back-pressure (002-19), a brake, or the login is being decided. A peer that has gone is let go.
                 connection.flags.unread = true;
-                if to_the_end && is_gone(connection) {
-                    self.close(slot, CloseReason::PeerClosed, 0);
+                if to_the_end && let Some(reason) = end_of(connection) {
+                    self.close(slot, reason, 0);
                 }
                 return;
             }
@@ -78,7 +96,7 @@ impl Shard {
                 }
                 ReadOutcome::Drained => return,
                 ReadOutcome::Ended => return self.close(slot, CloseReason::PeerClosed, 0),
-                ReadOutcome::Broken => return self.close(slot, CloseReason::PeerLost, 0),
+                ReadOutcome::Broken(reason) => return self.close(slot, reason, 0),
             }
             if self.outlet.is_backed_up() {
                 break;
@@ -98,7 +116,13 @@ impl Shard {
             Conversation::Deciding(_) | Conversation::Over => Ok(()),
         };
         match outcome {
-            Ok(()) => self.watch_frame(slot),
+            Ok(()) => {
+                self.watch_frame(slot);
+                self.brake(slot);
+            }
+            Err(reason @ (CloseReason::InboundRate | CloseReason::PingRate)) => {
+                self.close(slot, reason, RETRY_AFTER_RATE_S);
+            }
             Err(CloseReason::PeerClosed) => self.close(slot, CloseReason::PeerClosed, 0),
             Err(reason) => self.close(slot, reason, 0),
         }
@@ -133,6 +157,7 @@ impl Shard {
         let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
         if let Conversation::Awaiting(awaiting) = state {
             connection.conversation = Conversation::Deciding(awaiting.decide(heartbeat_s));
+            self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
             ShardStats::count(&self.stats.own().deciding, 1);
         }
         self.outlet.tell(Event::Login(Box::new(login)));
@@ -142,16 +167,27 @@ impl Shard {
     fn received_live(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
         self.scratch.reply.clear();
         let own = handle(self.id, slot, &self.slab);
+        let (now, limits) = (self.time.now(), self.options.inbound);
+        if let Some(connection) = self.slab.at(slot) {
+            connection.rate.bytes(now, count, &limits);
+        }
         let (mut at, mut heartbeats) = (0, 0);
         loop {
             let Some(connection) = self.slab.at(slot) else { return Ok(()) };
             let app = connection.app;
-            let Conversation::Live(session) = &mut connection.conversation else { return Ok(()) };
+            let Connection { conversation: Conversation::Live(session), rate, .. } = connection else {
+                return Ok(());
+            };
             let client = session.client();
             let mut rest = &self.scratch.read[at..count];
             let body_bytes_max = self.options.frame_body_bytes_max;
             let from = session.receive(&mut rest, body_bytes_max, &mut self.scratch.reply)?;
             at = count - rest.len();
+            if let Some(from) = &from
+                && charge(rate, from, now, &limits)? == Ping::Early
+            {
+                ShardStats::count(&self.stats.own().heartbeats_early, 1);
+            }
             match from {
                 None => break,
                 Some(FromDevice::Heartbeat) => heartbeats += 1,
@@ -232,6 +268,33 @@ impl Shard {
             connection.live().is_some_and(|session| session.deliveries().has_unacked());
     }
 
+    /// A device that sent too much is not read until it has caught up.
+    fn brake(&mut self, slot: u32) {
+        let (now, now_s) = (self.time.now(), self.time.now_s());
+        let Some(connection) = self.slab.at(slot) else { return };
+        match connection.rate.pace(now, &self.options.inbound) {
+            Pace::Within => {}
+            Pace::Ahead => {
+                connection.flags.paused = true;
+                ShardStats::count(&self.stats.own().inbound_pauses, 1);
+                self.wheel.pull_in(&mut self.slab, slot, now_s + 1);
+            }
+            Pace::FarAhead => self.close(slot, CloseReason::InboundRate, RETRY_AFTER_RATE_S),
+        }
+    }
+
+    /// Whether a paused connection must wait on; one that has caught up is read again.
+    pub(super) fn still_paused(&mut self, slot: u32) -> bool {
+        let now = self.time.now();
+        let Some(connection) = self.slab.at(slot) else { return false };
+        if !connection.flags.paused || connection.rate.pace(now, &self.options.inbound) != Pace::Within {
+            return connection.flags.paused;
+        }
+        connection.flags.paused = false;
+        self.list(slot);
+        false
+    }
+
     /// Starts or ends the deadline of an unfinished frame.
     fn watch_frame(&mut self, slot: u32) {
         let now_s = self.time.now_s();
@@ -243,12 +306,31 @@ impl Shard {
         };
         if held == 0 {
             connection.flags.in_frame = false;
-        } else if !connection.flags.in_frame {
+        } else if !connection.flags.in_frame && !connection.flags.half_closed {
             connection.flags.in_frame = true;
             connection.frame_s = now_s;
             self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.frame_s);
         }
     }
+}
+
+/// What came is counted against what the device may send: acks of receipt cost their bytes only, for they answer us.
+fn charge(
+    rate: &mut InboundRate,
+    from: &FromDevice<'_>,
+    now: Millis,
+    limits: &InboundLimits,
+) -> Result<Ping, CloseReason> {
+    match from {
+        FromDevice::Heartbeat => {
+            let ping = rate.ping(now, limits);
+            return if ping == Ping::Flood { Err(CloseReason::PingRate) } else { Ok(ping) };
+        }
+        FromDevice::Acked(ack) if ack.kind == AckKind::Received => {}
+        FromDevice::Upstream(message) => rate.message(message.payload.len(), limits),
+        FromDevice::HeartbeatChanged | FromDevice::Answered | FromDevice::Acked(_) => rate.message(0, limits),
+    }
+    if rate.pace(now, limits) == Pace::FarAhead { Err(CloseReason::InboundRate) } else { Ok(Ping::Due) }
 }
 
 /// A message for the business, out of the bytes that were read; the session has bounded it.
@@ -265,13 +347,14 @@ fn copied(message: wire::Upstream<'_>, from: Handle, client: ClientId, app: AppI
     }
 }
 
-/// Whether the peer has closed or reset, without taking bytes off the socket. Bytes that wait in front of an end hide it
-/// from a look at the first byte; then the end is found when they are read, or by the write-stall deadline.
-fn is_gone(connection: &mut Connection) -> bool {
+/// Why the connection is over, if the peer has closed or it broke, without taking bytes off the socket. Bytes that wait in front
+/// of an end hide it from a look at the first byte; then it is found when they are read, or by its deadline.
+fn end_of(connection: &mut Connection) -> Option<CloseReason> {
     let mut byte = [0; 1];
     match connection.socket.peek(&mut byte) {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        Ok(0) => Some(CloseReason::PeerClosed),
+        Ok(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+        Err(error) => Some(broken_reason(&error)),
     }
 }

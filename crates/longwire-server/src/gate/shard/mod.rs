@@ -3,11 +3,12 @@
 //! - `accept`: new connections; never ends on an error.
 //! - `inbound`: bytes from devices.
 //! - `commands`: what the hub says.
+//! - `phase`: when in its interval a device beats.
 //! - `members`: which connections belong to which app and tag.
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
 //! - `ending`: deadlines, closing, drain.
-//! - `scan`: a slow look at every connection, for the zombie ratio.
+//! - `scan`: looks at many connections: the zombie ratio, who holds outbound bytes.
 //!
 //! Budgets per turn bound how long a device waits for its turn; the lengths of turns are a metric.
 
@@ -18,26 +19,31 @@ mod fanout;
 mod inbound;
 mod members;
 mod outbound;
+mod phase;
 mod scan;
 
+use super::admission::{Admission, STRAINED_TURN_US};
 use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
+use super::judge::Judge;
 use super::queue::{Control, ShardQueue, WAKE};
 use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
 use super::{Clock, GateOptions};
 use crate::delivery::border::{Event, Handle, ShardId};
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Source};
+use longwire_proto::session::Millis;
 use members::Members;
 use mio::{Events, Poll};
+use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Epoll events taken in one turn.
 const EVENTS_PER_TURN: usize = 512;
 /// The shared read buffer, bytes.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// A gap between two turns above this means that the process itself stood still (SIGSTOP, a paused machine): it is not
 /// counted as the devices' silence.
 const STALL_MS: u64 = 2500;
@@ -48,8 +54,9 @@ pub(super) struct ShardParts {
     pub(super) queue: Arc<ShardQueue>,
     pub(super) stats: Arc<GateStats>,
     pub(super) clock: Clock,
-    pub(super) open_connections: Arc<AtomicUsize>,
+    pub(super) admission: Arc<Admission>,
     pub(super) options: GateOptions,
+    pub(super) judge: Arc<Judge>,
 }
 
 pub(super) struct Shard {
@@ -82,6 +89,12 @@ pub(super) struct Shard {
     /// How long the last turn was.
     last_turn: Duration,
     scan: scan::Scan,
+    phases: phase::Phases,
+    /// Asked what the kernel holds for a peer.
+    judge: Arc<Judge>,
+    /// Slots whose socket is full: their outboxes hold what waits.
+    holders: RoaringBitmap,
+    census: scan::Census,
 }
 
 /// Buffers that every connection of the shard uses in turn.
@@ -151,8 +164,13 @@ impl ShardTime {
         let gap_ms = now.duration_since(self.last).as_millis() as u64;
         if gap_ms > 0 {
             self.counted_ms += if gap_ms > STALL_MS { 1000 } else { gap_ms };
-            self.last = now;
+            // What is less than a millisecond counts next time: turns may be that short.
+            self.last += Duration::from_millis(gap_ms);
         }
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.counted_ms)
     }
 
     fn now_s(&self) -> u32 {
@@ -182,7 +200,10 @@ impl Shard {
             wall: parts.clock,
             time: ShardTime { last: Instant::now(), counted_ms: 1000 },
             limits,
-            door: accept::Door::new(parts.open_connections, options.connections_max),
+            door: accept::Door::new(
+                parts.admission,
+                options.awaiting_max.div_ceil(options.shards.clamp(1, 64)),
+            ),
             options,
             slab: Slab::default(),
             wheel: Wheel::new(),
@@ -203,6 +224,10 @@ impl Shard {
             turn_began: Instant::now(),
             last_turn: Duration::ZERO,
             scan: scan::Scan::default(),
+            phases: phase::Phases::of_shard(parts.id.0.into()),
+            judge: parts.judge,
+            holders: RoaringBitmap::new(),
+            census: scan::Census::default(),
         }
     }
 
@@ -251,6 +276,7 @@ impl Shard {
             self.accept_some();
             self.read_listed();
             self.take_commands();
+            self.take_readings();
             self.flush_dirty();
             self.sweep_slice();
         }
@@ -293,6 +319,9 @@ impl Shard {
         let bucket = TURN_BUCKETS_US.iter().position(|bound| us <= *bound).unwrap_or(TURN_BUCKETS_US.len());
         ShardStats::count(&stats.turns[bucket], 1);
         ShardStats::count(&stats.turn_us_sum, us);
+        if us > STRAINED_TURN_US {
+            self.door.admission.pace.turn_was_long();
+        }
         if us > stats.turn_us_max.load(Relaxed) {
             stats.turn_us_max.store(us, Relaxed);
         }

@@ -1,14 +1,30 @@
 //! Bytes to devices. A frame goes straight to the socket when nothing waits before it; an outbox exists only while the
 //! socket is full or several frames of one turn wait for their common write.
+//!
+//! A peer whose socket stays full is judged by progress, not by that state: as long as its kernel takes bytes out of ours, though
+//! too few for the socket to become writable, it is slow and not dead. So the kernel's queue is read several times
+//! within the write-stall deadline, and once more before the peer is closed.
 
 use super::Shard;
-use crate::delivery::border::Event;
-use crate::gate::connection::{Connection, Conversation, Piece, handle, write_slices};
+use crate::delivery::border::{Event, Handle};
+use crate::gate::connection::{
+    Connection, Conversation, Piece, Standing, broken_reason, handle, kernel_judges, shard_judges,
+    write_slices,
+};
+use crate::gate::judge::Question;
 use crate::gate::stats::ShardStats;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use std::io::IoSlice;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// Readings of the kernel's queue within one write-stall deadline, at most one a second: what a peer took is known so
+/// much too late at most.
+const READINGS_PER_STALL: u32 = 15;
+/// How long a shard waits for a reading that decides, seconds; then what the socket took decides.
+const READING_MAX_S: u32 = 2;
+/// Readings taken in one turn.
+const READINGS_PER_TURN: usize = 256;
 
 impl Shard {
     /// Sends the scratch's reply bytes, whole frames, behind whatever waits already.
@@ -36,7 +52,7 @@ impl Shard {
         if connection.outbox.is_none() {
             match write_slices(&mut connection.socket, slices) {
                 Ok(taken) => written = taken,
-                Err(_) => return self.close(slot, CloseReason::PeerLost, 0),
+                Err(error) => return self.close(slot, broken_reason(&error), 0),
             }
             ShardStats::count(&self.stats.own().written_bytes, written as u64);
             if written == offered {
@@ -45,6 +61,9 @@ impl Shard {
         }
         for piece in rest(written) {
             self.queue_piece(slot, piece);
+        }
+        if written < offered {
+            self.stand(slot);
         }
     }
 
@@ -74,7 +93,6 @@ impl Shard {
         }
         if is_new {
             connection.drained_s = now_s;
-            self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.stall_s);
         }
     }
 
@@ -97,17 +115,28 @@ impl Shard {
         let Connection { socket, outbox, flags, drained_s, .. } = connection;
         let Some(waiting) = outbox else { return };
         let drained = waiting.drain(|slices| write_slices(socket, slices));
-        let Ok(written) = drained else { return self.close(slot, CloseReason::PeerLost, 0) };
+        let written = match drained {
+            Ok(written) => written,
+            Err(error) => return self.close(slot, broken_reason(&error), 0),
+        };
         let stats = self.stats.own();
         stats.outbox_bytes.fetch_sub(written as u64, Relaxed);
         ShardStats::count(&stats.written_bytes, written as u64);
         if written > 0 {
             *drained_s = now_s;
+            if let Some(standing) = &mut waiting.standing {
+                // More entered the kernel's queue: what was read of it says nothing any more.
+                standing.unacked = None;
+            }
         }
         let left = waiting.bytes();
         if left == 0
             && let Some(empty) = outbox.take()
         {
+            if empty.standing.is_some() {
+                self.holders.remove(slot);
+                kernel_judges(socket, self.limits.stall_s);
+            }
             self.pool.give(empty);
         }
         if flags.unwritable && left < self.options.outbox_low_bytes.max(1) {
@@ -117,6 +146,99 @@ impl Shard {
                 self.list(slot);
             }
             self.pull(slot);
+        }
+        if left > 0 {
+            self.stand(slot);
+        }
+    }
+
+    /// The socket is full: from now on the connection is among the holders, and its kernel queue is looked at.
+    fn stand(&mut self, slot: u32) {
+        let (now_s, stall_s) = (self.time.now_s(), self.limits.stall_s);
+        let Some(connection) = self.slab.at(slot) else { return };
+        let Some(outbox) = connection.outbox.as_mut() else { return };
+        if outbox.standing.is_none() {
+            outbox.standing = Some(Standing { since_s: now_s, unacked: None, asked_s: now_s });
+            if !self.judge.is_absent() {
+                shard_judges(&connection.socket, stall_s);
+            }
+            self.holders.insert(slot);
+            self.wheel.pull_in(&mut self.slab, slot, now_s + 1);
+        }
+    }
+
+    /// When the kernel's queue of a stuck connection is to be read next; `None`: nothing stands there.
+    pub(super) fn next_reading_s(&mut self, slot: u32) -> Option<u32> {
+        let every_s = self.limits.stall_s.div_ceil(READINGS_PER_STALL);
+        let connection = self.slab.at(slot)?;
+        let standing = connection.outbox.as_ref()?.standing?;
+        // The first reading comes a second after the last write: what comes later is compared with it.
+        let due_s =
+            if standing.unacked.is_some() { standing.asked_s + every_s } else { standing.asked_s + 1 };
+        Some(due_s)
+    }
+
+    /// Asks what the kernel holds for a stuck connection. False: nobody can be asked now.
+    pub(super) fn ask(&mut self, slot: u32) -> bool {
+        let (now_s, from) = (self.time.now_s(), self.handle(slot));
+        if self.judge.is_absent() || self.judge.is_busy() {
+            return false;
+        }
+        let Some(connection) = self.slab.at(slot) else { return false };
+        let (Ok(local), Ok(peer)) = (connection.socket.local_addr(), connection.socket.peer_addr()) else {
+            return false;
+        };
+        let Some(standing) = connection.outbox.as_mut().and_then(|outbox| outbox.standing.as_mut()) else {
+            return false;
+        };
+        let asked = self.judge.ask(Question { from, local, peer });
+        if asked {
+            standing.asked_s = now_s;
+        }
+        asked
+    }
+
+    /// The write-stall deadline of a connection came at `due_s`. True: it is not closed yet, its kernel queue is read first.
+    pub(super) fn is_read_first(&mut self, slot: u32, due_s: u32) -> bool {
+        let now_s = self.time.now_s();
+        let asked_s = self.slab.at(slot).and_then(|connection| connection.outbox.as_ref()?.standing);
+        match asked_s.map(|standing| standing.asked_s) {
+            None => false,
+            _ if self.judge.is_absent() || now_s >= due_s + READING_MAX_S => false,
+            Some(asked_s) => {
+                if asked_s < due_s {
+                    self.ask(slot);
+                }
+                true
+            }
+        }
+    }
+
+    /// Compares what the kernel holds for stuck peers with what it held before.
+    pub(super) fn take_readings(&mut self) {
+        for _ in 0..READINGS_PER_TURN {
+            let Some(reading) = self.queue.next_reading() else { return };
+            self.take_reading(reading.of, reading.unacked);
+        }
+        self.commands_waiting = true;
+    }
+
+    fn take_reading(&mut self, of: Handle, unacked: u32) {
+        let (now_s, stall_s) = (self.time.now_s(), self.limits.stall_s);
+        let Some(slot) = self.slab.find(of) else { return };
+        let Some(connection) = self.slab.at(slot) else { return };
+        let Some(standing) = connection.outbox.as_mut().and_then(|outbox| outbox.standing.as_mut()) else {
+            return;
+        };
+        let before = standing.unacked.replace(unacked);
+        if before.is_some_and(|before| unacked < before) {
+            connection.drained_s = now_s;
+            ShardStats::count(&self.stats.own().slow_progress, 1);
+            return;
+        }
+        let due_s = connection.drained_s + stall_s;
+        if standing.asked_s >= due_s && now_s >= due_s {
+            self.close(slot, CloseReason::WriteStall, 0);
         }
     }
 

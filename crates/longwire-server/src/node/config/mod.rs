@@ -10,9 +10,12 @@ pub mod settings;
 
 pub use layers::Layers;
 
-use crate::domain::DuplicateLogin;
+use crate::domain::{DuplicateLogin, HeartbeatProfile, HeartbeatRules};
 use crate::gate::GateOptions;
 use layers::{Problem, Value};
+use longwire_proto::limit::BACK_OFF_STEPS_MAX;
+use longwire_proto::session::InboundLimits;
+use longwire_proto::wire::BackOff;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,6 +40,8 @@ pub struct Config {
     pub sql_url: String,
     /// What meets a second login of a device whose app does not say.
     pub duplicate_login: DuplicateLogin,
+    /// Heartbeats of devices whose app does not say, and the range for all.
+    pub heartbeat: HeartbeatRules,
     /// How long a device token is valid.
     pub token_ttl: Duration,
     /// How long a stop may take.
@@ -88,13 +93,15 @@ impl Config {
         check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext");
         check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext");
         let duplicate_login = duplicate_login(&mut layers);
+        let heartbeat = heartbeat(&mut layers);
+        let back_off = back_off(&mut layers);
         layers.finish()?;
         let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
         let seconds = |key| Duration::from_secs(layers.integer(key));
         Ok(Config {
             data_dir: PathBuf::from(layers.text("node.data_dir")),
             device_bind: address(&layers, "listener.device.bind"),
-            gate: gate_options(&layers),
+            gate: gate_options(&layers, back_off),
             api: ApiConfig {
                 bind: address(&layers, "api.bind"),
                 connections_max: count("api.connections_max"),
@@ -106,6 +113,7 @@ impl Config {
             storage_retention: seconds("storage.retention"),
             sql_url: layers.text("sql.url").to_owned(),
             duplicate_login,
+            heartbeat,
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),
@@ -120,9 +128,9 @@ impl Config {
     }
 }
 
-fn gate_options(layers: &Layers) -> GateOptions {
+fn gate_options(layers: &Layers, back_off: BackOff) -> GateOptions {
     let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
-    let seconds = |key| u32::try_from(layers.integer(key)).unwrap_or(u32::MAX);
+    let number = |key| u32::try_from(layers.integer(key)).unwrap_or(u32::MAX);
     let heartbeat = |key| u16::try_from(layers.integer(key)).unwrap_or(u16::MAX);
     let shards = count("shards.count");
     let defaults = GateOptions::default();
@@ -130,18 +138,31 @@ fn gate_options(layers: &Layers) -> GateOptions {
         shards: if shards == 0 { defaults.shards } else { shards },
         pin: layers.switch("shards.pin"),
         connections_max: count("listener.device.connections_max"),
+        address_rate: number("limits.address_rate"),
+        address_connections_max: number("limits.address_connections"),
+        address_awaiting_max: number("limits.address_awaiting"),
+        awaiting_max: count("limits.awaiting"),
+        login_rate_min: number("limits.login_rate_min"),
+        login_rate_max: number("limits.login_rate_max"),
         frame_body_bytes_max: count("limits.frame_bytes"),
-        login_deadline_s: seconds("limits.login_s"),
-        frame_deadline_s: seconds("limits.frame_s"),
-        write_stall_s: seconds("limits.write_stall_s"),
-        ack_deadline_s: seconds("limits.ack_s"),
+        login_deadline_s: number("limits.login_s"),
+        frame_deadline_s: number("limits.frame_s"),
+        write_stall_s: number("limits.write_stall_s"),
+        ack_deadline_s: number("limits.ack_s"),
+        inbound: InboundLimits {
+            messages_per_s: number("limits.inbound_messages_per_s"),
+            bytes_per_s: number("limits.inbound_bytes_per_s"),
+            burst_s: number("limits.inbound_burst_s"),
+            ping_s: number("limits.ping_s"),
+            pings_burst: number("limits.pings_burst"),
+        },
         outbox_high_bytes: count("limits.outbox_high"),
         outbox_low_bytes: count("limits.outbox_low"),
         command_queue: count("limits.command_queue"),
         event_queue: count("limits.event_queue"),
         socket_buffer_bytes: count("listener.device.socket_buffer_bytes"),
         node: layers.text("node.id").to_owned(),
-        heartbeat_s: heartbeat("heartbeat.default"),
+        back_off,
         heartbeat_min_s: heartbeat("heartbeat.min"),
         heartbeat_max_s: heartbeat("heartbeat.max"),
     }
@@ -153,6 +174,47 @@ fn duplicate_login(layers: &mut Layers) -> DuplicateLogin {
         layers.object(KEY, fault.problem);
         DuplicateLogin::default()
     })
+}
+
+fn heartbeat(layers: &mut Layers) -> HeartbeatRules {
+    const PROFILE: &str = "heartbeat.profile";
+    let profile = HeartbeatProfile::parse(layers.text(PROFILE)).unwrap_or_else(|fault| {
+        layers.object(PROFILE, fault.problem);
+        HeartbeatProfile::default()
+    });
+    let seconds = |key| u16::try_from(layers.integer(key)).unwrap_or(u16::MAX);
+    HeartbeatRules {
+        profile,
+        default_s: seconds("heartbeat.default"),
+        min_s: seconds("heartbeat.min"),
+        max_s: seconds("heartbeat.max"),
+        padding_max: u8::try_from(layers.integer("heartbeat.padding")).unwrap_or(u8::MAX),
+    }
+}
+
+/// The longest step of a back-off, seconds.
+const BACK_OFF_STEP_S_MAX: u16 = 3600;
+
+fn back_off(layers: &mut Layers) -> BackOff {
+    const STEPS: &str = "backoff.steps";
+    let jitter_ms = u16::try_from(layers.integer("backoff.jitter_ms")).unwrap_or(u16::MAX);
+    let steps: Option<Vec<u16>> =
+        layers.text(STEPS).split_whitespace().map(|step| step.parse().ok()).collect();
+    let allowed = |steps: &Vec<u16>| {
+        let short = steps.iter().all(|step| *step <= BACK_OFF_STEP_S_MAX);
+        short && steps.len() <= BACK_OFF_STEPS_MAX && steps.last().is_some_and(|last| *last > 0)
+    };
+    let Some(steps_s) = steps.filter(allowed) else {
+        layers.object(
+            STEPS,
+            format!(
+                "must be 1 to {BACK_OFF_STEPS_MAX} whole numbers of seconds with spaces between, each at most \
+                 {BACK_OFF_STEP_S_MAX}, the last not 0"
+            ),
+        );
+        return BackOff::default();
+    };
+    BackOff { steps_s, jitter_ms }
 }
 
 fn address(layers: &Layers, key: &'static str) -> SocketAddr {
@@ -172,6 +234,14 @@ fn check_relations(layers: &mut Layers) {
             "heartbeat.default",
             format!("must be from heartbeat.min to heartbeat.max ({least} to {most}), is {asked}"),
         );
+    }
+    let (least, most) = (layers.integer("limits.login_rate_min"), layers.integer("limits.login_rate_max"));
+    if least > most {
+        layers.object("limits.login_rate_min", format!("{least} is above limits.login_rate_max ({most})"));
+    }
+    let ping = layers.integer("limits.ping_s");
+    if ping > least {
+        layers.object("limits.ping_s", format!("{ping} is above heartbeat.min ({least})"));
     }
     let (low, high) = (layers.integer("limits.outbox_low"), layers.integer("limits.outbox_high"));
     if low >= high {

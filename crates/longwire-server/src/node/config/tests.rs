@@ -71,6 +71,7 @@ fn an_open_address_needs_the_word_for_it() {
 #[test]
 fn limits_that_contradict_each_other_are_refused() {
     assert!(problems("[limits]\noutbox_low = 65536\n")[0].contains("outbox_high"));
+    assert!(problems("[limits]\nlogin_rate_max = 500\n")[0].contains("above limits.login_rate_max (500)"));
     assert!(problems("[heartbeat]\ndefault = 10\n")[0].contains("heartbeat.min to heartbeat.max"));
     assert!(problems("[heartbeat]\nmin = 700\nmax = 600\n")[0].contains("above heartbeat.max"));
 }

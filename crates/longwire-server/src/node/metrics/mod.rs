@@ -5,7 +5,9 @@ mod store;
 
 use crate::api::ApiStats;
 use crate::delivery::HubStats;
-use crate::gate::{GateStats, HEARTBEAT_BUCKETS_US, ShardStats, TURN_BUCKETS_US};
+use crate::delivery::hub::Hub;
+use crate::gate::{GateStats, HEARTBEAT_BUCKETS_US, Rejection, ShardStats, TURN_BUCKETS_US};
+use crate::node::telemetry::DroppedLines;
 use crate::store::messages::stats::StoreStats;
 use longwire_proto::close::CloseReason;
 use prometheus_client::collector::Collector;
@@ -15,7 +17,11 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use tracing_appender::non_blocking::ErrorCounter;
+
+/// Apps that have a series of their own; the others are one.
+const APPS_NAMED_MAX: usize = 200;
+/// The label of that one; an app of this name is in it too.
+const OTHER_APPS: &str = "other";
 
 /// Where the numbers are.
 #[derive(Clone)]
@@ -24,12 +30,14 @@ pub(super) struct Sources {
     pub(super) gate: Arc<GateStats>,
     /// The hub's.
     pub(super) hub: Arc<HubStats>,
+    /// The hub, for the names of apps.
+    pub(super) names: Hub,
     /// The message store's.
     pub(super) store: Arc<StoreStats>,
     /// The API's.
     pub(super) api: Arc<ApiStats>,
     /// Lines that the log dropped.
-    pub(super) log_dropped: Option<ErrorCounter>,
+    pub(super) log_dropped: Option<DroppedLines>,
 }
 
 impl fmt::Debug for Sources {
@@ -53,17 +61,14 @@ impl Collector for Sources {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         connections(&mut page, &self.gate)?;
+        outboxes(&mut page, &self.gate, &self.names)?;
         deliveries(&mut page, &self.gate)?;
         loops(&mut page, &self.gate)?;
         hub::hub(&mut page, &self.hub)?;
         store::store(&mut page, &self.store)?;
         api(&mut page, &self.api)?;
-        let dropped = self.log_dropped.as_ref().map_or(0, ErrorCounter::dropped_lines);
-        page.counter(
-            "longwire_log_lines_dropped",
-            "log lines dropped because the reader was slow",
-            dropped as u64,
-        )?;
+        let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
+        page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped)?;
         process(&mut page)?;
         let build = [
             ("version", env!("CARGO_PKG_VERSION")),
@@ -149,8 +154,23 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         "connections above the high mark",
         sum(gate, |s| &s.unwritable),
     )?;
-    page.gauge("longwire_outbound_queue_bytes", "bytes waiting in outboxes", sum(gate, |s| &s.outbox_bytes))?;
+    page.counter(
+        "longwire_slow_progress",
+        "readings that found a peer taking bytes although its socket was full",
+        sum(gate, |s| &s.slow_progress),
+    )?;
     page.counter("longwire_heartbeats", "heartbeats answered", sum(gate, |s| &s.heartbeats))?;
+    per_shard(page, gate)?;
+    page.counter(
+        "longwire_heartbeats_early",
+        "heartbeats that came sooner than limits.ping_s allows, and were answered",
+        sum(gate, |s| &s.heartbeats_early),
+    )?;
+    page.counter(
+        "longwire_inbound_pauses",
+        "times that a device sent too much and was not read for a while",
+        sum(gate, |s| &s.inbound_pauses),
+    )?;
     heartbeats(page, gate)?;
     page.gauge_f64(
         "longwire_connections_zombie_ratio",
@@ -159,16 +179,59 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     )?;
     page.gauge("longwire_shedding_level", "0 calm to 4 critical", gate.pressure.level() as u64)?;
     page.gauge("longwire_logins_deciding", "logins being decided", sum(gate, |s| &s.deciding))?;
-    page.counter(
-        "longwire_accepts_held_back",
-        "turns that left connections in the backlog because the shard was late or busy with logins",
-        sum(gate, |s| &s.accepts_held_back),
-    )?;
+    admission(page, gate)?;
     page.counter("longwire_device_read_bytes", "bytes read from devices", sum(gate, |s| &s.read_bytes))?;
     page.counter("longwire_device_written_bytes", "bytes written to devices", sum(gate, |s| &s.written_bytes))
 }
 
-/// The articles' histogram (004-27), over all shards.
+/// Who is let in, and who is not.
+fn admission(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
+    page.counter(
+        "longwire_accepts_held_back",
+        "turns that left connections in the backlog: the shard was late or busy with logins, or the pace",
+        sum(gate, |s| &s.accepts_held_back),
+    )?;
+    page.gauge(
+        "longwire_login_rate_allowed",
+        "logins per second that are let in now",
+        gate.login_rate.load(Relaxed).into(),
+    )?;
+    page.gauge(
+        "longwire_connections_awaiting",
+        "connections that have not said CONNECT",
+        sum(gate, |s| &s.awaiting),
+    )?;
+    page.counter("longwire_logins_decided", "logins decided", sum(gate, |s| &s.decided))?;
+    let rejected: Vec<_> = Rejection::ALL
+        .iter()
+        .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.rejected[*reason as usize])))
+        .collect();
+    page.counters("longwire_accept_rejected", "connections refused at the door, by limit", &rejected)
+}
+
+/// Bytes in outboxes by app: those who hold most by name, all others as `other`, so that the sum is what all hold.
+fn outboxes(page: &mut Page<'_>, gate: &GateStats, names: &Hub) -> fmt::Result {
+    let mut held = gate.outboxes();
+    held.truncate(APPS_NAMED_MAX);
+    let ids: Vec<_> = held.iter().map(|held| held.app).collect();
+    let keys = names.app_keys(&ids);
+    let help = "bytes waiting in outboxes";
+    let mut family =
+        page.0.encode_descriptor("longwire_outbound_queue_bytes", help, None, MetricType::Gauge)?;
+    let mut others = sum(gate, |s| &s.outbox_bytes);
+    for (held, key) in held.iter().zip(&keys) {
+        // The apps were counted a little earlier than the sum.
+        let bytes = held.bytes.min(others);
+        if let Some(key) = key.as_ref().filter(|key| key.as_str() != OTHER_APPS) {
+            others -= bytes;
+            family.encode_family(&[("app", key.as_str())])?.encode_gauge(&bytes)?;
+        }
+    }
+    family.encode_family(&[("app", OTHER_APPS)])?.encode_gauge(&others)
+}
+
+/// The articles' histogram (004-27), over all shards: in seconds, as Prometheus wants it, and under the articles' own name in
+/// milliseconds.
 fn heartbeats(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     let buckets: Vec<AtomicU64> = (0..=HEARTBEAT_BUCKETS_US.len())
         .map(|at| AtomicU64::new(sum(gate, |s| &s.heartbeat_us[at])))
@@ -179,7 +242,24 @@ fn heartbeats(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         "longwire_heartbeat_latency_seconds",
         "from the shard's wake to the answer of a heartbeat",
         &scale,
-    )
+    )?;
+    let (seconds, count, buckets) = scale.read();
+    // Their first bucket is 0: a time that rounds to nothing does not occur.
+    let in_ms: Vec<(f64, u64)> =
+        std::iter::once((0.0, 0)).chain(buckets.into_iter().map(|(s, n)| (s * 1e3, n))).collect();
+    let help = "longwire_heartbeat_latency_seconds in milliseconds";
+    let mut metric = page.0.encode_descriptor("im_heartbeat_latency", help, None, MetricType::Histogram)?;
+    metric.encode_histogram::<NoLabelSet>(seconds * 1e3, count, &in_ms, None)
+}
+
+/// Connections of each shard: how evenly the kernel deals them out.
+fn per_shard(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
+    let help = "device connections of a shard";
+    let mut family = page.0.encode_descriptor("longwire_shard_connections", help, None, MetricType::Gauge)?;
+    for (at, shard) in gate.shards.iter().enumerate() {
+        family.encode_family(&[("shard", at)])?.encode_gauge(&shard.connections.load(Relaxed))?;
+    }
+    Ok(())
 }
 
 fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {

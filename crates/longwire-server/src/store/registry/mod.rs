@@ -15,7 +15,8 @@ use super::lock::FolderLock;
 use super::messages::OpenError;
 use super::port::StoreError;
 use crate::domain::{
-    App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, Registration, SecretHash, TokenKey,
+    App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy, Registration,
+    SecretHash, TokenKey,
 };
 use parking_lot::Mutex;
 use sqlx::SqlitePool;
@@ -117,6 +118,7 @@ impl Registry {
                     secret_hash: hash,
                     open_registration,
                     duplicate_login: None,
+                    heartbeat: HeartbeatPolicy::default(),
                 })
             }
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -138,6 +140,21 @@ impl Registry {
         sqlx::query(dialect::SET_DUPLICATE_LOGIN)
             .bind(i64::from(app.0))
             .bind(policy.map(DuplicateLogin::label))
+            .execute(&self.inner.pool)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(())
+    }
+
+    /// Sets the heartbeat of the app's devices; what is `None` is left to the node's configuration.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn set_heartbeat(&self, app: AppId, policy: HeartbeatPolicy) -> Result<(), StoreError> {
+        sqlx::query(dialect::SET_HEARTBEAT)
+            .bind(i64::from(app.0))
+            .bind(policy.profile.map(|profile| profile.to_string()))
+            .bind(policy.padding_max.map(i64::from))
             .execute(&self.inner.pool)
             .await
             .map_err(|error| unavailable(&error))?;

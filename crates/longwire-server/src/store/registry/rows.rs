@@ -2,7 +2,8 @@
 
 use super::dialect;
 use crate::domain::{
-    Alias, App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, Invalid, SecretHash, Tag,
+    Alias, App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy,
+    HeartbeatProfile, Invalid, SecretHash, Tag,
 };
 use crate::store::port::StoreError;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -31,6 +32,7 @@ impl FromRow<'_, SqliteRow> for AppRow {
             secret_hash: SecretHash(hash),
             open_registration: row.try_get("open_registration")?,
             duplicate_login: policy.map_err(|invalid| unreadable("duplicate_login", invalid))?,
+            heartbeat: heartbeat(row)?,
         }))
     }
 }
@@ -48,6 +50,16 @@ impl FromRow<'_, SqliteRow> for DeviceRow {
             generation: number(row.try_get("generation")?, "generation")?,
         }))
     }
+}
+
+fn heartbeat(row: &SqliteRow) -> sqlx::Result<HeartbeatPolicy> {
+    let profile: Option<&str> = row.try_get("heartbeat")?;
+    let padding: Option<i64> = row.try_get("heartbeat_padding")?;
+    let profile = profile.map(HeartbeatProfile::parse).transpose();
+    Ok(HeartbeatPolicy {
+        profile: profile.map_err(|invalid| unreadable("heartbeat", invalid))?,
+        padding_max: padding.map(|bytes| number(bytes, "heartbeat_padding")).transpose()?,
+    })
 }
 
 fn number<T: TryFrom<i64>>(value: i64, column: &str) -> sqlx::Result<T> {
