@@ -1,4 +1,4 @@
-//! Native frames, one at a time (`docs/protocol.md` draws every byte).
+//! Native frames, one at a time (`docs/protocol.md` draws every byte), and WebSocket framing below them.
 //!
 //! - `header`: the 16 bytes in front of every frame, judged before the body is awaited.
 //! - `frame`: the bodies, as types; decoding borrows from the input.
@@ -6,6 +6,7 @@
 //! - `encode`: frames into bytes.
 //! - `push`: the bytes of a PUSH in two parts, so that the shared one is encoded once.
 //! - `assemble`: whole frames out of bytes that arrive in any cut.
+//! - [`websocket`]: the layer below, for peers that come through HTTP.
 
 mod assemble;
 mod decode;
@@ -14,6 +15,7 @@ mod frame;
 mod header;
 mod push;
 mod read;
+pub mod websocket;
 
 pub use assemble::{Assembler, RawFrame};
 pub use encode::encode_acks;
