@@ -5,6 +5,7 @@
 //! - `queue`: commands in, events out: bounded, lock-free, one wake per batch.
 //! - `shard`: the loop: accept, read, commands, fan-out, write, deadlines.
 //! - `connection`: one connection's record, its outbox, the slab that holds it and the wheel that watches it.
+//! - [`transport`]: what lies between a socket's bytes and a session: TLS, WebSocket, PROXY, first bytes.
 //! - `pressure`: what is shed when memory or time is short.
 //! - `stats`: counters, one writer each.
 
@@ -14,6 +15,7 @@ mod pressure;
 mod queue;
 mod shard;
 mod stats;
+pub mod transport;
 
 pub use connection::{Link, Links, Wheel};
 pub use options::{GateError, GateOptions};
