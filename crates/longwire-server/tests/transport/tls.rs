@@ -185,6 +185,7 @@ fn an_end_is_said_by_both_sides() {
             pair.server.receive(&mut [7; 100], &mut vec![], &mut outgoing).unwrap(),
             TlsProgress::PeerClosed
         );
+        assert_eq!(pair.server.held_bytes(), 0);
         assert_eq!(pair.down(&[b"bye"]).0, b"bye");
         pair.server.close(&mut outgoing).unwrap();
         let mut rest = &outgoing[..];

@@ -107,6 +107,10 @@ fn a_handshake_without_end_is_cut_off() {
     };
     assert!(matches!(error, TlsError::TooLong(HANDSHAKE_BYTES_MAX)), "{error:?}");
     assert!(fed <= HANDSHAKE_BYTES_MAX + 500);
+    // The same in one read.
+    let (result, ..) =
+        feed(&mut folder.terms(unasked).accept().unwrap(), records[..HANDSHAKE_BYTES_MAX + 1].to_vec());
+    assert!(matches!(result, Err(TlsError::TooLong(HANDSHAKE_BYTES_MAX))));
 }
 
 #[test]

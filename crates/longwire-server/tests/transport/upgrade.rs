@@ -122,6 +122,11 @@ fn what_is_wrong_is_answered_with_a_status_and_a_line() {
         (changed("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8"), 426, "version 13"),
         (changed("Sec-WebSocket-Key", ""), 400, "Sec-WebSocket-Key"),
         (changed("Sec-WebSocket-Key", "Sec-WebSocket-Key: c2hvcnQ="), 400, "Sec-WebSocket-Key"),
+        (
+            changed("Sec-WebSocket-Key", "Sec-WebSocket-Key: c2V2ZW50ZWVuIGJ5dGVzLi4="),
+            400,
+            "Sec-WebSocket-Key",
+        ),
         (changed("Sec-WebSocket-Key", "Sec-WebSocket-Key: no base64 at all !!!!!"), 400, "Sec-WebSocket-Key"),
         (with("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, "stands twice"),
         (changed("Sec-WebSocket-Protocol", ""), 400, "name a subprotocol"),

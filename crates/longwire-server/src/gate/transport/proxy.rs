@@ -118,8 +118,8 @@ fn judge(
     header: &[u8],
     parsed: Result<(ProxyHeader<'_>, usize), Error>,
 ) -> Result<Option<Proxied>, ProxyError> {
-    let (parsed, length) = parsed.map_err(|_| ProxyError::Malformed)?;
-    if length != header.len() || parsed.tlvs().any(|tlv| tlv.is_err()) {
+    let (parsed, _) = parsed.map_err(|_| ProxyError::Malformed)?;
+    if parsed.tlvs().any(|tlv| tlv.is_err()) {
         return Err(ProxyError::Malformed);
     }
     let origin = match parsed.proxied_address() {
@@ -131,7 +131,7 @@ fn judge(
         Some(tls) => verified_name(&tls)?,
         None => None,
     };
-    Ok(Some(Proxied { origin, common_name, header_bytes: length }))
+    Ok(Some(Proxied { origin, common_name, header_bytes: header.len() }))
 }
 
 /// The name of a certificate that was presented and verified.
