@@ -227,6 +227,21 @@ fn the_limit_itself_is_allowed_whole_and_in_fragments() {
 }
 
 #[test]
+fn short_messages_meet_the_limit_too() {
+    let rules = Rules { message_bytes_max: 10, ..CLIENTS };
+    let (fits, too_long) = (client(0x82, &[1; 10]), client(0x82, &[1; 11]));
+    for feed in [whole, bytewise] {
+        assert_eq!(feed(&fits.repeat(2), &rules), (vec![Seen::Bytes(vec![1; 20])], Ok(())));
+        assert_eq!(feed(&too_long, &rules), (vec![], Err(WebSocketError::TooLong(10))));
+        assert_eq!(feed(&client(0x82, b""), &rules), (vec![], Ok(())));
+        assert_eq!(
+            feed(&[client(0x02, b"a"), fits.clone()].concat(), &rules).1,
+            Err(WebSocketError::FragmentOrder)
+        );
+    }
+}
+
+#[test]
 fn close_codes_are_judged_and_what_follows_is_dropped() {
     let good =
         [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999];

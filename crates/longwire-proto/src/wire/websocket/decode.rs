@@ -160,6 +160,9 @@ impl Decoder {
                     return Ok((!piece.is_empty()).then_some(Event::Payload(piece)));
                 }
                 _ => {
+                    if frame.take_short_head(input, rules) {
+                        continue;
+                    }
                     let Some(byte) = input.split_off_first_mut() else { return Ok(None) };
                     frame.read_head(*byte, rules)?;
                 }

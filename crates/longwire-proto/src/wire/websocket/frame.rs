@@ -74,6 +74,27 @@ impl Frame {
         piece
     }
 
+    /// The commonest header at once: a whole binary message of a client, at most 125 bytes. Whatever it does not take goes
+    /// byte by byte, where all is judged.
+    pub(super) fn take_short_head(&mut self, input: &mut &mut [u8], rules: &Rules) -> bool {
+        const WHOLE: u8 = FIN | opcode::BINARY;
+        let [WHOLE, length @ 0x80..=0xfd, k0, k1, k2, k3, ..] = **input else { return false };
+        let length = u32::from(length & !MASKED);
+        if self.step != Step::First
+            || rules.peer != Peer::Client
+            || self.in_message()
+            || length > rules.message_bytes_max
+        {
+            return false;
+        }
+        self.message_bytes = length;
+        self.left = length;
+        self.mask = Mask::new([k0, k1, k2, k3]);
+        self.bits = WHOLE;
+        self.step = Step::Payload;
+        input.split_off_mut(..6).is_some()
+    }
+
     /// One byte of the header.
     pub(super) fn read_head(&mut self, byte: u8, rules: &Rules) -> Result<(), WebSocketError> {
         match self.step {
