@@ -66,11 +66,19 @@ pub enum CloseReason {
     Internal = 0x43,
     /// The node is short of memory and this connection held more outbound bytes than most.
     Shed = 0x44,
+    /// The peer broke the WebSocket framing; the Close frame's code says how.
+    BadWebSocket = 0x50,
+    /// The TLS handshake failed, or a record did not decrypt.
+    BadTls = 0x51,
+    /// The PROXY header is missing, malformed or too long.
+    BadProxyHeader = 0x52,
+    /// The HTTP request for a WebSocket was refused; the answer said why.
+    UpgradeRefused = 0x53,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [CloseReason; 30] = [
+    pub const ALL: [CloseReason; 34] = [
         CloseReason::PeerClosed,
         CloseReason::PeerLost,
         CloseReason::Idle,
@@ -101,6 +109,10 @@ impl CloseReason {
         CloseReason::StoreUnavailable,
         CloseReason::Internal,
         CloseReason::Shed,
+        CloseReason::BadWebSocket,
+        CloseReason::BadTls,
+        CloseReason::BadProxyHeader,
+        CloseReason::UpgradeRefused,
     ];
 
     /// The code on the wire.
@@ -155,6 +167,10 @@ impl CloseReason {
             CloseReason::StoreUnavailable => "store_unavailable",
             CloseReason::Internal => "internal",
             CloseReason::Shed => "shed",
+            CloseReason::BadWebSocket => "bad_websocket",
+            CloseReason::BadTls => "bad_tls",
+            CloseReason::BadProxyHeader => "bad_proxy_header",
+            CloseReason::UpgradeRefused => "upgrade_refused",
         }
     }
 

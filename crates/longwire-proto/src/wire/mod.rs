@@ -1,4 +1,4 @@
-//! Native frames, one at a time (`docs/protocol.md` draws every byte).
+//! Native frames, one at a time (`docs/protocol.md` draws every byte), and WebSocket framing below them.
 //!
 //! - `header`: the 16 bytes in front of every frame, judged before the body is awaited.
 //! - `frame`: the bodies, as types; decoding borrows from the input.
@@ -9,6 +9,7 @@
 //! - `assemble`: whole frames out of bytes that arrive in any cut.
 //!
 //! - [`mqtt`]: packets of MQTT 3.1.1 and 5.0.
+//! - [`websocket`]: the layer below, for peers that come through HTTP.
 
 mod assemble;
 mod decode;
@@ -19,6 +20,7 @@ pub mod mqtt;
 mod push;
 mod read;
 mod topic_body;
+pub mod websocket;
 
 pub use assemble::{Assembler, RawFrame};
 pub use encode::encode_acks;

@@ -8,6 +8,7 @@
 //! - `connection`: one connection's record, its outbox, the slab that holds it and the wheel that watches it.
 //! - `topics`: what connections subscribed to.
 //! - `judge`: asks the kernel what it still holds for peers that take nothing.
+//! - [`transport`]: what lies between a socket's bytes and a session: TLS, WebSocket, PROXY, first bytes.
 //! - `pressure`: what is shed when memory or time is short.
 //! - `stats`: counters, one writer each.
 
@@ -21,6 +22,7 @@ mod shard;
 mod stats;
 #[allow(dead_code, reason = "served by the MQTT session, next")]
 mod topics;
+pub mod transport;
 
 pub use admission::Rejection;
 pub use connection::{Link, Links, Wheel};
