@@ -44,6 +44,7 @@ const ANYWHERE: u16 = WILL
     | ACKS
     | Place::In(Kind::Unsubscribe).bit();
 
+// One row per property keeps its identifier, form and places together; reader, writer and table cannot disagree.
 macro_rules! properties {
     ($($(#[$doc:meta])* $name:ident = $key:literal, $form:ident $(<$life:lifetime>)?, $places:expr;)*) => {
         /// One property.

@@ -2,6 +2,7 @@
 
 use super::{Kind, Side};
 
+// One row per code keeps number and name together.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
         /// A reason code. From 0x80 on it says no.
