@@ -6,12 +6,15 @@
 //! - `encode`: frames into bytes.
 //! - `push`: the bytes of a PUSH in two parts, so that the shared one is encoded once.
 //! - `assemble`: whole frames out of bytes that arrive in any cut.
+//!
+//! - [`mqtt`]: packets of MQTT 3.1.1 and 5.0.
 
 mod assemble;
 mod decode;
 mod encode;
 mod frame;
 mod header;
+pub mod mqtt;
 mod push;
 mod read;
 
