@@ -94,7 +94,7 @@ const RMQTT_IS_MILDER: &[(&str, &str)] = &[
     ("ConnAckFlags", "MQTT-3.2.2-1, MQTT-3.2.2-6, 3.1.1 MQTT-3.2.2-4"),
     ("Control", "1.5.4 lets the receiver choose; LIMITS chooses"),
     ("NoAuthMethod", "3.1.2.11.10, 3.15.2.2.2"),
-    ("NoPayload", "3.9.3, 3.11.3: one code for each filter, and there is at least one (MQTT-3.8.3-2)"),
+    ("NoPayload", "MQTT-3.9.3-1, MQTT-3.11.3-1: one code for each filter, and there is at least one filter"),
     ("NoTopic", "3.3.2.1"),
     ("Null", "MQTT-1.5.4-2"),
     ("PasswordAlone", "3.1.1 MQTT-3.1.2-22"),

@@ -57,8 +57,8 @@ pub(crate) const REFUSED: &[Refusal] = &[
     // CONNACK.
     (Server, V5, "20 03 02 00 00", Fault::ConnAckFlags, 0x81, "MQTT-3.2.2-1"),
     (Server, V5, "20 03 01 87 00", Fault::ConnAckFlags, 0x81, "MQTT-3.2.2-1"), // MQTT-3.2.2-6
-    (Server, V311, "20 02 00 06", Fault::ReasonCode(6), 0x82, "MQTT-3.14.2-1"),
-    (Server, V5, "20 03 00 8D 00", Fault::ReasonCode(0x8D), 0x82, "MQTT-3.14.2-1"), // MQTT-3.2.2-8
+    (Server, V311, "20 02 00 06", Fault::ReasonCode(6), 0x82, "MQTT 2.4"),
+    (Server, V5, "20 03 00 8D 00", Fault::ReasonCode(0x8D), 0x82, "MQTT 2.4"), // MQTT-3.2.2-8
     // PUBLISH.
     (Client, V5, "32 06 0001'a' 0000 00", Fault::PacketId, 0x81, "MQTT-2.2.1-3"),
     (Client, V311, "30 03 0001'+'", Fault::TopicName, 0x90, "MQTT-3.3.2-2"),
@@ -89,12 +89,12 @@ pub(crate) const REFUSED: &[Refusal] = &[
     (Client, V5, "30 08 0001'a' 04 03 0001 FF", Fault::Utf8, 0x81, "MQTT-1.5.4-1"), // MQTT-3.3.2-19
     // Acknowledgements.
     (Client, V5, "40 02 0000", Fault::PacketId, 0x81, "MQTT-2.2.1-3"),
-    (Client, V5, "40 03 0001 92", Fault::ReasonCode(0x92), 0x82, "MQTT-3.14.2-1"), // MQTT-3.4.2-1
-    (Client, V5, "62 03 0001 10", Fault::ReasonCode(0x10), 0x82, "MQTT-3.14.2-1"), // MQTT-3.6.2-1
+    (Client, V5, "40 03 0001 92", Fault::ReasonCode(0x92), 0x82, "MQTT 2.4"), // MQTT-3.4.2-1
+    (Client, V5, "62 03 0001 10", Fault::ReasonCode(0x10), 0x82, "MQTT 2.4"), // MQTT-3.6.2-1
     (Client, V5, "40 05 0001 00 00 00", Fault::BodyLength(Kind::PubAck), 0x81, "MQTT 2.1.4"),
     // SUBSCRIBE and UNSUBSCRIBE.
     (Client, V5, "82 03 0001 00", Fault::NoPayload(Kind::Subscribe), 0x82, "MQTT-3.8.3-2"),
-    (Client, V311, "A2 02 0001", Fault::NoPayload(Kind::Unsubscribe), 0x82, "MQTT-3.8.3-2"), // MQTT-3.10.3-2
+    (Client, V311, "A2 02 0001", Fault::NoPayload(Kind::Unsubscribe), 0x82, "MQTT-3.10.3-2"),
     (Client, V5, "82 07 0000 00 0001'a' 00", Fault::PacketId, 0x81, "MQTT-2.2.1-3"),
     (Client, V5, "82 07 0001 00 0001'a' 03", Fault::QoS, 0x81, "MQTT-3.3.1-4"),
     (Client, V5, "82 07 0001 00 0001'a' 40", Fault::SubscriptionOptions, 0x81, "MQTT-3.8.3-5"),
@@ -110,16 +110,16 @@ pub(crate) const REFUSED: &[Refusal] = &[
     (Client, V5, "82 06 0001 00 0001'a'", Fault::BodyLength(Kind::Subscribe), 0x81, "MQTT 2.1.4"),
     (Client, V5, "82 09 0001 02 0B 00 0001'a' 00", Fault::PropertyValue(0x0B), 0x82, "MQTT 2.2.2.2"),
     (Client, V5, "82 0B 0001 04 0B 01 0B 02 0001'a' 00", Fault::PropertyTwice(0x0B), 0x82, "MQTT 2.2.2.2"),
-    (Server, V5, "90 03 0001 00", Fault::NoPayload(Kind::SubAck), 0x82, "MQTT-3.8.3-2"),
-    (Server, V5, "90 04 0001 00 03", Fault::ReasonCode(3), 0x82, "MQTT-3.14.2-1"), // MQTT-3.9.3-2
-    (Server, V311, "90 03 0001 03", Fault::ReasonCode(3), 0x82, "MQTT-3.14.2-1"), // 3.1.1 MQTT-3.9.3-2
-    (Server, V5, "B0 04 0001 00 02", Fault::ReasonCode(2), 0x82, "MQTT-3.14.2-1"), // MQTT-3.11.3-2
+    (Server, V5, "90 03 0001 00", Fault::NoPayload(Kind::SubAck), 0x82, "MQTT-3.9.3-1"),
+    (Server, V5, "90 04 0001 00 03", Fault::ReasonCode(3), 0x82, "MQTT 2.4"), // MQTT-3.9.3-2
+    (Server, V311, "90 03 0001 03", Fault::ReasonCode(3), 0x82, "MQTT 2.4"), // 3.1.1 MQTT-3.9.3-2 // MQTT-3.14.2-1
+    (Server, V5, "B0 04 0001 00 02", Fault::ReasonCode(2), 0x82, "MQTT 2.4"), // MQTT-3.11.3-2
     // DISCONNECT and AUTH.
-    (Client, V5, "E0 01 8E", Fault::ReasonCode(0x8E), 0x82, "MQTT-3.14.2-1"),
-    (Client, V5, "E0 01 03", Fault::ReasonCode(3), 0x82, "MQTT-3.14.2-1"),
+    (Client, V5, "E0 01 8E", Fault::ReasonCode(0x8E), 0x82, "MQTT 2.4"), // MQTT-3.14.2-1
+    (Client, V5, "E0 01 03", Fault::ReasonCode(3), 0x82, "MQTT 2.4"), // MQTT-3.14.2-1
     (Server, V5, "E0 07 00 05 11 00000000", Fault::PropertyUnknown(0x11), 0x81, "MQTT 2.2.2.2"), // MQTT-3.14.2-2
     (Client, V5, "F0 02 18 00", Fault::NoAuthMethod, 0x82, "MQTT 3.1.2.11.10"), // 3.15.2.2.2
-    (Client, V5, "F0 01 02", Fault::ReasonCode(2), 0x82, "MQTT-3.14.2-1"), // MQTT-3.15.2-1
+    (Client, V5, "F0 01 02", Fault::ReasonCode(2), 0x82, "MQTT 2.4"), // MQTT-3.15.2-1
 ];
 
 #[test]

@@ -201,13 +201,16 @@ impl Fault {
             Fault::SharedFilter => "MQTT-4.8.2-1",
             Fault::NoLocalShared => "MQTT-3.8.3-4",
             Fault::SubscriptionOptions => "MQTT-3.8.3-5",
+            Fault::NoPayload(Kind::Unsubscribe) => "MQTT-3.10.3-2",
+            Fault::NoPayload(Kind::SubAck) => "MQTT-3.9.3-1",
+            Fault::NoPayload(Kind::UnsubAck) => "MQTT-3.11.3-1",
             Fault::NoPayload(_) => "MQTT-3.8.3-2",
             Fault::PropertyUnknown(_) | Fault::PropertyLength => "MQTT 2.2.2.2",
             Fault::PropertyTwice(_) | Fault::PropertyValue(_) => "MQTT 2.2.2.2",
             Fault::TopicAlias => "MQTT-3.3.2-8",
             Fault::SubscriptionIdentifier => "MQTT-3.3.4-6",
             Fault::NoAuthMethod => "MQTT 3.1.2.11.10",
-            Fault::ReasonCode(_) => "MQTT-3.14.2-1",
+            Fault::ReasonCode(_) => "MQTT 2.4",
             Fault::ConnAckFlags => "MQTT-3.2.2-1",
         }
     }
