@@ -1,6 +1,7 @@
 //! What the hub counts; read by the metrics page.
 
 use crate::domain::Audience;
+use crate::domain::Tally;
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::{AckKind, ResultCode};
 use std::sync::atomic::AtomicU64;
@@ -21,7 +22,7 @@ pub struct HubStats {
     /// Logins that were accepted.
     pub logins_accepted: AtomicU64,
     /// Logins that were refused, by [`CloseReason::index`].
-    pub logins_refused: [AtomicU64; CloseReason::ALL.len()],
+    pub logins_refused: Tally,
     /// Connections displaced by a newer login.
     pub takeovers: AtomicU64,
     /// Times that connections of one device displaced each other too often, so that its logins were delayed.
@@ -64,7 +65,7 @@ pub struct HubStats {
 
 impl HubStats {
     pub(super) fn login_refused(&self, reason: CloseReason) {
-        self.logins_refused[reason.index()].fetch_add(1, Relaxed);
+        self.logins_refused[reason].fetch_add(1, Relaxed);
     }
 
     pub(super) fn feedback_came(&self, kind: AckKind) {

@@ -6,6 +6,7 @@ pub mod audience;
 pub mod device;
 pub mod heartbeat;
 pub mod message;
+mod tally;
 mod token;
 pub mod topic;
 
@@ -14,6 +15,7 @@ pub use audience::Audience;
 pub use device::{Alias, Device, DeviceName, Registration, Tag};
 pub use heartbeat::{AssignedHeartbeat, HeartbeatPolicy, HeartbeatProfile, HeartbeatRules};
 pub use message::{Content, Counts, MessageRecord, Priority, Push, Target};
+pub use tally::Tally;
 pub use token::{Token, TokenFault, TokenKey};
 
 pub use longwire_proto::id::{ClientId, Kind, MessageId, Position, Source, TraceId};

@@ -3,8 +3,8 @@
 use super::admission::Rejection;
 use super::pressure::Pressure;
 use crate::domain::AppId;
+use crate::domain::Tally;
 use arc_swap::ArcSwap;
-use longwire_proto::close::CloseReason;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -133,7 +133,7 @@ pub struct ShardStats {
     /// Accept failures (EMFILE and the like).
     pub accept_errors: AtomicU64,
     /// Connections closed, by [`CloseReason::ALL`].
-    pub closed: [AtomicU64; CloseReason::ALL.len()],
+    pub closed: Tally,
     /// Heartbeats answered.
     pub heartbeats: AtomicU64,
     /// Heartbeats that came earlier than allowed, and were answered.

@@ -136,7 +136,7 @@ impl Rig {
     }
 
     pub(crate) fn closed(&self, reason: CloseReason) -> u64 {
-        self.stats.shards.iter().map(|shard| shard.closed[reason.index()].load(Relaxed)).sum()
+        self.stats.shards.iter().map(|shard| shard.closed[reason].load(Relaxed)).sum()
     }
 
     pub(crate) fn sum(

@@ -99,6 +99,8 @@ pub const fn close_code(reason: CloseReason) -> u16 {
         | CloseReason::TakenOver
         | CloseReason::Kicked
         | CloseReason::AckTimeout
+        | CloseReason::InboundRate
+        | CloseReason::PingRate
         | CloseReason::AlreadyConnected
         | CloseReason::Conflict => 1008,
     }

@@ -258,7 +258,7 @@ impl Shard {
 
     fn turn_away(&mut self, socket: TcpStream, rejection: Rejection) {
         let stats = self.stats.own();
-        ShardStats::count(&stats.closed[CloseReason::Full.index()], 1);
+        ShardStats::count(&stats.closed[CloseReason::Full], 1);
         ShardStats::count(&stats.rejected[rejection as usize], 1);
         let retry_after_s = self.door.admission.retry_after_s(rejection);
         refuse_and_drop(socket, Refusal { reason: CloseReason::Full, retry_after_s });

@@ -83,7 +83,7 @@ impl Shard {
         self.door.left(&connection, awaiting, self.stats.own());
         let stats = self.stats.own();
         stats.connections.store(self.slab.len() as u64, Relaxed);
-        ShardStats::count(&stats.closed[reason.index()], 1);
+        ShardStats::count(&stats.closed[reason], 1);
         if connection.flags.unwritable {
             stats.unwritable.fetch_sub(1, Relaxed);
         }

@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(ratio_after(&mut shard, 1), 0.25);
         assert_eq!(ratio_after(&mut shard, 58), 0.25);
         assert_eq!(ratio_after(&mut shard, 2), 0.0, "closed at three heartbeats and 20 s");
-        assert_eq!(stats.shards[0].closed[CloseReason::Idle.index()].load(Relaxed), 1);
+        assert_eq!(stats.shards[0].closed[CloseReason::Idle].load(Relaxed), 1);
         assert_eq!(ratio_after(&mut shard, 80), 1.0, "the other three are silent too");
         assert_eq!(ratio_after(&mut shard, 60), 0.0);
         assert_eq!(stats.shards[0].connections.load(Relaxed), 0);

@@ -12,7 +12,7 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     let refused: Vec<_> = CloseReason::ALL
         .iter()
         .filter(|reason| is_refusal(**reason))
-        .map(|reason| ([("reason", reason.label())], hub.logins_refused[reason.index()].load(Relaxed)))
+        .map(|reason| ([("reason", reason.label())], hub.logins_refused[*reason].load(Relaxed)))
         .collect();
     page.counters("longwire_logins_refused", "logins refused", &refused)?;
     by_label(

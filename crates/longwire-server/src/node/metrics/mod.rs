@@ -146,7 +146,7 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     page.counter("longwire_accept_errors", "failures of accept", sum(gate, |s| &s.accept_errors))?;
     let closed: Vec<_> = CloseReason::ALL
         .iter()
-        .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.closed[reason.index()])))
+        .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.closed[*reason])))
         .collect();
     page.counters("longwire_connections_closed", "device connections closed", &closed)?;
     page.gauge(

@@ -85,6 +85,25 @@ impl<B: AsRef<[u8]>> SharedPublish<B> {
         SharedPublish { bytes: share(self.bytes), topic_end: self.topic_end, payload_at: self.payload_at }
     }
 
+    /// The topic name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        let topic = self.bytes.as_ref().get(2..self.topic_end as usize).unwrap_or_default();
+        std::str::from_utf8(topic).unwrap_or_default()
+    }
+
+    /// The properties in their wire form, without their length.
+    #[must_use]
+    pub fn properties(&self) -> &[u8] {
+        self.bytes.as_ref().get(self.topic_end as usize..self.payload_at as usize).unwrap_or_default()
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.bytes.as_ref().get(self.payload_at as usize..).unwrap_or_default()
+    }
+
     /// Bytes that the shared part holds.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
