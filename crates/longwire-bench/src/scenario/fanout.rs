@@ -234,8 +234,9 @@ impl<'a> Fanout<'a> {
         let kind = if args.stored { "stored, acked" } else { "online-only" };
         figures
             .row("message", format!("{} bytes of payload, frame of {frame_bytes} bytes, {kind}", args.bytes));
-        let parts = self.slices.len();
-        figures.row("turns", format!("{}, in {parts} part(s), {} push(es) each", turns.len(), args.coalesce));
+        let text =
+            format!("{}, in {} part(s), {} push(es) each", turns.len(), self.slices.len(), args.coalesce);
+        figures.row("turns", text);
         figures.row("server deliveries/s", words(server, 0));
         if let Some(bare) = &self.bare {
             let whose = match &self.apart {
@@ -266,10 +267,6 @@ impl<'a> Fanout<'a> {
                 figures.row("  of the bare loop's", words(cpu_ratio, 3));
                 figures.extra("cpu_ratio", cpu_ratio);
             }
-        }
-        if let Some(latency) = figures.latency_ms {
-            let words = format!("p50 {:.1}, p99 {:.1}, p999 {:.1}", latency.p50, latency.p99, latency.p999);
-            figures.row("push to device, ms", words);
         }
         report_heartbeats(&mut figures, heartbeats);
         figures.row("lost, repeated", format!("{}, {}", figures.lost.unwrap_or_default(), self.repeated));
@@ -360,6 +357,7 @@ fn report_others(figures: &mut Figures, turns: &[Turn], with_bare: bool) -> usiz
 
 fn report_heartbeats(figures: &mut Figures, Heartbeats { quiet, bare, during }: Heartbeats) {
     let words = |at: Option<Percentiles>| at.map_or_else(|| "none".into(), |at| at.to_string());
+    figures.row("push to device, ms", words(figures.latency_ms));
     figures.row("heartbeat to answer, quiet, ms", words(quiet));
     figures.row("  beside the bare loop", words(bare));
     figures.row("  during broadcasts", words(during));

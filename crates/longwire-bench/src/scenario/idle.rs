@@ -74,19 +74,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     figures.bytes_per_connection = Some(rss.slope);
     figures.lost = Some(0);
     figures.row("connections", "server RSS / PSS / anonymous KiB, kernel slab KiB");
-    for level in std::iter::once(&empty).chain(&levels) {
-        let Memory { rss_kib, pss_kib, anonymous_kib } = level.memory;
-        let mark = match (level.connections, level.settled) {
-            (0, _) => "  (settled; not in the slope)",
-            (_, true) => "",
-            (_, false) => "  (still moving)",
-        };
-        let slab_kib = level.kernel.slab_kib;
-        figures.row(
-            grouped(level.connections as f64),
-            format!("{rss_kib} / {pss_kib} / {anonymous_kib}, {slab_kib}{mark}"),
-        );
-    }
+    report_levels(&mut figures, &empty, &levels);
     for (name, line) in [("RSS", rss), ("PSS", pss), ("anonymous", anonymous)] {
         figures.row(
             format!("{name} per connection"),
@@ -113,6 +101,22 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     report_loop(&mut figures, &online.lag, &LoopLag::read(&online.api)?);
     figures.print(args.output.json);
     Ok(())
+}
+
+fn report_levels(figures: &mut Figures, empty: &Level, levels: &[Level]) {
+    for level in std::iter::once(empty).chain(levels) {
+        let Memory { rss_kib, pss_kib, anonymous_kib } = level.memory;
+        let mark = match (level.connections, level.settled) {
+            (0, _) => "  (settled; not in the slope)",
+            (_, true) => "",
+            (_, false) => "  (still moving)",
+        };
+        let slab_kib = level.kernel.slab_kib;
+        figures.row(
+            grouped(level.connections as f64),
+            format!("{rss_kib} / {pss_kib} / {anonymous_kib}, {slab_kib}{mark}"),
+        );
+    }
 }
 
 /// A server with all devices registered, none connected, and nothing left of the registering in its memory.

@@ -19,7 +19,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 /// Connections served in one slice: about 0.9 ms of sends, which is what a heartbeat may wait for behind a broadcast. A look at
-/// epoll and at the commands between two slices costs some 3 us, below one send in two slices.
+/// epoll and at the commands between two slices costs less than one send.
 const SLICE: usize = 128;
 /// The same while the node is pressed.
 const SLICE_WHEN_BUSY: usize = 64;

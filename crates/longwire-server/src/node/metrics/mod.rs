@@ -136,6 +136,15 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         "device connections, logged in or not",
         sum(gate, |s| &s.connections),
     )?;
+    let mut family = page.0.encode_descriptor(
+        "longwire_shard_connections",
+        "device connections of each shard",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (at, shard) in gate.shards.iter().enumerate() {
+        family.encode_family(&[("shard", at)])?.encode_gauge(&shard.connections.load(Relaxed))?;
+    }
     page.gauge("longwire_sessions", "logged-in device connections", sum(gate, |s| &s.sessions))?;
     page.counter("longwire_connections_opened", "device connections accepted", sum(gate, |s| &s.accepted))?;
     page.counter("longwire_accept_errors", "failures of accept", sum(gate, |s| &s.accept_errors))?;
