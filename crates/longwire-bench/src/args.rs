@@ -164,6 +164,13 @@ pub(crate) struct FanoutArgs {
     /// Turns of the bare loop and of the server, each.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) turns: u32,
+    /// Cut each turn into parts of about so many connections, bare loop and server by turns in each; the server's pushes go to a tag
+    /// of the part, because a push to all cannot be cut. 0 = a turn is not cut.
+    #[arg(long, default_value_t = 0, conflicts_with = "all", value_parser = clap::value_parser!(u32).range(0..=18_000))]
+    pub(crate) slice: u32,
+    /// The bare loop on connections of its own, although the server's could be shared.
+    #[arg(long)]
+    pub(crate) own_connections: bool,
     /// Pushes of one turn, sent without waiting; the bare loop writes as many messages in one call.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) coalesce: u32,

@@ -49,6 +49,11 @@ impl ReplyReader {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Whether no byte waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The next whole answer; `None` when more bytes are needed.
     pub(crate) fn next(&mut self) -> Result<Option<Reply>, BenchError> {
         let wrong = |text: &str| BenchError::Server(format!("its HTTP answer is unreadable: {text}"));

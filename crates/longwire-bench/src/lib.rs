@@ -10,9 +10,10 @@
 //!   `idle --total`.
 //! - `server`: a server of our own, or one that runs already; its memory, processor time and metrics.
 //! - `child`, `order`: a child process and the words spoken with it.
-//! - `fleet`: many devices, bare readers, or connections that come and go, in one loop; `writer`: the bare write and echo loops.
+//! - `fleet`: many devices, bare readers, or connections that come and go, in one loop; `writer`: the bare write and echo loops, over
+//!   sockets of its own or `borrow`ed ones; `source`: where connections come from.
 //! - `http`, `pump`: an HTTP/1.1 client that costs far less than the server it loads; `devices` registers with it.
-//! - `metrics`: what the server says of itself.
+//! - `metrics`: what the server says of itself; `folder`: where it keeps its data meanwhile.
 //! - `probe`: what one fsync costs here.
 //! - `clock`, `machine`, `series`, `slope`, `latency`, `report`: reading instruments and printing figures; `random`: choices.
 //! - `compare`: two measurements side by side.
@@ -23,6 +24,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to the person who started it")]
 
 mod args;
+mod borrow;
 mod child;
 mod clock;
 mod compare;
@@ -30,6 +32,7 @@ mod demo;
 mod devices;
 mod error;
 mod fleet;
+mod folder;
 mod http;
 mod latency;
 mod machine;
@@ -45,6 +48,7 @@ mod scenario;
 mod series;
 mod server;
 mod slope;
+mod source;
 mod writer;
 
 pub use args::BenchArgs;

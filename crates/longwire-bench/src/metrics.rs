@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use crate::error::BenchError;
 use crate::http::Api;
 
+/// A gauge with the label `shard`.
+const SHARD_CONNECTIONS: &str = "longwire_shard_connections{";
 const LOOP_BUCKETS: &str = "longwire_reactor_loop_seconds_bucket";
 
 /// A cumulative histogram at one moment: turns of all shards that took at most so many microseconds.
@@ -74,6 +76,36 @@ pub(crate) fn counter(api: &Api, name: &str) -> Result<f64, BenchError> {
     Ok(values.sum())
 }
 
+/// How evenly connections lie on the shards.
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+pub(crate) struct Balance {
+    pub(crate) each: Vec<f64>,
+    pub(crate) max_to_mean: f64,
+}
+
+impl Balance {
+    /// Now; `None` if the server does not say, or has no connection.
+    pub(crate) fn read(api: &Api) -> Result<Option<Balance>, BenchError> {
+        Ok(Balance::of(&gauges(api)?))
+    }
+
+    fn of(gauges: &BTreeMap<String, f64>) -> Option<Balance> {
+        let shards = gauges.iter().filter(|(name, _)| name.starts_with(SHARD_CONNECTIONS));
+        let each: Vec<f64> = shards.map(|(_, count)| *count).collect();
+        let mean = each.iter().sum::<f64>() / each.len() as f64;
+        let max_to_mean = each.iter().copied().fold(0.0, f64::max) / mean;
+        max_to_mean.is_finite().then_some(Balance { each, max_to_mean })
+    }
+
+    /// In words.
+    pub(crate) fn words(balance: Option<&Balance>) -> String {
+        balance.map_or_else(
+            || "not exported".into(),
+            |Balance { each, max_to_mean }| format!("{each:?}, max / mean {max_to_mean:.3}"),
+        )
+    }
+}
+
 fn parse_gauges(text: &str) -> BTreeMap<String, f64> {
     let declared: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge")).collect();
@@ -128,6 +160,16 @@ mod tests {
             gauges.into_iter().collect::<Vec<_>>(),
             [("a".into(), 3.0), ("c{shard=\"1\"}".into(), 0.5)]
         );
+    }
+
+    #[test]
+    fn the_balance_is_the_fullest_shard_against_the_mean() {
+        let gauge = |shard: u8| format!("{SHARD_CONNECTIONS}shard=\"{shard}\"}}");
+        let gauges = [(gauge(0), 90.0), (gauge(1), 110.0), ("longwire_connections".into(), 200.0)].into();
+        let balance = Balance::of(&gauges);
+        assert_eq!(balance, Some(Balance { each: vec![90.0, 110.0], max_to_mean: 1.1 }));
+        assert_eq!(Balance::of(&BTreeMap::new()), None);
+        assert_eq!(Balance::of(&[(gauge(0), 0.0)].into()), None);
     }
 
     #[test]

@@ -44,10 +44,25 @@ pub(crate) enum Order {
     Tally,
     /// Writer: take so many connections. Answer: `Opened`.
     Accept { count: usize, within_ms: u64 },
-    /// Writer: `rounds` times, write `batch` frames in one call to every connection. Answer: `Wrote`.
-    Write { frame_bytes: usize, rounds: u32, batch: usize, threads: usize },
+    /// Writer: use duplicates of the sockets that this process has at this port. Answer: `Opened`.
+    Borrow { pid: u32, port: u16 },
+    /// Writer: `rounds` times, write `batch` frames in one call to every connection of a part. Answer: `Wrote`.
+    Write { frame_bytes: usize, rounds: u32, batch: usize, threads: usize, part: Part },
     /// Writer: echo 16-byte frames until so many went back. Answer: `Armed`, then `Wrote`.
     Echo { frames: u64, threads: usize, within_ms: u64 },
+}
+
+/// One of `slices` equal parts of the connections of a team of `fleets` processes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) slice: usize,
+    pub(crate) slices: usize,
+    pub(crate) fleets: usize,
+}
+
+impl Part {
+    /// All connections.
+    pub(crate) const WHOLE: Part = Part { slice: 0, slices: 1, fleets: 1 };
 }
 
 /// More devices for a swarm.
@@ -79,7 +94,7 @@ pub(crate) enum Back {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Churn {
     pub(crate) target: SocketAddr,
-    /// First of sixteen source addresses, 127.0.x.0 and following.
+    /// First of 64 source addresses.
     pub(crate) source: Ipv4Addr,
     pub(crate) app_key: String,
     pub(crate) devices: Vec<Login>,

@@ -12,6 +12,8 @@ use crate::http::{Api, Reply, ReplyReader};
 
 /// Longest sleep before the deadline is looked at.
 const NAP: Duration = Duration::from_millis(200);
+/// How often one request is sent again on a new connection after its own broke.
+const RESENDS_MAX: u8 = 3;
 /// Without any answer for so long, the server has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -34,43 +36,90 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Pump {
     poll: Poll,
+    api: Api,
     lanes: Vec<Lane>,
+    /// Requests that were sent again after their connection had broken. The server may have seen them twice.
+    pub(crate) resent: u64,
 }
 
 #[derive(Debug)]
 struct Lane {
     socket: TcpStream,
     reader: ReplyReader,
-    /// The request under way: its number and when it began.
-    under_way: Option<(u64, u64)>,
+    under_way: Option<UnderWay>,
     unsent: Vec<u8>,
+    /// The server has closed it while nothing was under way, as it does with idle connections.
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    begun_ns: u64,
+    /// Kept, to send it again.
+    bytes: Vec<u8>,
+    resends: u8,
 }
 
 impl Pump {
     /// Opens `lanes` connections.
     pub(crate) fn open(api: &Api, lanes: usize) -> Result<Pump, BenchError> {
         let poll = Poll::new().map_err(BenchError::system("epoll"))?;
-        let mut pump = Pump { poll, lanes: Vec::with_capacity(lanes) };
+        let mut pump = Pump { poll, api: api.clone(), lanes: Vec::with_capacity(lanes), resent: 0 };
         for index in 0..lanes {
-            let connected = std::net::TcpStream::connect_timeout(&api.address, SILENCE_MAX);
-            let opened = connected.and_then(|socket| {
-                socket.set_nodelay(true)?;
-                socket.set_nonblocking(true)?;
-                let mut socket = TcpStream::from_std(socket);
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                pump.poll.registry().register(&mut socket, Token(index), interest)?;
-                Ok(socket)
-            });
-            let socket =
-                opened.map_err(|error| BenchError::Server(format!("no API at {}: {error}", api.address)))?;
-            pump.lanes.push(Lane {
-                socket,
-                reader: ReplyReader::default(),
-                under_way: None,
-                unsent: Vec::new(),
-            });
+            let socket = pump.connect(index)?;
+            let (reader, unsent) = (ReplyReader::default(), Vec::new());
+            pump.lanes.push(Lane { socket, reader, under_way: None, unsent, ended: false });
         }
         Ok(pump)
+    }
+
+    fn connect(&self, index: usize) -> Result<TcpStream, BenchError> {
+        let connected = std::net::TcpStream::connect_timeout(&self.api.address, SILENCE_MAX);
+        let opened = connected.and_then(|socket| {
+            socket.set_nodelay(true)?;
+            socket.set_nonblocking(true)?;
+            let mut socket = TcpStream::from_std(socket);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut socket, Token(index), interest)?;
+            Ok(socket)
+        });
+        opened.map_err(|error| BenchError::Server(format!("no API at {}: {error}", self.api.address)))
+    }
+
+    /// A new connection for a lane whose old one is gone; what was under way is sent again.
+    fn reopen(&mut self, index: usize, why: &io::Error) -> Result<(), BenchError> {
+        let socket = self.connect(index)?;
+        let lane = &mut self.lanes[index];
+        (lane.socket, lane.reader, lane.ended) = (socket, ReplyReader::default(), false);
+        if let Some(request) = lane.under_way.as_mut() {
+            if request.resends == RESENDS_MAX {
+                let text = format!("the API's connection broke {RESENDS_MAX} times over one request: {why}");
+                return Err(BenchError::Server(text));
+            }
+            request.resends += 1;
+            self.resent += 1;
+            lane.unsent.clone_from(&request.bytes);
+        }
+        Ok(())
+    }
+
+    /// Begins a request on a lane; whether there was one.
+    fn begin(&mut self, index: usize, request: Option<Request>) -> Result<bool, BenchError> {
+        let Some(request) = request else { return Ok(false) };
+        if self.lanes[index].ended {
+            self.reopen(index, &io::ErrorKind::UnexpectedEof.into())?;
+        }
+        self.lanes[index].give(request);
+        self.go_on(index, &mut [])?;
+        Ok(true)
+    }
+
+    /// Writes what a lane has to send and reads into `buffer` what came; opens it again if it broke.
+    fn go_on(&mut self, index: usize, buffer: &mut [u8]) -> Result<(), BenchError> {
+        let lane = &mut self.lanes[index];
+        let done = lane.flush().and_then(|()| if buffer.is_empty() { Ok(()) } else { lane.read(buffer) });
+        done.or_else(|error| self.reopen(index, &error))
     }
 
     /// Sends what `next` gives, one request per connection at a time, until it gives no more and all is answered.
@@ -79,10 +128,9 @@ impl Pump {
         mut next: impl FnMut() -> Option<Request>,
         mut done: impl FnMut(Answer) -> Result<(), BenchError>,
     ) -> Result<(), BenchError> {
-        let broken = |error: io::Error| BenchError::Server(format!("the API's connection broke: {error}"));
         let mut under_way = 0;
-        for lane in &mut self.lanes {
-            under_way += usize::from(lane.begin(next()).map_err(broken)?);
+        for index in 0..self.lanes.len() {
+            under_way += usize::from(self.begin(index, next())?);
         }
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
@@ -90,20 +138,23 @@ impl Pump {
         while under_way > 0 {
             match self.poll.poll(&mut events, Some(NAP)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other.map_err(broken)?,
+                other => other.map_err(BenchError::system("epoll"))?,
             }
             for event in &events {
-                let lane = &mut self.lanes[event.token().0];
-                lane.flush().map_err(broken)?;
-                lane.read(&mut buffer).map_err(broken)?;
-                while let Some(reply) = lane.reader.next()? {
-                    let Some((number, begun_ns)) = lane.under_way.take() else {
+                let index = event.token().0;
+                self.go_on(index, &mut buffer)?;
+                while let Some(reply) = self.lanes[index].reader.next()? {
+                    let Some(UnderWay { number, begun_ns, .. }) = self.lanes[index].under_way.take() else {
                         return Err(reply.fault("an answer that nobody asked for"));
                     };
                     silent_since = Instant::now();
                     done(Answer { number, reply, took_ns: clock::now_ns().saturating_sub(begun_ns) })?;
                     under_way -= 1;
-                    under_way += usize::from(lane.begin(next()).map_err(broken)?);
+                    under_way += usize::from(self.begin(index, next())?);
+                }
+                // It ended in the middle of an answer.
+                if self.lanes[index].ended && self.lanes[index].under_way.is_some() {
+                    self.reopen(index, &io::ErrorKind::UnexpectedEof.into())?;
                 }
             }
             if silent_since.elapsed() > SILENCE_MAX {
@@ -116,13 +167,9 @@ impl Pump {
 }
 
 impl Lane {
-    /// Whether there was a request to begin.
-    fn begin(&mut self, request: Option<Request>) -> io::Result<bool> {
-        let Some(Request { number, bytes }) = request else { return Ok(false) };
-        self.under_way = Some((number, clock::now_ns()));
-        self.unsent = bytes;
-        self.flush()?;
-        Ok(true)
+    fn give(&mut self, Request { number, bytes }: Request) {
+        self.unsent.clone_from(&bytes);
+        self.under_way = Some(UnderWay { number, begun_ns: clock::now_ns(), bytes, resends: 0 });
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -139,8 +186,13 @@ impl Lane {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         loop {
             match self.socket.read(buffer) {
-                Ok(0) if self.under_way.is_some() => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(0) => return Ok(()),
+                Ok(0) if self.under_way.is_some() && self.reader.is_empty() => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(0) => {
+                    self.ended = true;
+                    return Ok(());
+                }
                 Ok(bytes) => {
                     self.reader.add(&buffer[..bytes]);
                     if bytes < buffer.len() {
@@ -194,6 +246,34 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (0..100).collect::<Vec<_>>());
         }
+    }
+
+    /// A server that answers one request on each connection and closes it.
+    #[test]
+    fn a_connection_that_was_closed_is_opened_again_and_the_request_sent_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let api = Api::new(listener.local_addr().unwrap(), "key", "secret");
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (mut socket, mut buffer) = (socket.unwrap(), [0; 4096]);
+                if let Ok(1..) = socket.read(&mut buffer) {
+                    socket.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").unwrap();
+                }
+            }
+        });
+        let mut pump = Pump::open(&api, 1).unwrap();
+        let (mut left, mut seen) = (5_u64, 0);
+        let next = || {
+            left = left.checked_sub(1)?;
+            Some(Request { number: left, bytes: api.request("POST", "/", "{}") })
+        };
+        pump.run(next, |answer| {
+            assert_eq!(answer.reply.status, 202);
+            seen += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, 5);
     }
 
     #[test]

@@ -140,6 +140,16 @@ impl Server {
         ended.map(|_| ()).map_err(BenchError::system("kill the server"))
     }
 
+    /// Ends a server that we started with SIGTERM and starts it again with `arguments`, at the same addresses, with the same app.
+    pub(crate) fn start_again(&mut self, program: &Path, arguments: &[String]) -> Result<(), BenchError> {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(self.same_again());
+        self.end();
+        self.process = None;
+        *self = Server::spawn(program, &arguments)?;
+        Ok(())
+    }
+
     /// The flags that give a new server this one's addresses and app.
     pub(crate) fn same_again(&self) -> Vec<String> {
         [
@@ -164,6 +174,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Server {
+    fn end(&mut self) {
         let Some(process) = self.process.as_mut() else { return };
         if let Some(pid) = i32::try_from(process.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);

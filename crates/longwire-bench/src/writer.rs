@@ -9,16 +9,18 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use longwire_proto::id::ClientId;
-use longwire_proto::wire::{Command, heartbeat};
+use longwire_proto::id::{ClientId, Kind, MessageId, Position, TraceId};
+use longwire_proto::wire::{Push, ServerFrame};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::os::fd::AsRawFd;
 
+use crate::borrow;
 use crate::clock;
 use crate::error::BenchError;
 use crate::latency::{STAMP_BYTES, stamp};
-use crate::order::{Order, Report};
+use crate::order::{Order, Part, Report};
+use crate::source::slice_of;
 
 /// How long a listening socket may make us wait before the deadline is looked at.
 const ACCEPT_TURN: Duration = Duration::from_millis(1);
@@ -58,8 +60,9 @@ impl Writer {
     fn follow(&mut self, order: &Order) {
         let report = match order {
             Order::Accept { count, within_ms } => self.accept(*count, Duration::from_millis(*within_ms)),
-            Order::Write { frame_bytes, rounds, batch, threads } => {
-                self.write(*frame_bytes, *rounds, *batch, *threads)
+            Order::Borrow { pid, port } => self.borrow(*pid, *port),
+            Order::Write { frame_bytes, rounds, batch, threads, part } => {
+                self.write(*frame_bytes, *rounds, *batch, *threads, *part)
             }
             Order::Echo { frames, threads, within_ms } => {
                 self.echo(*frames, *threads, Duration::from_millis(*within_ms))
@@ -91,19 +94,33 @@ impl Writer {
         Report::Opened { connections: self.sockets.len(), failed: count - self.sockets.len().min(count), why }
     }
 
-    fn write(&mut self, frame_bytes: usize, rounds: u32, batch: usize, threads: usize) -> Report {
-        let share = self.sockets.len().div_ceil(threads.max(1)).max(1);
-        let barrier = Barrier::new(self.sockets.len().div_ceil(share));
+    fn borrow(&mut self, pid: u32, port: u16) -> Report {
+        match borrow::borrow(pid, port) {
+            Ok(sockets) => {
+                self.sockets = sockets;
+                Report::Opened { connections: self.sockets.len(), failed: 0, why: String::new() }
+            }
+            Err(error) => Report::Opened { connections: 0, failed: 1, why: error.to_string() },
+        }
+    }
+
+    fn write(&mut self, frame_bytes: usize, rounds: u32, batch: usize, threads: usize, part: Part) -> Report {
+        let is_in = |socket: &&TcpStream| {
+            part.slices < 2 || slice_of(borrow::peer_of(socket), part.fleets, part.slices) == part.slice
+        };
+        let sockets: Vec<&TcpStream> = self.sockets.iter().filter(is_in).collect();
+        let share = sockets.len().div_ceil(threads.max(1)).max(1);
+        let barrier = Barrier::new(sockets.len().div_ceil(share));
         let full = AtomicU64::new(0);
         let cpu = clock::own_cpu_ns();
         let start_ns = clock::now_ns();
-        let frame = frame(frame_bytes, start_ns);
+        let frames: Vec<Vec<u8>> = (0..batch).map(|number| frame(frame_bytes, start_ns, number)).collect();
         std::thread::scope(|scope| {
-            for sockets in self.sockets.chunks(share) {
-                let (frame, barrier, full) = (&frame, &barrier, &full);
+            for sockets in sockets.chunks(share) {
+                let (frames, barrier, full) = (&frames, &barrier, &full);
                 scope.spawn(move || {
                     barrier.wait();
-                    full.fetch_add(write_all(sockets, frame, rounds, batch), Ordering::Relaxed);
+                    full.fetch_add(write_all(sockets, frames, rounds), Ordering::Relaxed);
                 });
             }
         });
@@ -111,7 +128,7 @@ impl Writer {
             start_ns,
             end_ns: clock::now_ns(),
             cpu_ns: clock::own_cpu_ns() - cpu,
-            messages: self.sockets.len() as u64 * u64::from(rounds) * batch as u64,
+            messages: sockets.len() as u64 * u64::from(rounds) * batch as u64,
             full: full.into_inner(),
         }
     }
@@ -145,38 +162,52 @@ impl Writer {
     }
 }
 
-/// Bytes that look like a frame to a reader: header, filling, stamp.
-fn frame(bytes: usize, now_ns: u64) -> Vec<u8> {
-    let mut frame = heartbeat(Command::Pong, ClientId(0)).to_vec();
-    frame.resize(bytes.max(frame.len()), b'x');
-    let body = (frame.len() - longwire_proto::limit::HEADER_BYTES) as u32;
-    frame[4] = Command::Push as u8;
-    frame[5..8].copy_from_slice(&body.to_be_bytes()[1..]);
-    if body as usize >= STAMP_BYTES {
-        let at = frame.len() - STAMP_BYTES;
-        frame[at..].copy_from_slice(stamp(now_ns).as_bytes());
+/// An online-only PUSH of so many bytes, whose payload ends with a stamp. No two have the same id, so that a device takes each as new.
+fn frame(bytes: usize, now_ns: u64, number: usize) -> Vec<u8> {
+    let push = |payload: &[u8]| {
+        let push = Push {
+            source: None,
+            position: Position(0),
+            previous: Position(0),
+            ttl_s: 0,
+            flags: 0,
+            message: MessageId((u128::from(now_ns) << 64) | number as u128),
+            kind: Kind::Text,
+            trace: TraceId(0),
+            collapse_key: "",
+            payload,
+        };
+        let mut frame = Vec::with_capacity(bytes);
+        ServerFrame::Push(push).encode(ClientId(0), &mut frame);
+        frame
+    };
+    let room = bytes.saturating_sub(push(&[]).len());
+    let mut payload = vec![b'x'; room];
+    if room >= STAMP_BYTES {
+        payload[room - STAMP_BYTES..].copy_from_slice(stamp(now_ns).as_bytes());
     }
-    frame
+    push(&payload)
 }
 
-/// Returns how often a socket was full. A write that was cut is finished before the next, or frames would mix.
-fn write_all(sockets: &[TcpStream], frame: &[u8], rounds: u32, batch: usize) -> u64 {
+/// Writes all frames in one call to every socket. Returns how often a socket was full. A write that was cut is finished before the
+/// next, or frames would mix.
+fn write_all(sockets: &[&TcpStream], frames: &[Vec<u8>], rounds: u32) -> u64 {
     let mut full = 0;
-    let slices = vec![IoSlice::new(frame); batch];
-    let whole = frame.len() * batch;
+    let slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+    let whole = frames.concat();
     for _ in 0..rounds {
-        for mut socket in sockets {
-            let written = if batch == 1 { socket.write(frame) } else { socket.write_vectored(&slices) };
+        for mut socket in sockets.iter().copied() {
+            let written =
+                if frames.len() == 1 { socket.write(&whole) } else { socket.write_vectored(&slices) };
             let mut sent = match written {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => continue,
             };
-            while sent < whole {
+            while sent < whole.len() {
                 full += 1;
                 std::thread::yield_now();
-                let rest = &frame[sent % frame.len()..];
-                match socket.write(rest) {
+                match socket.write(&whole[sent..]) {
                     Ok(more) => sent += more,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(_) => break,
@@ -229,9 +260,9 @@ mod tests {
 
     #[test]
     fn a_bare_frame_has_the_length_that_was_asked_and_a_stamp() {
-        let frame = frame(118, 77);
-        assert_eq!(frame.len(), 118);
-        assert_eq!(frame[5..8], [0, 0, 102]);
+        let frame = frame(136, 77, 0);
+        assert_eq!(frame.len(), 136);
+        assert_eq!(frame[5..8], [0, 0, 120]);
         assert_eq!(read_stamp(&frame), Some(77));
     }
 }

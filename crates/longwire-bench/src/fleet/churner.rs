@@ -19,7 +19,7 @@ use crate::order::{Churn, Churned, Order, Report};
 /// Cycles under way at once.
 const LANES_MAX: usize = 512;
 /// Source addresses used in turn: ports of ended connections rest for a minute.
-const SOURCES: u64 = 16;
+const SOURCES: u64 = 64;
 /// A cycle that ends by itself takes no longer; those that wait for the server's deadlines take up to three of the shortest
 /// heartbeats that it allows (15 s by default) and twenty seconds.
 const CYCLE_TIME: Duration = Duration::from_secs(130);

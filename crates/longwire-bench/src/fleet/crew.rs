@@ -16,6 +16,7 @@ use super::peer::{Over, Peer, Standing};
 use crate::clock;
 use crate::latency::Latencies;
 use crate::order::{Login, Order, Report, Tally};
+use crate::source::source_of;
 
 /// Connections under way at once: well below any listener's backlog.
 const OPENING_MAX: usize = 128;
@@ -219,7 +220,7 @@ impl Crew {
                 Some(ClientSession::begin(credentials, Memory::default(), now, &mut first))
             });
             let index = self.peers.len();
-            let opened = connect(opening.source, opening.target).and_then(|mut socket| {
+            let opened = connect(source_of(opening.source, index), opening.target).and_then(|mut socket| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 self.poll.registry().register(&mut socket, Token(index), interest)?;
                 Ok(socket)

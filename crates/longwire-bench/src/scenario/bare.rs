@@ -7,7 +7,7 @@ use super::team::{Haul, Team};
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::latency::Latencies;
-use crate::order::{Order, Report};
+use crate::order::{Order, Part, Report};
 use crate::writer;
 
 /// Time for one turn; a machine that needs longer is not measured but stuck.
@@ -20,7 +20,8 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(30);
 #[derive(Debug)]
 pub(crate) struct Bare {
     writer: Child,
-    team: Team,
+    /// `None`: it writes to the server's connections, and the devices read.
+    team: Option<Team>,
     connections: usize,
     threads: usize,
 }
@@ -63,7 +64,29 @@ impl Bare {
             other => return Err(writer.fault(format!("did not get all connections: {other:?}"))),
         }
         team.arm(&Order::Sweep { interval_ms: sweep_ms })?;
-        Ok(Bare { writer, team, connections, threads })
+        Ok(Bare { writer, team: Some(team), connections, threads })
+    }
+
+    /// A writer to the very connections that the server `pid` has at `port`; `Err` with the reason if the system does not allow it or
+    /// they are not so many.
+    pub(crate) fn share(
+        program: &Path,
+        (pid, port): (u32, u16),
+        connections: usize,
+        threads: usize,
+    ) -> Result<Bare, BenchError> {
+        let mut writer = Child::start(program, "writer")?;
+        writer.report(TURN_TIME)?;
+        match writer.ask(&Order::Borrow { pid, port }, TURN_TIME)? {
+            Report::Opened { connections: got, .. } if got == connections => {}
+            other => return Err(writer.fault(format!("borrowed not all sockets: {other:?}"))),
+        }
+        Ok(Bare { writer, team: None, connections, threads })
+    }
+
+    /// Whether its connections are the server's.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.team.is_none()
     }
 
     /// Writes `batch` frames of `frame_bytes` in one call to every connection, `rounds` times.
@@ -73,11 +96,28 @@ impl Bare {
         rounds: u32,
         batch: usize,
     ) -> Result<BareTurn, BenchError> {
-        let messages = u64::from(rounds) * batch as u64;
-        self.team.expect_each(messages, TURN_TIME)?;
-        self.writer.order(&Order::Write { frame_bytes, rounds, batch, threads: self.threads })?;
+        let order = Order::Write { frame_bytes, rounds, batch, threads: self.threads, part: Part::WHOLE };
+        let team = self.team.as_mut().ok_or_else(|| self.writer.fault("has no readers of its own"))?;
+        team.expect_each(u64::from(rounds) * batch as u64, TURN_TIME)?;
+        self.writer.order(&order)?;
         let wrote = self.writer.report(TURN_TIME)?;
-        let haul = self.team.held(TURN_TIME)?;
+        let haul = team.held(TURN_TIME)?;
+        self.turn(&wrote, &haul)
+    }
+
+    /// Writes once to every connection of one of `slices` parts; `devices` read when the connections are theirs.
+    pub(crate) fn write_slice(
+        &mut self,
+        devices: &mut Team,
+        (frame_bytes, batch): (usize, usize),
+        (slice, slices): (usize, usize),
+    ) -> Result<BareTurn, BenchError> {
+        let readers = self.team.as_mut().unwrap_or(devices);
+        let part = Part { slice, slices, fleets: readers.fleets() };
+        readers.expect_slice(batch as u64, (slice, slices), TURN_TIME)?;
+        self.writer.order(&Order::Write { frame_bytes, rounds: 1, batch, threads: self.threads, part })?;
+        let wrote = self.writer.report(TURN_TIME)?;
+        let haul = readers.held(TURN_TIME)?;
         self.turn(&wrote, &haul)
     }
 
@@ -94,9 +134,10 @@ impl Bare {
             Report::Armed => {}
             other => return Err(self.writer.fault(format!("unexpected report: {other:?}"))),
         }
-        self.team.ping(rounds, rate, TURN_TIME)?;
+        let team = self.team.as_mut().ok_or_else(|| self.writer.fault("has no readers of its own"))?;
+        team.ping(rounds, rate, TURN_TIME)?;
         let wrote = self.writer.report(TURN_TIME)?;
-        let haul = self.team.held(TURN_TIME)?;
+        let haul = team.held(TURN_TIME)?;
         self.turn(&wrote, &haul)
     }
 
@@ -120,7 +161,7 @@ impl Bare {
 
     /// Process ids, for processor time.
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + '_ {
-        std::iter::once(self.writer.pid()).chain(self.team.pids())
+        std::iter::once(self.writer.pid()).chain(self.team.iter().flat_map(Team::pids))
     }
 }
 

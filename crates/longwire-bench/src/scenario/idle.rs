@@ -4,19 +4,32 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::online::Online;
+use super::online::{HEARTBEAT_S, Online};
+use super::team::Team;
 use crate::args::IdleArgs;
 use crate::error::BenchError;
-use crate::machine::{KernelMemory, Memory};
-use crate::metrics::{LoopLag, report_loop};
+use crate::folder::Folder;
+use crate::http::Api;
+use crate::machine::{KernelMemory, Memory, cores};
+use crate::metrics::{Balance, LoopLag, gauges, report_loop};
+use crate::order::Login;
 use crate::progress::bar;
+use crate::pump::{Pump, Request};
 use crate::report::{Figures, grouped};
+use crate::server;
 use crate::slope::{Line, line};
 
 /// Memory is settled when it moves less than this within [`LOOK`].
 const SETTLED_KIB: u64 = 64;
 /// How many looks in a row must agree.
 const SETTLED_LOOKS: u32 = 3;
+/// Devices of the warm-up for each core, thus for each shard of a server with the default of them.
+const WARM_UP_EACH: usize = 300;
+/// The server counts nobody of the warm-up after this.
+const GONE_TIME: Duration = Duration::from_secs(30);
+const READS_IN_FLIGHT: usize = 16;
+/// A fit that explains less is marked.
+const R_SQUARED_MIN: f64 = 0.95;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What was read at one fill level.
@@ -35,12 +48,9 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     else {
         return Err(BenchError::Options("--levels needs at least two rising counts up to 18000".into()));
     };
-    let mut online = Online::begin(&args.server, most as usize)?;
-    let Some(pid) = online.server.pid else {
-        return Err(BenchError::Options("memory of a server that runs already needs its --pid".into()));
-    };
+    let Settled { mut online, pid, how, _folder } = Settled::begin(args, most as usize)?;
     let longest = Duration::from_secs(args.settle_s);
-    // What registration left behind; shown, but no point of the line.
+    // Shown, but no point of the line.
     let empty = settle(pid, 0, longest)?;
     let progress = bar("filling", u64::from(most));
     let mut levels = Vec::new();
@@ -54,7 +64,9 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     if closed > 0 {
         return Err(BenchError::Server(format!("{closed} idle connections were closed; no level counts")));
     }
+    let balance = Balance::read(&online.api)?;
     let mut figures = Figures::new("idle");
+    figures.row("settled before", how);
     let rss = slope(&levels, |level| level.memory.rss_kib)?;
     let pss = slope(&levels, |level| level.memory.pss_kib)?;
     let anonymous = slope(&levels, |level| level.memory.anonymous_kib)?;
@@ -62,31 +74,23 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     figures.bytes_per_connection = Some(rss.slope);
     figures.lost = Some(0);
     figures.row("connections", "server RSS / PSS / anonymous KiB, kernel slab KiB");
-    for level in std::iter::once(&empty).chain(&levels) {
-        let Memory { rss_kib, pss_kib, anonymous_kib } = level.memory;
-        let mark = match (level.connections, level.settled) {
-            (0, _) => "  (all registered; not in the slope)",
-            (_, true) => "",
-            (_, false) => "  (still moving)",
-        };
-        let slab_kib = level.kernel.slab_kib;
-        figures.row(
-            grouped(level.connections as f64),
-            format!("{rss_kib} / {pss_kib} / {anonymous_kib}, {slab_kib}{mark}"),
-        );
-    }
+    report_levels(&mut figures, &empty, &levels);
     for (name, line) in [("RSS", rss), ("PSS", pss), ("anonymous", anonymous)] {
         figures.row(
             format!("{name} per connection"),
             format!(
-                "{:.0} bytes (r2 {:.4}, empty server {:.1} MiB)",
+                "{:.0} bytes (r2 {:.4}{}, empty server {:.1} MiB)",
                 line.slope,
                 line.r_squared,
+                if line.r_squared < R_SQUARED_MIN { ", NO STRAIGHT LINE: not to be published" } else { "" },
                 line.intercept / 1048576.0
             ),
         );
     }
     figures.row("kernel slab per connection", format!("{:.0} bytes, both ends of the loopback", slab.slope));
+    figures.row("connections of each shard", Balance::words(balance.as_ref()));
+    figures.extra("balance", balance);
+    figures.extra("straight", rss.r_squared >= R_SQUARED_MIN);
     figures.extra("empty", empty);
     figures.extra("levels", &levels);
     figures.extra("pss_bytes_per_connection", pss.slope);
@@ -97,6 +101,88 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     report_loop(&mut figures, &online.lag, &LoopLag::read(&online.api)?);
     figures.print(args.output.json);
     Ok(())
+}
+
+fn report_levels(figures: &mut Figures, empty: &Level, levels: &[Level]) {
+    for level in std::iter::once(empty).chain(levels) {
+        let Memory { rss_kib, pss_kib, anonymous_kib } = level.memory;
+        let mark = match (level.connections, level.settled) {
+            (0, _) => "  (settled; not in the slope)",
+            (_, true) => "",
+            (_, false) => "  (still moving)",
+        };
+        let slab_kib = level.kernel.slab_kib;
+        figures.row(
+            grouped(level.connections as f64),
+            format!("{rss_kib} / {pss_kib} / {anonymous_kib}, {slab_kib}{mark}"),
+        );
+    }
+}
+
+/// A server with all devices registered, none connected, and nothing left of the registering in its memory.
+struct Settled {
+    online: Online,
+    pid: u32,
+    /// What was done, in words.
+    how: String,
+    _folder: Option<Folder>,
+}
+
+impl Settled {
+    /// Registers, starts the server again on the same data, lets a fleet come and go, and has every device read once. So what a
+    /// first connection on each shard makes once, and what the store keeps of devices that were asked for, is there before the first
+    /// level, and no level fills pages that the registering left free.
+    fn begin(args: &IdleArgs, most: usize) -> Result<Settled, BenchError> {
+        let warm = cores() * WARM_UP_EACH;
+        let mut server_args = args.server.clone();
+        let program = server_args.server_program.clone().map_or_else(server::program, Ok)?;
+        let folder = if server_args.target.is_none() { Some(Folder::name("idle")?) } else { None };
+        if let Some(Folder(path)) = &folder {
+            server_args.serve_arg.extend(["--data-dir".to_owned(), path.display().to_string()]);
+        }
+        let mut online = Online::begin(&server_args, most + warm)?;
+        if folder.is_some() {
+            online.server.start_again(&program, &server_args.serve_arg)?;
+            online.api = Api::new(online.server.api, &online.server.app_key, &online.server.app_secret);
+            online.lag = LoopLag::read(&online.api)?;
+        }
+        let Some(pid) = online.server.pid else {
+            return Err(BenchError::Options("memory of a server that runs already needs its --pid".into()));
+        };
+        let before = connections(&online.api)?;
+        let mut team = Team::start(&server::program()?, warm, 5)?;
+        let logins: Vec<Login> = online.devices[most..].iter().map(|device| device.login.clone()).collect();
+        team.log_in(online.server.device, &online.server.app_key, &logins, HEARTBEAT_S)?;
+        drop(team);
+        let begin = Instant::now();
+        while connections(&online.api)? > before {
+            if begin.elapsed() > GONE_TIME {
+                return Err(BenchError::Server("still counts the connections of the warm-up".into()));
+            }
+            std::thread::sleep(LOOK / 10);
+        }
+        read_all(&online)?;
+        let again = if folder.is_some() { "started again after registering, " } else { "" };
+        let how = format!("{again}{warm} other devices came and went, every device read once");
+        Ok(Settled { online, pid, how, _folder: folder })
+    }
+}
+
+fn connections(api: &Api) -> Result<f64, BenchError> {
+    Ok(gauges(api)?.get("longwire_connections").copied().unwrap_or_default())
+}
+
+/// Asks for every device once.
+fn read_all(online: &Online) -> Result<(), BenchError> {
+    let mut names = online.devices.iter().map(|device| &device.name);
+    let next = || {
+        let path = format!("/v1/devices/{}", names.next()?);
+        Some(Request { number: 0, bytes: online.api.request("GET", &path, "") })
+    };
+    Pump::open(&online.api, READS_IN_FLIGHT)?.run(next, |answer| match answer.reply.status {
+        200 => Ok(()),
+        _ => Err(answer.reply.fault("GET /v1/devices")),
+    })
 }
 
 /// Looks until the server's memory stands still.

@@ -28,9 +28,18 @@ pub(crate) struct Online {
 impl Online {
     /// Finds or starts the server and registers `count` devices; none is connected yet.
     pub(crate) fn begin(args: &ServerArgs, count: usize) -> Result<Online, BenchError> {
+        Online::begin_with(args, count, |_| vec![TAG])
+    }
+
+    /// The same; `tags` says which tags the device of a number has.
+    pub(crate) fn begin_with(
+        args: &ServerArgs,
+        count: usize,
+        tags: impl Fn(usize) -> Vec<&'static str>,
+    ) -> Result<Online, BenchError> {
         let server = Server::obtain(args)?;
         let api = Api::new(server.api, &server.app_key, &server.app_secret);
-        let devices = register(&api, count, |_| vec![TAG])?;
+        let devices = register(&api, count, tags)?;
         let team = Team::start(&server::program()?, count, 2)?;
         let lag = LoopLag::read(&api)?;
         Ok(Online { team, devices, api, lag, server })

@@ -38,6 +38,10 @@ const CLOSE_TIME: Duration = Duration::from_secs(90);
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// Length of the first phase, seconds, unless the others are shorter.
 const ALONE_S: u64 = 15;
+/// The server looks at all connections of a shard of this size within so long.
+const SCAN_TIME: Duration = Duration::from_secs(10);
+/// More of them after the stuck peers' time is over are a fault: a thousandth.
+const ZOMBIE_RATIO_MAX: f64 = 0.001;
 const LOOK: Duration = Duration::from_millis(200);
 /// A socket that the peer has closed may wait so long for our own close.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -117,8 +121,9 @@ pub(crate) fn run(args: &StuckArgs) -> Result<(), BenchError> {
         over.store(true, Relaxed);
         let samples = samples.join().map_err(|_| BenchError::Server("the sampler failed".into()))?;
         let (phases, closing) = phases?;
+        let zombies = zombies_left(&online.api)?;
         let after = value(&page(&online.api)?, OPEN_DESCRIPTORS);
-        report(args, &phases, &closing, &samples, (descriptors, after));
+        report(args, &phases, &closing, &samples, (descriptors, after), zombies);
         Ok(())
     })
 }
@@ -270,6 +275,17 @@ fn paced(
     Ok(())
 }
 
+/// The zombie ratio when all should be gone: the least of a few looks, because the server scans once a second and a shard with many
+/// slots in parts.
+fn zombies_left(api: &Api) -> Result<f64, BenchError> {
+    let (begin, mut least) = (Instant::now(), f64::INFINITY);
+    while begin.elapsed() < SCAN_TIME && least > 0.0 {
+        least = least.min(value(&page(api)?, "longwire_connections_zombie_ratio"));
+        std::thread::sleep(LOOK);
+    }
+    Ok(least)
+}
+
 fn page(api: &Api) -> Result<String, BenchError> {
     let reply = api.open()?.call_well("GET", "/metrics", "")?;
     Ok(String::from_utf8_lossy(&reply.body).into_owned())
@@ -325,6 +341,7 @@ fn report(
     closing: &Closing,
     samples: &Samples,
     (before, after): (f64, f64),
+    zombies: f64,
 ) {
     let mut figures = Figures::new("stuck");
     let peers = u64::from(args.stuck);
@@ -352,6 +369,9 @@ fn report(
     let seconds = |at: Option<f64>| at.map_or("never".into(), |at| format!("{at:.1} s"));
     let (first, last) = (seconds(closing.first_s), seconds(closing.last_s));
     figures.row("stuck peers closed", format!("first {first}, last {last}, {} left", closing.left));
+    let verdict = if zombies < ZOMBIE_RATIO_MAX { "well" } else { "too many" };
+    figures.row("zombie ratio after it", format!("{:.3} %, {verdict}", zombies * 100.0));
+    figures.extra("zombie_ratio", zombies);
     figures.row("closes by reason", &*closing.reasons);
     figures
         .row("server's descriptors", format!("{before} before the peers came, {after} after the last close"));

@@ -8,6 +8,7 @@ use crate::child::Child;
 use crate::error::BenchError;
 use crate::latency::Latencies;
 use crate::order::{Back, Gather, Login, Logins, Order, Report, Tally};
+use crate::source::{first_of, slice_of, source_of};
 
 /// Connections of one fleet process: well below the 20,000 descriptors that a process may have, and little enough
 /// for one reading thread.
@@ -45,22 +46,27 @@ pub(crate) struct Haul {
 }
 
 impl Team {
+    /// Processes of a team of so many connections.
+    pub(crate) fn fleets_for(connections: usize) -> usize {
+        connections.div_ceil(CONNECTIONS_MAX).max(1)
+    }
+
     /// Starts as many processes as `connections` need. `net` tells teams apart: the source addresses are
     /// 127.0.`net`.x.
     pub(crate) fn start(program: &Path, connections: usize, net: u8) -> Result<Team, BenchError> {
-        Team::of(program, "readers", connections.div_ceil(CONNECTIONS_MAX), net)
+        Team::of(program, "readers", Team::fleets_for(connections), net)
     }
 
     /// Starts as many swarms as `connections` need.
     pub(crate) fn swarm(program: &Path, connections: usize, net: u8) -> Result<Team, BenchError> {
-        Team::of(program, "swarm", connections.div_ceil(CONNECTIONS_MAX), net)
+        Team::of(program, "swarm", Team::fleets_for(connections), net)
     }
 
     /// Starts `count` processes of a role.
     pub(crate) fn of(program: &Path, role: &'static str, count: usize, net: u8) -> Result<Team, BenchError> {
         let mut fleets = Vec::new();
         for index in 0..count.max(1) {
-            let source = Ipv4Addr::new(127, 0, net, index as u8 + 2);
+            let source = first_of(net, index);
             fleets.push(Fleet { child: Child::start(program, role)?, source, live: 0 });
         }
         Ok(Team { fleets })
@@ -183,10 +189,42 @@ impl Team {
         self.arm_each(|live| Order::Expect { messages: live as u64 * each, within_ms })
     }
 
+    /// Processes of this team.
+    pub(crate) fn fleets(&self) -> usize {
+        self.fleets.len()
+    }
+
+    /// Which of `slices` parts the connection of a number is in, when `count` of them are opened in all.
+    pub(crate) fn slice_of(fleets: usize, count: usize, connection: usize, slices: usize) -> usize {
+        let share = count.div_ceil(fleets).max(1);
+        let source = source_of(first_of(0, connection / share), connection % share);
+        slice_of(source, fleets, slices)
+    }
+
+    /// Expects `each` messages on every connection of one of `slices` parts.
+    pub(crate) fn expect_slice(
+        &mut self,
+        each: u64,
+        (slice, slices): (usize, usize),
+        within: Duration,
+    ) -> Result<(), BenchError> {
+        let (fleets, within_ms) = (self.fleets.len(), within.as_millis() as u64);
+        for fleet in &mut self.fleets {
+            let sources = (0..fleet.live).map(|connection| source_of(fleet.source, connection));
+            let live = sources.filter(|source| slice_of(*source, fleets, slices) == slice).count();
+            fleet.child.order(&Order::Expect { messages: live as u64 * each, within_ms })?;
+        }
+        self.armed()
+    }
+
     fn arm_each(&mut self, order: impl Fn(usize) -> Order) -> Result<(), BenchError> {
         for fleet in &mut self.fleets {
             fleet.child.order(&order(fleet.live))?;
         }
+        self.armed()
+    }
+
+    fn armed(&self) -> Result<(), BenchError> {
         for fleet in &self.fleets {
             match fleet.child.report(ANSWER_TIME)? {
                 Report::Armed => {}

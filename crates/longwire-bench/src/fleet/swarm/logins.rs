@@ -1,7 +1,6 @@
 //! How devices connect, are welcomed or refused, are lost, and come back.
 
 use std::cmp::Reverse;
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use longwire_proto::limit::CONNACK_WAIT_MS;
@@ -14,12 +13,10 @@ use crate::fleet::connect;
 use crate::fleet::slot::{Slot, Step};
 use crate::order::{Back, Gather};
 use crate::random::Random;
+use crate::source::source_of;
 
 /// Time to bring everybody in, at least; and a millisecond for each.
 const GATHERING_TIME: Duration = Duration::from_secs(60);
-/// Connections from one source address; the next ones come from the next. The kernel looks for a free port in one half of
-/// its 28,000 first, and every bind walks through that half once it is used up.
-const SOURCE_CONNECTIONS_MAX: usize = 9_000;
 /// The SDK's patience with a connect.
 const CONNECT_WAIT_US: u32 = 3_000_000;
 /// Tries at once are this far apart, milliseconds, and as much again by chance.
@@ -54,9 +51,7 @@ impl Swarm {
 
     pub(super) fn attempt(&mut self, index: usize, now: u64) {
         let Some(plan) = &self.plan else { return };
-        let [a, b, c, d] = plan.source.octets();
-        let source = Ipv4Addr::new(a, b, c, d.saturating_add((index / SOURCE_CONNECTIONS_MAX) as u8));
-        let opened = connect(source, plan.target).and_then(|mut socket| {
+        let opened = connect(source_of(plan.source, index), plan.target).and_then(|mut socket| {
             let both = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut socket, Token(index), both)?;
             Ok(socket)

@@ -67,6 +67,8 @@ struct Outcome {
     unicasts: u64,
     broadcasts: u64,
     refused: u64,
+    /// Requests sent again because the API's connection had ended.
+    resent: u64,
     accepting: Latencies,
     haul: Haul,
     churned: Churned,
@@ -146,6 +148,7 @@ fn push(args: &MixedArgs, online: &mut Online, outcome: &mut Outcome) -> Result<
         progress.set_position(start.elapsed().as_secs());
     }
     progress.finish_and_clear();
+    outcome.resent = pump.resent;
     Ok(())
 }
 
@@ -192,6 +195,7 @@ fn publish(args: &MixedArgs, online: &Online, outcome: &Outcome) -> Result<(), B
     let each = |count: u64| grouped(count as f64 / args.seconds as f64);
     figures.row("durable pushes accepted", format!("{} ({}/s)", outcome.unicasts, each(outcome.unicasts)));
     figures.row("pushes refused", outcome.refused.to_string());
+    figures.row("requests sent again", format!("{} (each may have been taken twice)", outcome.resent));
     figures.row("broadcasts", outcome.broadcasts.to_string());
     figures.row("durable lost, repeated, holes", format!("{lost_stored}, {}, {}", haul.repeated, haul.holes));
     figures.row("broadcast deliveries of expected", format!("{broadcast} of {expected}"));
@@ -214,6 +218,7 @@ fn publish(args: &MixedArgs, online: &Online, outcome: &Outcome) -> Result<(), B
     figures.extra("accept_latency_ms", outcome.accepting.percentiles());
     figures.extra("unicasts", outcome.unicasts);
     figures.extra("refused", outcome.refused);
+    figures.extra("resent", outcome.resent);
     figures.extra("repeated", haul.repeated);
     figures.extra("holes", haul.holes);
     figures.extra("closed", haul.closed);

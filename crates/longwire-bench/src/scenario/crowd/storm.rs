@@ -11,11 +11,12 @@ use crate::args::OutputArgs;
 use crate::clock;
 use crate::devices::{Device, register};
 use crate::error::BenchError;
+use crate::folder::Folder;
 use crate::http::Api;
 use crate::machine::cpu_ns;
+use crate::metrics::Balance;
 use crate::order::{Back, Login, Logins, Order};
 use crate::progress::bar;
-use crate::random::Random;
 use crate::report::{Figures, grouped};
 use crate::scenario::bare::seconds;
 use crate::scenario::online::{HEARTBEAT_S, TAG};
@@ -69,16 +70,8 @@ struct Storm {
     logins: Logins,
     answers: Answers,
     server_cpu_s: f64,
-}
-
-/// A folder that is removed at the end.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    /// Connections of the shards when all were back.
+    balance: Option<Balance>,
 }
 
 /// Everything of one run. Fields end in this order.
@@ -111,8 +104,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<(), BenchError> {
 impl<'a> Run<'a> {
     fn begin(args: &'a StormArgs) -> Result<Run<'a>, BenchError> {
         let program = args.server_program.clone().map_or_else(server::program, Ok)?;
-        let name = format!("longwire-storm-{:016x}", Random::seeded()?.below(u64::MAX));
-        let folder = Folder(std::env::temp_dir().join(name));
+        let folder = Folder::name("storm")?;
         let mut arguments = vec!["--data-dir".to_owned(), folder.0.display().to_string()];
         arguments.extend(args.serve_arg.iter().cloned());
         let server = Server::spawn(&program, &arguments)?;
@@ -159,7 +151,8 @@ impl<'a> Run<'a> {
         progress.finish_and_clear();
         let answers = probing.end()?;
         let server_cpu_s = self.server.pid.map_or(0.0, |pid| cpu_ns(pid) as f64 / 1e9);
-        Ok(Storm { back, kill_ns, ready_ns, all_ns, logins, answers, server_cpu_s })
+        let balance = Balance::read(&api)?;
+        Ok(Storm { back, kill_ns, ready_ns, all_ns, logins, answers, server_cpu_s, balance })
     }
 }
 
@@ -227,6 +220,7 @@ impl Storm {
             figures.row(format!("  API {what} meanwhile, ms"), text);
         }
         figures.row("  API calls, not answered well", format!("{}, {:?}", answers.calls, answers.refused));
+        figures.row("  connections of each shard", Balance::words(self.balance.as_ref()));
         figures.row("  server CPU since its start", format!("{:.2} s", self.server_cpu_s));
     }
 
@@ -244,6 +238,7 @@ impl Storm {
             "api_push_ms": self.answers.pushes.percentiles(),
             "api_refused": self.answers.refused,
             "server_cpu_s": self.server_cpu_s,
+            "balance": self.balance,
             "curve": self.curve(),
         })
     }

@@ -3,6 +3,7 @@
 
 use super::{Connection, Link, Links};
 use crate::delivery::border::Handle;
+use std::os::fd::AsRawFd;
 
 const CHUNK: usize = 256;
 
@@ -65,6 +66,20 @@ impl Slab {
     pub(in crate::gate) fn shown(&self, handle: Handle) -> Option<&Connection> {
         let entry = self.slot(handle.slot()).filter(|entry| entry.generation == handle.generation())?;
         entry.connection.as_ref()
+    }
+
+    /// Brings what a send reads of these slots' records into the cache, all misses at the same time.
+    pub(in crate::gate) fn load(&self, slots: &[u32]) {
+        for slot in slots {
+            if let Some(Slot { connection: Some(connection), .. }) = self.slot(*slot) {
+                std::hint::black_box((
+                    connection.app,
+                    connection.flags.unwritable,
+                    connection.outbox.is_some(),
+                ));
+                std::hint::black_box(connection.socket.as_raw_fd());
+            }
+        }
     }
 
     /// The slot of a handle, if its connection is still the one that the handle was made for.

@@ -7,7 +7,7 @@ use super::Shard;
 use super::commands::ONLINE_ONLY;
 use crate::delivery::border::{Broadcast, Event};
 use crate::domain::{Position, Source};
-use crate::gate::connection::{Connection, Piece};
+use crate::gate::connection::{Connection, Piece, Slab};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use bytes::Bytes;
@@ -18,10 +18,13 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-/// Connections served in one slice.
-const SLICE: usize = 512;
+/// Connections served in one slice: about 0.9 ms of sends, which is what a heartbeat may wait for behind a broadcast. A look at
+/// epoll and at the commands between two slices costs less than one send.
+const SLICE: usize = 128;
 /// The same while the node is pressed.
 const SLICE_WHEN_BUSY: usize = 64;
+/// Slots looked up, and their records loaded, at once.
+const AHEAD: usize = 32;
 /// Broadcasts under way at once; the next waits until one has gone round.
 const RIDERS_MAX: usize = 16;
 /// Broadcasts that may wait; at the bound the shard takes no commands until one is under way.
@@ -35,6 +38,8 @@ pub(super) struct Fanout {
     slots: RoaringBitmap,
     /// The next slot to be served.
     cursor: u32,
+    /// The slots of `slots` that come at the cursor, the next one last; empty: to be looked up.
+    ahead: Vec<u32>,
     /// What the connection at hand gets: index of the rider, and the head of a stored delivery.
     plan: Vec<(usize, Option<[u8; PushHead::BYTES]>)>,
 }
@@ -65,11 +70,28 @@ impl Fanout {
         !self.riders.is_empty() || !self.waiting.is_empty()
     }
 
-    /// The next slot that a rider may concern, at or after the cursor.
-    fn next_slot(&self) -> Option<u32> {
-        let mut slots = self.slots.iter();
-        slots.advance_to(self.cursor);
-        slots.next()
+    /// The next slot that a rider may concern, at or after the cursor. The records of those behind it are loaded together, so that
+    /// their cache misses overlap: between two sends the kernel fills the cache with its own.
+    fn next_slot(&mut self, slab: &Slab) -> Option<u32> {
+        if self.ahead.is_empty() {
+            let mut slots = self.slots.iter();
+            slots.advance_to(self.cursor);
+            self.ahead.extend(slots.take(AHEAD));
+            self.ahead.reverse();
+            slab.load(&self.ahead);
+        }
+        self.ahead.last().copied()
+    }
+
+    fn step_past(&mut self, slot: u32) {
+        self.ahead.pop();
+        self.cursor = slot + 1;
+    }
+
+    /// Other slots are concerned from now on.
+    fn concern(&mut self, slots: RoaringBitmap) {
+        self.slots = slots;
+        self.ahead.clear();
     }
 }
 
@@ -92,11 +114,11 @@ impl Shard {
             if riders.is_empty() || self.outlet.is_backed_up() {
                 break;
             }
-            match self.fanout.next_slot() {
+            match self.fanout.next_slot(&self.slab) {
                 Some(slot) => {
                     self.alight(&mut riders, |rider| rider.turned && slot >= rider.joined);
                     self.serve(slot, &mut riders);
-                    self.fanout.cursor = slot + 1;
+                    self.fanout.step_past(slot);
                 }
                 None => self.turn_round(&mut riders),
             }
@@ -109,7 +131,8 @@ impl Shard {
     fn board(&mut self) {
         while self.fanout.riders.len() < RIDERS_MAX {
             let Some(broadcast) = self.fanout.waiting.pop_front() else { return };
-            self.fanout.slots |= self.members.matching(&broadcast);
+            let slots = std::mem::take(&mut self.fanout.slots) | self.members.matching(&broadcast);
+            self.fanout.concern(slots);
             let rider = Rider::new(broadcast, self.fanout.cursor);
             self.fanout.riders.push(rider);
         }
@@ -119,11 +142,12 @@ impl Shard {
     fn turn_round(&mut self, riders: &mut Vec<Rider>) {
         self.alight(riders, |rider| rider.turned || rider.joined == 0);
         self.fanout.cursor = 0;
-        self.fanout.slots.clear();
+        let mut slots = RoaringBitmap::new();
         for rider in riders {
             rider.turned = true;
-            self.fanout.slots |= self.members.matching(&rider.broadcast);
+            slots |= self.members.matching(&rider.broadcast);
         }
+        self.fanout.concern(slots);
     }
 
     fn alight(&mut self, riders: &mut Vec<Rider>, is_round: impl Fn(&Rider) -> bool) {
@@ -198,6 +222,10 @@ impl Shard {
     }
 
     fn send_plan(&mut self, slot: u32, plan: &[(usize, Option<[u8; PushHead::BYTES]>)], riders: &[Rider]) {
+        if let [(index, None)] = plan {
+            let frame = [IoSlice::new(&riders[*index].bytes)];
+            return self.send_slices(slot, &frame, |written| rest_of(plan, riders, written));
+        }
         let mut slices = [IoSlice::new(&[]); 2 * RIDERS_MAX];
         let mut count = 0;
         for (index, head) in plan {
