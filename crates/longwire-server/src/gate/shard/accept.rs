@@ -244,7 +244,9 @@ impl Shard {
             ShardStats::count(&self.stats.own().accept_errors, 1);
             return Err((socket, Rejection::Descriptors));
         }
-        let inserted = self.slab.insert(Connection::new(socket, address, now_s));
+        let mut connection = Connection::new(socket, address, now_s);
+        connection.flags.layered = true;
+        let inserted = self.slab.insert(connection);
         debug_assert_eq!(inserted, Some(token));
         let slot = token;
         self.wheel.insert(&mut self.slab, slot, now_s + self.limits.login_s);

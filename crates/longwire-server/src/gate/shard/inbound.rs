@@ -3,7 +3,9 @@
 use super::Shard;
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
-use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, handle, read_once};
+use crate::gate::connection::{
+    Connection, Conversation, ReadOutcome, broken_reason, handle, peer_of, read_once,
+};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use bytes::Bytes;
@@ -89,7 +91,11 @@ impl Shard {
             connection.flags.unread = false;
             match read_once(&mut connection.socket, &mut self.scratch.read) {
                 ReadOutcome::Bytes(count) => {
-                    self.received(slot, count);
+                    if connection.flags.layered {
+                        self.arrived(slot, count);
+                    } else {
+                        self.received(slot, count);
+                    }
                     if count < self.scratch.read.len() && !to_the_end {
                         return;
                     }
@@ -105,7 +111,8 @@ impl Shard {
         self.list(slot);
     }
 
-    fn received(&mut self, slot: u32, count: usize) {
+    /// So many bytes of the conversation are in the scratch.
+    pub(super) fn received(&mut self, slot: u32, count: usize) {
         ShardStats::count(&self.stats.own().read_bytes, count as u64);
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
@@ -138,7 +145,8 @@ impl Shard {
             self.options.heartbeat_min_s,
             self.options.heartbeat_max_s.max(self.options.heartbeat_min_s),
         );
-        let peer = connection.socket.peer_addr().map_err(|_| CloseReason::PeerLost)?;
+        let peer =
+            peer_of(&connection.socket, connection.layers.as_deref()).map_err(|_| CloseReason::PeerLost)?;
         let login = Login {
             from,
             client,
@@ -160,6 +168,7 @@ impl Shard {
             self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
             ShardStats::count(&self.stats.own().deciding, 1);
         }
+        Shard::settle_layers(connection);
         self.outlet.tell(Event::Login(Box::new(login)));
         Ok(())
     }
@@ -296,7 +305,7 @@ impl Shard {
     }
 
     /// Starts or ends the deadline of an unfinished frame.
-    fn watch_frame(&mut self, slot: u32) {
+    pub(super) fn watch_frame(&mut self, slot: u32) {
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         let held = match &connection.conversation {
@@ -304,7 +313,9 @@ impl Shard {
             // Before login its own deadline is shorter.
             _ => 0,
         };
-        if held == 0 {
+        let begun = connection.layers.as_ref().is_some_and(|layers| layers.is_under_way());
+        let live = connection.live().is_some();
+        if held == 0 && !(begun && live) {
             connection.flags.in_frame = false;
         } else if !connection.flags.in_frame && !connection.flags.half_closed {
             connection.flags.in_frame = true;

@@ -2,6 +2,7 @@
 //!
 //! - `accept`: new connections; never ends on an error.
 //! - `inbound`: bytes from devices.
+//! - `layered`: the same through TLS and WebSocket, and what a new connection speaks.
 //! - `commands`: what the hub says.
 //! - `phase`: when in its interval a device beats.
 //! - `members`: which connections belong to which app and tag.
@@ -17,6 +18,7 @@ mod commands;
 mod ending;
 mod fanout;
 mod inbound;
+mod layered;
 mod members;
 mod outbound;
 mod phase;
@@ -27,6 +29,7 @@ use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
 use super::judge::Judge;
 use super::queue::{Control, ShardQueue, WAKE};
 use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
+use super::transport::LayerBuffers;
 use super::{Clock, GateOptions};
 use crate::delivery::border::{Event, Handle, ShardId};
 use longwire_proto::close::CloseReason;
@@ -100,6 +103,7 @@ pub(super) struct Shard {
 /// Buffers that every connection of the shard uses in turn.
 struct Scratch {
     read: Vec<u8>,
+    layers: LayerBuffers,
     reply: Vec<u8>,
     ids: Vec<MessageId>,
     due: Vec<u32>,
@@ -212,6 +216,7 @@ impl Shard {
             pool: OutboxPool::default(),
             scratch: Scratch {
                 read: vec![0; READ_BUFFER_BYTES],
+                layers: LayerBuffers::default(),
                 reply: Vec::with_capacity(1024),
                 ids: Vec::new(),
                 due: Vec::new(),

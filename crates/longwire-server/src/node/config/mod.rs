@@ -161,6 +161,7 @@ fn gate_options(layers: &Layers, back_off: BackOff) -> GateOptions {
         command_queue: count("limits.command_queue"),
         event_queue: count("limits.event_queue"),
         socket_buffer_bytes: count("listener.device.socket_buffer_bytes"),
+        listener: defaults.listener,
         node: layers.text("node.id").to_owned(),
         back_off,
         heartbeat_min_s: heartbeat("heartbeat.min"),

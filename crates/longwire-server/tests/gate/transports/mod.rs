@@ -1,0 +1,4 @@
+//! What lies between socket and conversation, on one port.
+
+mod client;
+mod websocket;
