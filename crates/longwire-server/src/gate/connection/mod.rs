@@ -81,6 +81,8 @@ pub(super) struct Flags {
     pub(super) waits_for_ack: bool,
     /// A frame was begun, `frame_s` counts.
     pub(super) in_frame: bool,
+    /// Its TLS handshake waits for its turn: not read.
+    pub(super) queued: bool,
     /// Its bytes go through `layers`, or it is not known yet whether they do.
     pub(super) layered: bool,
     /// The peer has ended its side, and bytes that are not read now stand in front of that end; `frame_s` counts.

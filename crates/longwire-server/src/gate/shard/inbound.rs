@@ -80,8 +80,8 @@ impl Shard {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
             let deciding = matches!(connection.conversation, Conversation::Deciding(_));
-            if deciding || connection.flags.unwritable || connection.flags.paused {
-                // Not read now: back-pressure (002-19), a brake, or the login is being decided. A peer that has gone is let go.
+            if deciding || connection.flags.unwritable || connection.flags.paused || connection.flags.queued {
+                // Not read now: back-pressure (002-19), a brake, a queue, or the login is being decided. A peer that has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
                     self.close(slot, reason, 0);

@@ -2,13 +2,39 @@
 //! conversation sees plain bytes in the scratch, whatever they came through.
 
 use super::Shard;
+use crate::delivery::border::Handle;
+use crate::gate::admission::Rejection;
 use crate::gate::connection::{Connection, HANDSHAKE_S, Outbox, Piece, broken_reason, write_slices};
 use crate::gate::stats::ShardStats;
-use crate::gate::transport::{CONTROLS_INTERVAL_S, LayerBuffers, Layers};
+use crate::gate::transport::{CONTROLS_INTERVAL_S, HandshakeTurn, LayerBuffers, Layers};
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// TLS handshakes begun in one turn: about a millisecond of work each, which heartbeats wait for.
+const HANDSHAKES_PER_TURN: usize = 8;
+/// Handshakes that may wait for their turn, over all shards, each its share; beyond it the newest is refused with `full`.
+const HANDSHAKES_WAITING_MAX: usize = 1024;
+
+/// TLS handshakes that are to begin.
+#[derive(Default)]
+pub(super) struct Handshakes {
+    /// In this turn.
+    begun: usize,
+    waiting: VecDeque<Handle>,
+}
+
+impl Handshakes {
+    fn may_begin(&self) -> bool {
+        self.begun < HANDSHAKES_PER_TURN
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
 
 impl Shard {
     /// `count` bytes of a connection that is new or has layers are in the scratch.
@@ -24,21 +50,70 @@ impl Shard {
             layers.begin_interval();
         }
         connection.read_s = now_s;
-        let was_handshaking = layers.is_handshaking();
+        let (was_handshaking, had_origin) = (layers.is_handshaking(), layers.origin().is_some());
+        let turn = if self.handshakes.may_begin() { HandshakeTurn::Now } else { HandshakeTurn::Later };
         let read = &mut self.scratch.read[..count];
-        let ended = layers.receive(read, &self.options.listener, &mut self.scratch.layers);
-        if !was_handshaking && layers.is_handshaking() {
+        let ended = layers.receive(read, turn, &self.options.listener, &mut self.scratch.layers);
+        let (handshaking, waits) = (layers.is_handshaking(), layers.waits_for_tls());
+        let origin = layers.origin().filter(|_| !had_origin);
+        if !was_handshaking && handshaking {
+            self.handshakes.begun += 1;
+            ShardStats::count(&self.stats.own().handshakes, 1);
+        }
+        if !was_handshaking && (handshaking || waits) {
             let due_s = connection.accepted_s + self.limits.login_s.min(HANDSHAKE_S);
             self.wheel.pull_in(&mut self.slab, slot, due_s);
         }
         if !self.scratch.layers.wire.is_empty() {
             self.send_wire(slot);
         }
+        if let Some(origin) = origin
+            && !self.move_to(slot, origin.ip())
+        {
+            return;
+        }
         self.hand_over(slot, count);
         match ended {
             Some(reason) => self.close(slot, reason, 0),
+            None if waits => self.queue_handshake(slot),
             None => self.watch_frame(slot),
         }
+    }
+
+    /// A handshake waits for its turn; where too many wait already the newest is refused.
+    fn queue_handshake(&mut self, slot: u32) {
+        let (handle, queue_max) = (self.handle(slot), HANDSHAKES_WAITING_MAX / self.options.shards.max(1));
+        if self.handshakes.waiting.len() >= queue_max {
+            let retry_after_s = self.door.admission.retry_after_s(Rejection::Handshakes);
+            ShardStats::count(&self.stats.own().rejected[Rejection::Handshakes as usize], 1);
+            return self.close(slot, CloseReason::Full, retry_after_s);
+        }
+        if let Some(connection) = self.slab.at(slot) {
+            connection.flags.queued = true;
+            self.handshakes.waiting.push_back(handle);
+            self.tell_handshakes();
+        }
+    }
+
+    /// Begins handshakes that waited, as many as this turn has left.
+    pub(super) fn begin_handshakes(&mut self) {
+        self.handshakes.begun = 0;
+        while self.handshakes.may_begin() {
+            let Some(handle) = self.handshakes.waiting.pop_front() else { return };
+            self.tell_handshakes();
+            let Some(slot) = self.slab.find(handle) else { continue };
+            let Some(connection) = self.slab.at(slot) else { continue };
+            connection.flags.queued = false;
+            let unread = std::mem::take(&mut connection.flags.unread);
+            self.arrived(slot, 0);
+            if unread {
+                self.list(slot);
+            }
+        }
+    }
+
+    fn tell_handshakes(&self) {
+        self.stats.own().handshakes_waiting.store(self.handshakes.waiting.len() as u64, Relaxed);
     }
 
     /// The session's bytes take the place of those that were read.
@@ -61,7 +136,7 @@ impl Shard {
         }
     }
 
-    /// Brings what a session says into the form that leaves, and sends it if nothing waits. True: it is done.
+    /// Brings what a session says into the form that leaves, and sends it; nothing waits before it.
     pub(super) fn send_sealed(&mut self, slot: u32, slices: &[IoSlice<'_>]) {
         let LayerBuffers { wire, gather, .. } = &mut self.scratch.layers;
         let Some(connection) = self.slab.at(slot) else { return };

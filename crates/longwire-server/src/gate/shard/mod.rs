@@ -98,6 +98,7 @@ pub(super) struct Shard {
     /// Slots whose socket is full: their outboxes hold what waits.
     holders: RoaringBitmap,
     census: scan::Census,
+    handshakes: layered::Handshakes,
 }
 
 /// Buffers that every connection of the shard uses in turn.
@@ -233,6 +234,7 @@ impl Shard {
             judge: parts.judge,
             holders: RoaringBitmap::new(),
             census: scan::Census::default(),
+            handshakes: layered::Handshakes::default(),
         }
     }
 
@@ -270,6 +272,7 @@ impl Shard {
         if self.outlet.is_backed_up() {
             ShardStats::count(&self.stats.own().events_held_back, 1);
         }
+        self.begin_handshakes();
         for event in events {
             match event.token() {
                 WAKE => self.commands_waiting = true,
@@ -299,6 +302,7 @@ impl Shard {
         let busy = self.commands_waiting
             || self.door.is_ready()
             || !self.unread.is_empty()
+            || !self.handshakes.is_empty()
             || self.fanout.is_running();
         if busy {
             Duration::ZERO

@@ -2,7 +2,7 @@
 
 use super::listener::{FRAMES, ListenerTerms};
 use super::proxy::{Origin, read_proxy};
-use super::tls::{TlsConnection, TlsProgress};
+use super::tls::{HANDSHAKE_BYTES_MAX, TlsConnection, TlsProgress};
 use super::upgrade::{Subprotocol, Upgrade, read_upgrade};
 use super::{Detected, Spoken, detect};
 use longwire_proto::close::CloseReason;
@@ -16,6 +16,8 @@ pub struct Layers {
     introduced: Option<Box<Introduced>>,
     /// A PROXY header must come first.
     proxy_due: bool,
+    /// TLS has been asked for, and waits for its turn; what came is held.
+    tls_waits: bool,
     /// The code of the Close frame that a fault of framing asks for; 0: the reason's own.
     close_code: u16,
 }
@@ -34,6 +36,15 @@ enum Stage {
     WebSocket(Decoder),
     /// Nothing more is said: an answer in HTTP was.
     Refused,
+}
+
+/// Whether a TLS handshake may begin now: its first step costs a shard about a millisecond.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HandshakeTurn {
+    /// It may.
+    Now,
+    /// Others are before it.
+    Later,
 }
 
 /// What a load balancer said.
@@ -62,15 +73,18 @@ impl Layers {
             tls: None,
             introduced: None,
             proxy_due: proxied,
+            tls_waits: false,
             close_code: 0,
         }
     }
 
     /// Takes all of `raw`. Afterwards `buffers.plain` holds what is the session's, and `buffers.wire` what must be sent at once
-    /// (handshake, pongs, answers). A reason says that the connection ends after both.
+    /// (handshake, pongs, answers). A reason says that the connection ends after both. A TLS handshake that would begin is put off
+    /// unless `turn` says that it may; see [`Layers::waits_for_tls`].
     pub fn receive(
         &mut self,
         raw: &mut [u8],
+        turn: HandshakeTurn,
         terms: &ListenerTerms,
         buffers: &mut LayerBuffers,
     ) -> Option<CloseReason> {
@@ -90,7 +104,7 @@ impl Layers {
                 Err(error) => Some(error.reason()),
             },
         };
-        let above = self.unwrap(terms, buffers).err();
+        let above = self.unwrap(turn, terms, buffers).err();
         if above == Some(CloseReason::PeerClosed)
             && let Some(tls) = &mut self.tls
         {
@@ -179,6 +193,12 @@ impl Layers {
         self.tls.as_ref().is_some_and(|tls| tls.progress() == TlsProgress::Handshaking)
     }
 
+    /// A TLS handshake would begin, and was put off.
+    #[must_use]
+    pub fn waits_for_tls(&self) -> bool {
+        self.tls_waits
+    }
+
     /// Nothing lies between socket and session any more, and a load balancer's word has been read by whoever needs it.
     #[must_use]
     pub fn is_plain(&self) -> bool {
@@ -192,10 +212,15 @@ impl Layers {
         }
     }
 
-    fn unwrap(&mut self, terms: &ListenerTerms, buffers: &mut LayerBuffers) -> Result<(), CloseReason> {
+    fn unwrap(
+        &mut self,
+        turn: HandshakeTurn,
+        terms: &ListenerTerms,
+        buffers: &mut LayerBuffers,
+    ) -> Result<(), CloseReason> {
         let mut at = 0;
         while let Stage::Undecided(_) = &self.stage {
-            match self.decide(at, terms, buffers) {
+            match self.decide(at, turn, terms, buffers) {
                 Ok(Some(next)) => at = next,
                 Err(reason) => {
                     buffers.plain.clear();
@@ -217,6 +242,7 @@ impl Layers {
     fn decide(
         &mut self,
         at: usize,
+        turn: HandshakeTurn,
         terms: &ListenerTerms,
         buffers: &mut LayerBuffers,
     ) -> Result<Option<usize>, CloseReason> {
@@ -242,7 +268,11 @@ impl Layers {
         }
         match spoken {
             Spoken::WebSocket => self.upgrade(at, terms, buffers),
-            Spoken::Tls => self.begin_tls(at, terms, buffers),
+            Spoken::Tls if buffers.plain.len() - at > HANDSHAKE_BYTES_MAX => Err(CloseReason::BadTls),
+            Spoken::Tls => {
+                self.tls_waits = turn == HandshakeTurn::Later;
+                if self.tls_waits { Ok(None) } else { self.begin_tls(at, terms, buffers) }
+            }
             Spoken::Native | Spoken::Mqtt | Spoken::Proxy => {
                 self.stage = Stage::Stream;
                 Ok(Some(at))

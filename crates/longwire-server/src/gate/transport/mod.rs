@@ -16,7 +16,7 @@ mod tls;
 mod upgrade;
 
 pub use detect::{DETECT_BYTES_MAX, Detected, Spoken, detect};
-pub use layers::{LayerBuffers, Layers};
+pub use layers::{HandshakeTurn, LayerBuffers, Layers};
 pub(in crate::gate) use listener::CONTROLS_INTERVAL_S;
 pub use listener::{Accepts, ListenerTerms};
 pub use proxy::{

@@ -1,10 +1,12 @@
 //! The configuration as the other rooms are told it: typed, checked as a whole, safe with nothing set.
 //!
 //! - [`settings`]: the one table of settings.
+//! - `listener`: what devices may speak, and TLS.
 //! - [`layers`]: file, environment and flags over the defaults.
 //! - [`manual`]: the settings told to people.
 
 pub mod layers;
+mod listener;
 pub mod manual;
 pub mod settings;
 
@@ -12,6 +14,7 @@ pub use layers::Layers;
 
 use crate::domain::{DuplicateLogin, HeartbeatProfile, HeartbeatRules};
 use crate::gate::GateOptions;
+use crate::gate::transport::TlsFiles;
 use layers::{Problem, Value};
 use longwire_proto::limit::BACK_OFF_STEPS_MAX;
 use longwire_proto::session::InboundLimits;
@@ -19,6 +22,7 @@ use longwire_proto::wire::BackOff;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that a node is told, see [`SETTINGS`](settings::SETTINGS) for units and limits.
@@ -28,6 +32,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where devices connect.
     pub device_bind: SocketAddr,
+    /// Files of the devices' port for TLS; read at the start.
+    pub device_tls: Option<TlsFiles>,
     /// What the gate is told.
     pub gate: GateOptions,
     /// What the API is told.
@@ -90,8 +96,10 @@ impl Config {
     pub fn build(mut layers: Layers) -> Result<Config, Vec<Problem>> {
         layers.finish()?;
         check_relations(&mut layers);
-        check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext");
-        check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext");
+        let (listener, device_tls) = listener::read(&mut layers);
+        let secured = device_tls.is_some() && listener.accepts.tls;
+        check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext", secured);
+        check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext", false);
         let duplicate_login = duplicate_login(&mut layers);
         let heartbeat = heartbeat(&mut layers);
         let back_off = back_off(&mut layers);
@@ -101,7 +109,8 @@ impl Config {
         Ok(Config {
             data_dir: PathBuf::from(layers.text("node.data_dir")),
             device_bind: address(&layers, "listener.device.bind"),
-            gate: gate_options(&layers, back_off),
+            device_tls,
+            gate: GateOptions { listener: Arc::new(listener), ..gate_options(&layers, back_off) },
             api: ApiConfig {
                 bind: address(&layers, "api.bind"),
                 connections_max: count("api.connections_max"),
@@ -264,9 +273,9 @@ fn check_relations(layers: &mut Layers) {
     }
 }
 
-fn check_plaintext(layers: &mut Layers, bind: &'static str, switch: &'static str) {
+fn check_plaintext(layers: &mut Layers, bind: &'static str, switch: &'static str, secured: bool) {
     let address = address(layers, bind);
-    if !address.ip().is_loopback() && !layers.switch(switch) {
+    if !address.ip().is_loopback() && !layers.switch(switch) && !secured {
         layers.object(
             bind,
             format!(

@@ -22,6 +22,11 @@ pub enum Kind {
         /// The most bytes.
         max: usize,
     },
+    /// Words with spaces between, or an array of them, at most so many bytes.
+    Words {
+        /// The most bytes.
+        max: usize,
+    },
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -127,7 +132,7 @@ pub const SETTINGS: &[Setting] = &[
         "listener.device.bind",
         Kind::Address,
         "127.0.0.1:7800",
-        "Where devices connect. An address other than loopback is refused while there is no TLS, unless `listener.device.insecure_plaintext` says so.",
+        "Where devices connect. An address other than loopback needs `listener.device.tls.certificate`, and then nothing is taken there outside TLS, unless `listener.device.insecure_plaintext` says so.",
     ),
     switch(
         "listener.device.insecure_plaintext",
@@ -148,6 +153,54 @@ pub const SETTINGS: &[Setting] = &[
         0,
         16 * MIB,
         "SO_SNDBUF and SO_RCVBUF of device sockets; 0 leaves it to the kernel, which tunes by itself.",
+    ),
+    text(
+        "listener.device.accept",
+        Kind::Words { max: 64 },
+        "native mqtt ws tls",
+        "What devices may speak on this port; their first bytes tell which: `native` and `mqtt`, plain or inside the others; `ws`: a WebSocket with the subprotocol `longwire.v1` or `mqtt`; `tls`: any of them inside TLS, if there is a certificate. Anything else is closed with `wrong_protocol`.",
+    ),
+    text(
+        "listener.device.proxy_from",
+        Kind::Words { max: 4096 },
+        "",
+        "IP addresses of load balancers that begin each connection with a PROXY header, version 1 or 2. From these it is required, from all others refused, with `bad_proxy_header`; the address in it counts for limits and guards.",
+    ),
+    text(
+        "listener.device.tls.certificate",
+        Kind::Text { max: 4096 },
+        "",
+        "PEM file: the server's certificate first, then its chain. Read at the start and again at SIGHUP; a file that cannot be used then leaves the old certificate in use and is told in the log. Empty: no TLS.",
+    ),
+    text(
+        "listener.device.tls.key",
+        Kind::Text { max: 4096 },
+        "",
+        "PEM file: the private key of that certificate, without password.",
+    ),
+    text(
+        "listener.device.tls.client_auth",
+        Kind::Choice(&["off", "optional", "required"]),
+        "off",
+        "Whether devices show a certificate of an authority in `client_ca`: `optional` refuses only one that does not verify.",
+    ),
+    text(
+        "listener.device.tls.client_ca",
+        Kind::Text { max: 4096 },
+        "",
+        "PEM file: the authorities of devices' certificates.",
+    ),
+    text(
+        "listener.device.ws.paths",
+        Kind::Words { max: 4096 },
+        "/mqtt /",
+        "Paths at which there is a WebSocket; another is answered with 404.",
+    ),
+    text(
+        "listener.device.ws.origins",
+        Kind::Words { max: 4096 },
+        "",
+        "Origins whose pages may connect, as `https://shop.example`; another is answered with 403. Empty: all. A request without Origin is no page's and is taken.",
     ),
     text(
         "api.bind",
@@ -497,6 +550,7 @@ impl Setting {
             Kind::Switch => "true or false".into(),
             Kind::Address => "ip:port".into(),
             Kind::Text { max } => format!("text, at most {max} bytes"),
+            Kind::Words { max } => format!("words, at most {max} bytes"),
             Kind::Choice(words) => words.join(", "),
         }
     }
@@ -526,7 +580,9 @@ mod tests {
                 (Kind::Address, Fallback::Text(text)) => {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", setting.key);
                 }
-                (Kind::Text { max }, Fallback::Text(text)) => assert!(text.len() <= max),
+                (Kind::Text { max } | Kind::Words { max }, Fallback::Text(text)) => {
+                    assert!(text.len() <= max)
+                }
                 (Kind::Choice(words), Fallback::Text(text)) => assert!(words.contains(&text)),
                 _ => panic!("{}: the default is of another kind", setting.key),
             }
