@@ -59,7 +59,7 @@ impl Shard {
                 (Some(_), None) => self.failed_pages.push((to, source)),
                 (None, _) => {}
             },
-            Command::Topic(_) => {}
+            Command::Topic(command) => self.topic_command(command),
             Command::Answer { to, answer } => {
                 let Some(slot) = self.find(to) else { return };
                 if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
@@ -79,7 +79,7 @@ impl Shard {
         }
     }
 
-    fn find(&mut self, handle: Handle) -> Option<u32> {
+    pub(super) fn find(&mut self, handle: Handle) -> Option<u32> {
         let slot = self.slab.find(handle);
         if slot.is_none() {
             ShardStats::count(&self.stats.own().commands_missed, 1);
@@ -94,6 +94,9 @@ impl Shard {
         let missed = self.members.log_head(attach.app) > attach.log_head;
         let log = FeedStart { waiting: attach.log.waiting || missed, ..attach.log };
         let Some(connection) = self.slab.at(slot) else { return };
+        if matches!(connection.conversation, Conversation::MqttDeciding(_)) {
+            return self.attach_mqtt(slot, attach, log);
+        }
         let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
         let Conversation::Deciding(deciding) = state else {
             connection.conversation = state;
@@ -137,6 +140,7 @@ impl Shard {
         let session = match &mut connection.conversation {
             Conversation::Live(session) => session,
             Conversation::Deciding(deciding) => return deciding.mailbox_grew(),
+            Conversation::MqttDeciding(deciding) => return deciding.deciding.mailbox_grew(),
             _ => return,
         };
         if unwritable {
