@@ -7,6 +7,8 @@ use longwire_proto::wire::TopicBody;
 use longwire_proto::wire::mqtt::{SharedPublish, Version};
 use std::sync::{Arc, OnceLock};
 
+pub use crate::domain::topic::TopicWish;
+
 /// A message published to a topic, shared by all who get it.
 #[derive(Debug)]
 pub struct TopicMessage {
@@ -98,21 +100,6 @@ pub struct MqttAttach {
     pub rules: Arc<crate::domain::topic::Rules>,
     /// The device's name, for `%c` in rules.
     pub name: Box<str>,
-}
-
-/// A subscription as stored with a kept session.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TopicWish {
-    /// The filter, `$share/{group}/` included.
-    pub filter: Box<str>,
-    /// Highest QoS wanted, 0 to 2.
-    pub qos: u8,
-    /// Not what this device publishes itself.
-    pub no_local: bool,
-    /// The retain flag as it was published.
-    pub retain_as_published: bool,
-    /// The subscription identifier; 0 = none.
-    pub identifier: u32,
 }
 
 /// Something that a session wants from the hub.
