@@ -10,7 +10,7 @@ use crate::store::port::{Page, PageEntry as Stored};
 use bytes::Bytes;
 use longwire_proto::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 use longwire_proto::session::{FeedStart, Offer, PageEntry};
-use longwire_proto::wire::{Gap, PushHead, ServerFrame, Welcome, push_frame};
+use longwire_proto::wire::{Gap, GapReason, PushHead, ServerFrame, Welcome, push_frame};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -59,7 +59,7 @@ impl Shard {
                 (Some(_), None) => self.failed_pages.push((to, source)),
                 (None, _) => {}
             },
-            Command::Topic(_) => {}
+            Command::Topic(command) => self.topic_command(command),
             Command::Answer { to, answer } => {
                 let Some(slot) = self.find(to) else { return };
                 if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
@@ -79,7 +79,7 @@ impl Shard {
         }
     }
 
-    fn find(&mut self, handle: Handle) -> Option<u32> {
+    pub(super) fn find(&mut self, handle: Handle) -> Option<u32> {
         let slot = self.slab.find(handle);
         if slot.is_none() {
             ShardStats::count(&self.stats.own().commands_missed, 1);
@@ -94,6 +94,9 @@ impl Shard {
         let missed = self.members.log_head(attach.app) > attach.log_head;
         let log = FeedStart { waiting: attach.log.waiting || missed, ..attach.log };
         let Some(connection) = self.slab.at(slot) else { return };
+        if matches!(connection.conversation, Conversation::MqttDeciding(_)) {
+            return self.attach_mqtt(slot, attach, log);
+        }
         let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
         let Conversation::Deciding(deciding) = state else {
             connection.conversation = state;
@@ -137,6 +140,7 @@ impl Shard {
         let session = match &mut connection.conversation {
             Conversation::Live(session) => session,
             Conversation::Deciding(deciding) => return deciding.mailbox_grew(),
+            Conversation::MqttDeciding(deciding) => return deciding.deciding.mailbox_grew(),
             _ => return,
         };
         if unwritable {
@@ -183,7 +187,9 @@ impl Shard {
                 Stored::Message { position, message, shared, .. } => {
                     (*position, *message, shared.len() as u32, false)
                 }
-                Stored::Gap { position, message, .. } => (*position, *message, 0, true),
+                Stored::Gap { position, message, .. } | Stored::Released { position, message } => {
+                    (*position, *message, 0, true)
+                }
             };
             match session.deliveries().page_entry(source, position, message, bytes, gap) {
                 PageEntry::Send { previous } => self.send_stored(slot, source, previous, entry),
@@ -211,23 +217,25 @@ impl Shard {
                 self.await_ack(slot);
             }
             Stored::Gap { position, message, reason, count } => {
-                let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
-                let gap = Gap {
-                    source,
-                    position: *position,
-                    previous,
-                    reason: *reason,
-                    message: *message,
-                    count: *count,
-                };
-                let mut frame = Vec::with_capacity(64);
-                ServerFrame::Gap(gap).encode(session.client(), &mut frame);
-                let awaits = session.deliveries().has_unacked();
-                self.send_later(slot, Piece::whole(Bytes::from(frame)));
-                if awaits {
-                    self.await_ack(slot);
-                }
+                let (position, message, reason, count) = (*position, *message, *reason, *count);
+                self.send_gap(slot, Gap { source, position, previous, reason, message, count });
             }
+            // The native protocol has no release: the device, which got it as an MQTT client, takes note of the place.
+            Stored::Released { position, message } => {
+                let (position, message, reason) = (*position, *message, GapReason::Dropped);
+                self.send_gap(slot, Gap { source, position, previous, reason, message, count: 1 });
+            }
+        }
+    }
+
+    fn send_gap(&mut self, slot: u32, gap: Gap) {
+        let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
+        let mut frame = Vec::with_capacity(64);
+        ServerFrame::Gap(gap).encode(session.client(), &mut frame);
+        let awaits = session.deliveries().has_unacked();
+        self.send_later(slot, Piece::whole(Bytes::from(frame)));
+        if awaits {
+            self.await_ack(slot);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Bytes from devices: one shared buffer, the session's judgement, answers straight back.
 
 use super::Shard;
+use super::mqtt::CONNECT;
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
 use crate::gate::connection::{
@@ -79,8 +80,8 @@ impl Shard {
     fn read(&mut self, slot: u32, to_the_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
-            let deciding = matches!(connection.conversation, Conversation::Deciding(_));
-            if deciding || connection.flags.unwritable || connection.flags.paused || connection.flags.queued {
+            let flags = &connection.flags;
+            if connection.is_deciding() || flags.unwritable || flags.paused || flags.queued {
                 // Not read now: back-pressure (002-19), a brake, a queue, or the login is being decided. A peer that has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
@@ -117,10 +118,17 @@ impl Shard {
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         connection.read_s = now_s;
+        if connection.is_awaiting() && self.scratch.read[0] == CONNECT {
+            self.speaks_mqtt(slot);
+        }
+        let Some(connection) = self.slab.at(slot) else { return };
         let outcome = match connection.conversation {
             Conversation::Live(_) => self.received_live(slot, count),
             Conversation::Awaiting(_) => self.received_login(slot, count),
-            Conversation::Deciding(_) | Conversation::Over => Ok(()),
+            Conversation::Mqtt(_) | Conversation::MqttAwaiting(_) => {
+                return self.received_mqtt(slot, count);
+            }
+            Conversation::Deciding(_) | Conversation::MqttDeciding(_) | Conversation::Over => Ok(()),
         };
         match outcome {
             Ok(()) => {
@@ -133,6 +141,21 @@ impl Shard {
             Err(CloseReason::PeerClosed) => self.close(slot, CloseReason::PeerClosed, 0),
             Err(reason) => self.close(slot, reason, 0),
         }
+    }
+
+    fn received_mqtt(&mut self, slot: u32, count: usize) {
+        if self.slab.at(slot).is_some_and(|connection| connection.is_awaiting()) {
+            if let Err(ending) = self.received_mqtt_login(slot, count) {
+                self.end(slot, ending.close, 0, Some(ending.reason));
+            }
+        } else {
+            // Messages go out to others while these bytes are gone through.
+            let read = std::mem::take(&mut self.scratch.read);
+            self.received_packets(slot, &read[..count]);
+            self.scratch.read = read;
+        }
+        self.watch_frame(slot);
+        self.brake(slot);
     }
 
     fn received_login(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
@@ -235,7 +258,7 @@ impl Shard {
     }
 
     /// So many heartbeats of one read are answered: counted by how long they waited in this turn.
-    fn record_heartbeats(&mut self, count: u64) {
+    pub(super) fn record_heartbeats(&mut self, count: u64) {
         let us = self.turn_began.elapsed().as_micros() as u64;
         let stats = self.stats.own();
         let bucket = HEARTBEAT_BUCKETS_US.iter().position(|bound| us <= *bound);
@@ -310,11 +333,12 @@ impl Shard {
         let Some(connection) = self.slab.at(slot) else { return };
         let held = match &connection.conversation {
             Conversation::Live(session) => session.held_bytes(),
+            Conversation::Mqtt(live) => live.assembler.held_bytes(),
             // Before login its own deadline is shorter.
             _ => 0,
         };
         let begun = connection.layers.as_ref().is_some_and(|layers| layers.is_under_way());
-        let live = connection.live().is_some();
+        let live = connection.heartbeat_s().is_some();
         if held == 0 && !(begun && live) {
             connection.flags.in_frame = false;
         } else if !connection.flags.in_frame && !connection.flags.half_closed {

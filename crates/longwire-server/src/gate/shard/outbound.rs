@@ -8,8 +8,7 @@
 use super::Shard;
 use crate::delivery::border::{Event, Handle};
 use crate::gate::connection::{
-    Connection, Conversation, Outbox, Piece, Standing, broken_reason, handle, kernel_judges, shard_judges,
-    write_slices,
+    Connection, Outbox, Piece, Standing, broken_reason, handle, kernel_judges, shard_judges, write_slices,
 };
 use crate::gate::judge::Question;
 use crate::gate::stats::ShardStats;
@@ -258,9 +257,8 @@ impl Shard {
             return;
         }
         let app = connection.app;
-        let Conversation::Live(session) = &mut connection.conversation else { return };
-        let client = session.client();
-        while let Some(pull) = session.deliveries().pull() {
+        let Some((client, deliveries)) = connection.deliveries() else { return };
+        while let Some(pull) = deliveries.pull() {
             self.outlet.tell(Event::Pull { from, client, app, pull });
         }
     }

@@ -18,6 +18,8 @@ pub struct Layers {
     proxy_due: bool,
     /// TLS has been asked for, and waits for its turn; what came is held.
     tls_waits: bool,
+    /// What the subprotocol said is inside, until the first byte has shown it.
+    promised: Option<Spoken>,
     /// The code of the Close frame that a fault of framing asks for; 0: the reason's own.
     close_code: u16,
 }
@@ -74,6 +76,7 @@ impl Layers {
             introduced: None,
             proxy_due: proxied,
             tls_waits: false,
+            promised: None,
             close_code: 0,
         }
     }
@@ -314,6 +317,7 @@ impl Layers {
                 if !terms.takes(spoken, self.tls.is_some()) {
                     return Err(CloseReason::WrongProtocol);
                 }
+                self.promised = Some(spoken);
                 (answer, Ok(Some(at + request_bytes)))
             }
             Upgrade::Refused { answer, .. } => (answer, Err(CloseReason::UpgradeRefused)),
@@ -361,12 +365,24 @@ impl Layers {
             }
         };
         plain.truncate(kept);
+        if let Some(first) = plain.first()
+            && let Some(promised) = self.promised.take()
+            && begins(*first).is_some_and(|spoken| spoken != promised)
+        {
+            plain.clear();
+            return Err(CloseReason::WrongProtocol);
+        }
         ended
     }
 
     fn answer(&mut self, bytes: &[u8], wire: &mut Vec<u8>) -> Result<(), CloseReason> {
         answer(&mut self.tls, bytes, wire)
     }
+}
+
+/// What a first byte begins.
+fn begins(first: u8) -> Option<Spoken> {
+    [Spoken::Native, Spoken::Mqtt].into_iter().find(|spoken| spoken.first_byte() == Some(first))
 }
 
 /// Bytes of ours, below the session.

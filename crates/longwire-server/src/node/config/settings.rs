@@ -1,89 +1,11 @@
 //! The one table of settings: key, kind, default, unit and meaning. Parsing, checking, `gen-config` and
 //! `docs/configuration.md` are all driven by it.
 
+pub use super::setting::{Fallback, Kind, Setting};
+use crate::delivery::{AUTOMATIC_DEVICES_MAX, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
+
+use super::setting::{integer, switch, text};
 use longwire_proto::limit::{FRAME_BODY_BYTES_CEILING, HEARTBEAT_S_RANGE};
-
-/// What a setting may hold.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// A whole number in this range, both ends included.
-    Integer {
-        /// The least.
-        min: u64,
-        /// The most.
-        max: u64,
-    },
-    /// `true` or `false`.
-    Switch,
-    /// `ip:port`; port 0 lets the kernel choose.
-    Address,
-    /// Text of at most so many bytes.
-    Text {
-        /// The most bytes.
-        max: usize,
-    },
-    /// Words with spaces between, or an array of them, at most so many bytes.
-    Words {
-        /// The most bytes.
-        max: usize,
-    },
-    /// One of these words.
-    Choice(&'static [&'static str]),
-}
-
-/// A setting's default.
-#[derive(Clone, Copy, Debug)]
-pub enum Fallback {
-    /// A number.
-    Integer(u64),
-    /// A switch.
-    Switch(bool),
-    /// Text, an address or a word.
-    Text(&'static str),
-}
-
-/// One setting.
-#[derive(Debug)]
-pub struct Setting {
-    /// Section and name, joined by dots.
-    pub key: &'static str,
-    /// What it may hold.
-    pub kind: Kind,
-    /// What it is counted in; empty where there is no unit.
-    pub unit: &'static str,
-    /// What holds when nothing is said.
-    pub fallback: Fallback,
-    /// Never printed.
-    pub secret: bool,
-    /// What it does, and what happens at its limit.
-    pub doc: &'static str,
-}
-
-const fn integer(
-    key: &'static str,
-    fallback: u64,
-    unit: &'static str,
-    min: u64,
-    max: u64,
-    doc: &'static str,
-) -> Setting {
-    Setting {
-        key,
-        kind: Kind::Integer { min, max },
-        unit,
-        fallback: Fallback::Integer(fallback),
-        secret: false,
-        doc,
-    }
-}
-
-const fn switch(key: &'static str, doc: &'static str) -> Setting {
-    Setting { key, kind: Kind::Switch, unit: "", fallback: Fallback::Switch(false), secret: false, doc }
-}
-
-const fn text(key: &'static str, kind: Kind, fallback: &'static str, doc: &'static str) -> Setting {
-    Setting { key, kind, unit: "", fallback: Fallback::Text(fallback), secret: false, doc }
-}
 
 const HEARTBEAT_MIN: u64 = *HEARTBEAT_S_RANGE.start() as u64;
 const HEARTBEAT_MAX: u64 = *HEARTBEAT_S_RANGE.end() as u64;
@@ -482,6 +404,40 @@ pub const SETTINGS: &[Setting] = &[
         3650 * DAY_S,
         "How long a device token is valid; the device then registers again.",
     ),
+    switch(
+        "auth.anonymous",
+        "Let MQTT clients in that present nothing: they join the app `auth.anonymous_app` under their client id and may use every topic. For development; refused unless every device listener is on loopback. `serve --dev` switches it on.",
+    ),
+    text(
+        "auth.anonymous_app",
+        Kind::Text { max: 128 },
+        "default",
+        "The key of the app that clients without credentials join.",
+    ),
+    integer(
+        "auth.automatic_devices",
+        AUTOMATIC_DEVICES_MAX,
+        "devices",
+        0,
+        100_000_000,
+        "Devices of one app that registered themselves by logging in (JWT, call-out, certificate, anonymous); beyond it a new name is refused with `device_quota` (MQTT 0x97), and those that are registered get in.",
+    ),
+    integer(
+        "mqtt.session_expiry",
+        SESSION_EXPIRY_DEFAULT_S as u64,
+        "seconds",
+        1,
+        10 * 365 * DAY_S,
+        "How long a session outlives its connection where the client leaves it to the server (3.1.1 without clean session; 5.0 with 0xFFFFFFFF).",
+    ),
+    integer(
+        "mqtt.session_expiry_max",
+        SESSION_EXPIRY_MAX_S as u64,
+        "seconds",
+        1,
+        10 * 365 * DAY_S,
+        "How long a session outlives its connection at most; a client that asks for more is told this.",
+    ),
     text(
         "log.level",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
@@ -533,27 +489,6 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
-}
-
-impl Setting {
-    /// The environment variable that sets it.
-    #[must_use]
-    pub fn env(&self) -> String {
-        format!("LONGWIRE_{}", self.key.replace('.', "__").to_uppercase())
-    }
-
-    /// What it may hold, in words.
-    #[must_use]
-    pub fn allowed(&self) -> String {
-        match self.kind {
-            Kind::Integer { min, max } => format!("{min} to {max}"),
-            Kind::Switch => "true or false".into(),
-            Kind::Address => "ip:port".into(),
-            Kind::Text { max } => format!("text, at most {max} bytes"),
-            Kind::Words { max } => format!("words, at most {max} bytes"),
-            Kind::Choice(words) => words.join(", "),
-        }
-    }
 }
 
 #[cfg(test)]

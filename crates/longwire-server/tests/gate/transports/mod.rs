@@ -4,6 +4,7 @@
 #[path = "../../transport/certificates.rs"]
 mod certificates;
 mod client;
+mod mqtt;
 mod proxy;
 mod secure;
 mod websocket;

@@ -17,20 +17,20 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-type Secure<S> = StreamOwned<ClientConnection, S>;
+pub(super) type Secure<S> = StreamOwned<ClientConnection, S>;
 
-fn secured(folder: &Folder, accepts: Accepts) -> GateOptions {
+pub(super) fn secured(folder: &Folder, accepts: Accepts) -> GateOptions {
     let tls = Some(Arc::new(folder.terms(unasked)));
     let listener = Arc::new(ListenerTerms { accepts, tls, ..ListenerTerms::default() });
     GateOptions { listener, ..options() }
 }
 
-fn secure<S: Read + Write>(stream: S, config: &Arc<ClientConfig>) -> Secure<S> {
+pub(super) fn secure<S: Read + Write>(stream: S, config: &Arc<ClientConfig>) -> Secure<S> {
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(config.clone(), name).unwrap(), stream)
 }
 
-fn settled(rig: &Rig) {
+pub(super) fn settled(rig: &Rig) {
     let gauges = |rig: &Rig| {
         let stats = &rig.stats.shards;
         let left = |of: fn(&longwire_server::gate::ShardStats) -> &std::sync::atomic::AtomicU64| -> u64 {
