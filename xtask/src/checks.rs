@@ -5,8 +5,14 @@ use crate::step::{Failed, Steps, cargo, output, succeed};
 use std::process::{Command, Stdio};
 
 const CARGO_DENY: &str = "0.20.2";
-/// Programs that the build needs, with the Debian packages that hold them.
-const PROGRAMS: &[(&str, &str)] = &[("cc", "gcc"), ("make", "make"), ("cmake", "cmake"), ("tar", "tar")];
+/// Programs that the build and its tests need, with the Debian packages that hold them.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("cc", "gcc"),
+    ("make", "make"),
+    ("cmake", "cmake"),
+    ("tar", "tar"),
+    ("nginx", "nginx-light libnginx-mod-stream"),
+];
 /// Words in the names of crates that bring a reactor or an executor.
 const RUNTIMES: &[&str] =
     &["tokio", "mio", "async-std", "smol", "async-executor", "futures-executor", "polling"];
@@ -42,7 +48,8 @@ fn install() -> Result<(), Failed> {
         update.args(["update", "--quiet"]);
         succeed(update)?;
         let mut install = Command::new("apt-get");
-        install.args(["install", "--yes", "--no-install-recommends"]).args(&missing);
+        install.args(["install", "--yes", "--no-install-recommends"]);
+        install.args(missing.iter().flat_map(|packages| packages.split(' ')));
         install.env("DEBIAN_FRONTEND", "noninteractive");
         succeed(install)?;
     }

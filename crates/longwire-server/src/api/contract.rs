@@ -29,6 +29,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))
         .routes(routes!(admin::drain))
+        .routes(routes!(admin::reload))
         .routes(routes!(admin::memory))
         .routes(routes!(admin::shards))
         .routes(routes!(admin::duplicate_login))

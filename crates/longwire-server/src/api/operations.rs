@@ -24,6 +24,17 @@ pub struct DrainOrder {
     pub then: Then,
 }
 
+/// What became of an order to read certificates again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reloaded {
+    /// There are none.
+    Nothing,
+    /// New handshakes use what was read.
+    Read,
+    /// What was found cannot be used, for this reason; the old ones stay in use.
+    Kept(String),
+}
+
 /// Who holds how many bytes, as far as the node's parts tell.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct NodeMemory {
@@ -99,6 +110,8 @@ pub struct ShardState {
 pub trait Operations: Send + Sync {
     /// Drains the node, and returns at once. Said again, `exit` follows a `stay`; anything else changes nothing.
     fn drain(&self, order: DrainOrder);
+    /// Reads certificates again; a small file is read meanwhile.
+    fn reload(&self) -> Reloaded;
     /// Who holds bytes.
     fn memory(&self) -> NodeMemory;
     /// What apps hold in outboxes, those who hold most first; an app without a full socket is left out.

@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: the configuration: where it comes from, what it may be, how it is told.
 //! - `credentials`: the app and the admin key that are there before the ports open.
+//! - `certificates`: those of the devices' port, read and read again.
 //! - [`start`]: rooms opened in order, and closed in the opposite one.
 //! - [`stores`]: what must survive, opened.
 //! - [`telemetry`]: logs, through `log_queue`; `metrics`: what `/metrics` shows.
@@ -12,6 +13,7 @@
 //! - `service`: words to the service manager.
 
 pub mod capacity;
+mod certificates;
 mod clock;
 pub mod config;
 mod credentials;
@@ -26,6 +28,7 @@ pub mod stores;
 pub mod telemetry;
 mod watch;
 
+pub use certificates::open_certificates;
 pub use config::{Config, Layers};
 pub use credentials::{AppSeed, fresh_secret};
-pub use start::{Running, ServeError, ServeOptions, open_certificates, runtime, serve};
+pub use start::{Running, ServeError, ServeOptions, runtime, serve};

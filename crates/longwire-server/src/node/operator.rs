@@ -1,8 +1,10 @@
 //! The node as its operator reaches it through the API.
 
+use super::certificates::reload_certificates;
 use super::metrics::resident_bytes;
-use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, Operations, ShardState, Then};
+use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, Operations, Reloaded, ShardState, Then};
 use crate::delivery::hub::Hub;
+use crate::gate::transport::TlsTerms;
 use crate::gate::{Gate, ShardStats, TURN_BUCKETS_US};
 use crate::store::messages::MessageStore;
 use crate::store::messages::stats::StoreStats;
@@ -17,6 +19,8 @@ pub(super) struct Operator {
     pub(super) gate: Arc<Gate>,
     pub(super) store: Arc<StoreStats>,
     pub(super) ready: Arc<AtomicBool>,
+    /// Of the devices' port; `None`: no TLS.
+    pub(super) certificates: Option<Arc<TlsTerms>>,
     /// How long outboxes get when devices have been told.
     patience: Duration,
     /// The window of a drain after which the process ends.
@@ -38,7 +42,10 @@ impl Operator {
         let (exit, told) = watch::channel(None);
         let (hub, gate, ready) = (hub.clone(), gate.clone(), ready.clone());
         let draining = AtomicBool::new(false);
-        (Operator { hub, gate, store, ready, patience, exit, draining, memory_limit_bytes }, told)
+        let certificates = None;
+        let operator =
+            Operator { hub, gate, store, ready, certificates, patience, exit, draining, memory_limit_bytes };
+        (operator, told)
     }
 }
 
@@ -60,6 +67,12 @@ impl Operations for Operator {
             }
             Then::Stay => {}
         }
+    }
+
+    fn reload(&self) -> Reloaded {
+        let reloaded = reload_certificates(self.certificates.as_deref());
+        tracing::info!(target: "audit", event = "reload", ?reloaded);
+        reloaded
     }
 
     fn memory(&self) -> NodeMemory {

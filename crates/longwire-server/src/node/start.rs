@@ -1,5 +1,6 @@
 //! Rooms opened in order, ports last; closed in the opposite order, ports first.
 
+use super::certificates::{open_certificates, reload_certificates};
 use super::clock::wall_clock;
 use super::config::Config;
 use super::credentials::{AppSeed, prepare_admin, prepare_apps};
@@ -11,11 +12,10 @@ use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppSecret, Invalid, SecretHash};
-use crate::gate::transport::{ListenerTerms, TlsFileError, TlsTerms};
+use crate::gate::transport::{TlsFileError, TlsTerms};
 use crate::gate::{Gate, GateError, Level};
 use crate::store::messages::OpenError;
 use crate::store::port::StoreError;
-use rustls::pki_types::UnixTime;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -157,7 +157,8 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let mut watches = vec![tokio::spawn(watch::run(gate.stats(), memory_limit))];
     let ready = Arc::new(AtomicBool::new(false));
     let gate = Arc::new(gate);
-    let (operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain, memory_limit);
+    let (mut operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain, memory_limit);
+    operator.certificates.clone_from(&certificates);
     let api = make_api(&config, operator, device, log_dropped, admin_key);
     let listening = bound.serve(api);
     ready.store(true, Ordering::Release);
@@ -182,18 +183,6 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         shards,
         watches,
     })
-}
-
-/// Reads the certificates of the devices' port; `None` where there are none.
-///
-/// # Errors
-/// A file cannot be used; the text says what to do.
-pub fn open_certificates(config: &mut Config) -> Result<Option<Arc<TlsTerms>>, TlsFileError> {
-    let Some(files) = &config.device_tls else { return Ok(None) };
-    let terms = Arc::new(TlsTerms::open(files.clone(), UnixTime::now())?);
-    let listener = ListenerTerms { tls: Some(terms.clone()), ..(*config.gate.listener).clone() };
-    config.gate.listener = Arc::new(listener);
-    Ok(Some(terms))
 }
 
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
@@ -260,16 +249,9 @@ impl Running {
     }
 
     /// Reads the certificates again; new handshakes use them, connections stay as they are. Files that cannot be used leave the
-    /// old ones in use.
+    /// old ones in use, and the log says so.
     pub fn reload(&self) {
-        let Some(certificates) = &self.certificates else {
-            tracing::info!("told to reload: there are no certificates to read again");
-            return;
-        };
-        match certificates.reload(UnixTime::now()) {
-            Ok(()) => tracing::info!("certificates were read again"),
-            Err(error) => tracing::error!(%error, "the certificates in use stay: new ones cannot be used"),
-        }
+        reload_certificates(self.certificates.as_deref());
     }
 
     /// Ends the node in order: not ready, API closed and its requests finished, devices told, store flushed. Takes at

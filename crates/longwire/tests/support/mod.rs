@@ -5,6 +5,7 @@
 //! - `http`: one HTTP/1.1 request per connection.
 //! - `device`: a device over a blocking socket and proto's client session.
 //! - `raw`: a login by hand, then bytes in and out.
+//! - `layered`: devices inside TLS and WebSockets.
 //! - `dice`: random numbers with a printed seed.
 
 // Each test binary uses a part of this.
@@ -13,12 +14,14 @@
 mod device;
 mod dice;
 mod http;
+mod layered;
 mod raw;
 mod server;
 
 pub use device::{Seen, TestDevice};
 pub use dice::Dice;
 pub use http::{Answer, Api, push_body};
+pub use layered::{LayeredDevice, Pipe, certify, framed, secure, socket};
 pub use raw::{RawDevice, connect_bytes};
 pub use server::{Start, TestServer, count_of};
 

@@ -263,6 +263,11 @@ impl TestServer {
         self.signal(rustix::process::Signal::TERM);
     }
 
+    /// SIGHUP.
+    pub fn signal_hangup(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
     /// SIGSTOP: the whole process stands still until [`TestServer::go_on`].
     pub fn stand_still(&self) {
         self.signal(rustix::process::Signal::STOP);

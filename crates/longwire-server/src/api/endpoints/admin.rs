@@ -1,11 +1,11 @@
-//! `POST /v1/admin/drain`, `GET /v1/admin/memory`, `GET /v1/admin/shards`, `PUT /v1/admin/apps/{app_key}/duplicate_login`,
+//! `POST /v1/admin/drain`, `POST /v1/admin/reload`, `GET /v1/admin/memory`, `GET /v1/admin/shards`, `PUT /v1/admin/apps/{app_key}/duplicate_login`,
 //! `PUT /v1/admin/apps/{app_key}/heartbeat`.
 
 use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Operator;
 use crate::api::exchange::fault::{Fault, FaultBody};
-use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, ShardState, Then};
+use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, Reloaded, ShardState, Then};
 use crate::domain::{AppId, AppKey, DuplicateLogin, HeartbeatPolicy, HeartbeatProfile, Invalid};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -63,6 +63,37 @@ pub(in crate::api) async fn drain(
     }
     api.operations.drain(DrainOrder { window_s, then });
     Ok((StatusCode::ACCEPTED, axum::Json(DrainAnswer { draining: true, window_s, then })))
+}
+
+/// What became of the order.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct ReloadAnswer {
+    /// `read`: new handshakes use what was read; `kept`: what was found cannot be used, the old ones stay; `none`: there are no certificates.
+    certificates: &'static str,
+    /// Why they were kept, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// Read the certificates again, as SIGHUP does; connections stay as they are.
+#[utoipa::path(
+    post, path = "/v1/admin/reload", tag = "admin",
+    security(("admin" = []), ("admin_basic" = [])),
+    responses(
+        (status = 200, body = ReloadAnswer, description = "It has been done, or the answer says why not."),
+        (status = 401, body = FaultBody, description = "Not the admin key."),
+    )
+)]
+pub(in crate::api) async fn reload(
+    State(api): State<Arc<Api>>,
+    _operator: Operator,
+) -> axum::Json<ReloadAnswer> {
+    let (certificates, problem) = match api.operations.reload() {
+        Reloaded::Read => ("read", None),
+        Reloaded::Kept(problem) => ("kept", Some(problem)),
+        Reloaded::Nothing => ("none", None),
+    };
+    axum::Json(ReloadAnswer { certificates, problem })
 }
 
 /// Who holds memory.

@@ -90,26 +90,24 @@ impl Outbox {
         self.sealed += 1;
     }
 
-    /// Brings all pieces that are not sealed into the form that leaves, together; how many more bytes they are then.
-    ///
-    /// # Errors
-    /// What `seal` says.
-    pub(in crate::gate) fn seal<E>(
-        &mut self,
-        seal: impl FnOnce(&[&[u8]]) -> Result<Vec<u8>, E>,
-    ) -> Result<usize, E> {
-        if self.sealed == self.pieces.len() {
-            return Ok(0);
-        }
-        let open = self.pieces.range(self.sealed..);
-        let parts: Vec<&[u8]> = open.flat_map(|piece| [piece.head(), piece.shared()]).collect();
-        let plain_bytes: usize = parts.iter().map(|part| part.len()).sum();
-        let wire = seal(&parts)?;
-        let more = wire.len() - plain_bytes;
+    /// Something waits in the form that leaves.
+    pub(in crate::gate) fn has_sealed(&self) -> bool {
+        self.sealed > 0
+    }
+
+    /// What is not sealed yet.
+    pub(in crate::gate) fn open_parts(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.pieces.range(self.sealed..).flat_map(|piece| [piece.head(), piece.shared()])
+    }
+
+    /// Puts `wire`, what is left to send of the pieces that were not sealed, in their place.
+    pub(in crate::gate) fn close_with(&mut self, wire: &[u8]) {
+        let plain_bytes: usize = self.open_parts().map(<[u8]>::len).sum();
         self.pieces.truncate(self.sealed);
         self.bytes -= plain_bytes;
-        self.push_sealed(Piece::whole(Bytes::from(wire)));
-        Ok(more)
+        if !wire.is_empty() {
+            self.push_sealed(Piece::whole(Bytes::copy_from_slice(wire)));
+        }
     }
 
     /// Forgets the first `written` bytes.

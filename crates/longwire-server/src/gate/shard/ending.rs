@@ -165,7 +165,7 @@ impl Shard {
         refusal: Refusal,
         said: Reason,
     ) {
-        if seal_outbox(connection, &mut self.scratch.layers.gather).is_err() {
+        if seal_outbox(connection, &mut self.scratch.layers).is_err() {
             return;
         }
         if connection.outbox.as_mut().is_some_and(|outbox| {

@@ -301,7 +301,7 @@ impl Shard {
     }
 
     /// A device that sent too much is not read until it has caught up.
-    fn brake(&mut self, slot: u32) {
+    pub(super) fn brake(&mut self, slot: u32) {
         let (now, now_s) = (self.time.now(), self.time.now_s());
         let Some(connection) = self.slab.at(slot) else { return };
         match connection.rate.pace(now, &self.options.inbound) {

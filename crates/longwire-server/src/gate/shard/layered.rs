@@ -72,11 +72,16 @@ impl Shard {
         {
             return;
         }
-        self.hand_over(slot, count);
+        let plain_bytes = self.hand_over(slot, count);
         match ended {
             Some(reason) => self.close(slot, reason, 0),
             None if waits => self.queue_handshake(slot),
-            None => self.watch_frame(slot),
+            None => {
+                self.watch_frame(slot);
+                if plain_bytes == 0 {
+                    self.brake(slot);
+                }
+            }
         }
     }
 
@@ -116,16 +121,24 @@ impl Shard {
         self.stats.own().handshakes_waiting.store(self.handshakes.waiting.len() as u64, Relaxed);
     }
 
-    /// The session's bytes take the place of those that were read.
-    fn hand_over(&mut self, slot: u32, count: usize) {
+    /// The session's bytes take the place of those that were read; how many they are. What the layers took counts against the
+    /// device's rate too, so that frames without content are not free.
+    fn hand_over(&mut self, slot: u32, count: usize) -> usize {
         let plain_bytes = self.scratch.layers.plain.len();
-        ShardStats::count(&self.stats.own().read_bytes, count.saturating_sub(plain_bytes) as u64);
+        let taken = count.saturating_sub(plain_bytes);
+        ShardStats::count(&self.stats.own().read_bytes, taken as u64);
+        if let Some(connection) = self.slab.at(slot)
+            && connection.heartbeat_s().is_some()
+        {
+            connection.rate.bytes(self.time.now(), taken, &self.options.inbound);
+        }
         if plain_bytes == 0 {
-            return;
+            return 0;
         }
         std::mem::swap(&mut self.scratch.read, &mut self.scratch.layers.plain);
         self.received(slot, plain_bytes);
         std::mem::swap(&mut self.scratch.read, &mut self.scratch.layers.plain);
+        plain_bytes
     }
 
     /// The login has been told: what only it needed goes.
@@ -142,8 +155,7 @@ impl Shard {
         let Some(connection) = self.slab.at(slot) else { return };
         let Some(layers) = &mut connection.layers else { return };
         wire.clear();
-        let parts: Vec<&[u8]> = slices.iter().map(|slice| &slice[..]).collect();
-        match layers.seal(&parts, gather, wire) {
+        match layers.seal(slices.iter().map(|slice| &slice[..]), gather, wire) {
             Ok(()) => self.send_wire(slot),
             Err(reason) => self.close(slot, reason, 0),
         }
@@ -169,31 +181,50 @@ impl Shard {
         self.scratch.layers.wire = wire;
     }
 
-    /// Seals what waits in the outbox of a connection with layers. False: it was closed.
+    /// Seals what waits in the outbox of a connection with layers, and sends it if nothing sealed waits before it. False: the
+    /// connection was closed.
     pub(super) fn seal_outbox(&mut self, slot: u32) -> bool {
-        let gather = &mut self.scratch.layers.gather;
+        let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return false };
-        match seal_outbox(connection, gather) {
-            Ok(more) => {
-                self.stats.own().outbox_bytes.fetch_add(more as u64, Relaxed);
-                true
-            }
+        let before = connection.outbox_bytes() as u64;
+        let written = match seal_outbox(connection, &mut self.scratch.layers) {
+            Ok(written) => written,
             Err(reason) => {
                 self.close(slot, reason, 0);
-                false
+                return false;
             }
+        };
+        if written > 0 {
+            connection.drained_s = now_s;
         }
+        let (after, stats) = (connection.outbox_bytes() as u64, self.stats.own());
+        stats.outbox_bytes.fetch_add(after, Relaxed);
+        stats.outbox_bytes.fetch_sub(before, Relaxed);
+        ShardStats::count(&stats.written_bytes, written as u64);
+        true
     }
 }
 
-/// Seals what waits in an outbox; how many bytes it is more then.
-pub(super) fn seal_outbox(connection: &mut Connection, gather: &mut Vec<u8>) -> Result<usize, CloseReason> {
-    let (Some(layers), Some(outbox)) = (&mut connection.layers, &mut connection.outbox) else {
+/// Seals what waits in an outbox. Where nothing sealed waits before it, it is sent from the scratch, and only what the socket does not
+/// take is kept; how many bytes it took.
+pub(super) fn seal_outbox(
+    connection: &mut Connection,
+    buffers: &mut LayerBuffers,
+) -> Result<usize, CloseReason> {
+    let Connection { socket, layers: Some(layers), outbox: Some(outbox), .. } = connection else {
         return Ok(0);
     };
-    outbox.seal(|parts| {
-        let mut wire = Vec::new();
-        layers.seal(parts, gather, &mut wire)?;
-        Ok(wire)
-    })
+    if outbox.open_parts().next().is_none() {
+        return Ok(0);
+    }
+    let LayerBuffers { wire, gather, .. } = buffers;
+    wire.clear();
+    layers.seal(outbox.open_parts(), gather, wire)?;
+    let written = if outbox.has_sealed() {
+        0
+    } else {
+        write_slices(socket, &[IoSlice::new(wire)]).map_err(|error| broken_reason(&error))?
+    };
+    outbox.close_with(&wire[written..]);
+    Ok(written)
 }

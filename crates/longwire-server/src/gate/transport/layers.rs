@@ -116,28 +116,25 @@ impl Layers {
         above.or(below)
     }
 
-    /// Brings what a session says into the form that leaves, appended to `wire`.
+    /// Brings what a session says into the form that leaves, appended to `wire`: all pieces together, as one message.
     ///
     /// # Errors
     /// TLS takes nothing more.
-    pub fn seal(
+    pub fn seal<'p>(
         &mut self,
-        pieces: &[&[u8]],
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
         gather: &mut Vec<u8>,
         wire: &mut Vec<u8>,
     ) -> Result<(), CloseReason> {
-        let to = if self.tls.is_some() {
-            gather.clear();
-            &mut *gather
-        } else {
-            &mut *wire
-        };
-        if let Stage::WebSocket(_) = self.stage {
-            let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Layers { stage, tls, .. } = self;
+        gather.clear();
+        let to = if tls.is_some() { &mut *gather } else { &mut *wire };
+        if let Stage::WebSocket(_) = stage {
+            let bytes: usize = pieces.clone().map(<[u8]>::len).sum();
             to.extend_from_slice(data_head(bytes as u64, None).bytes());
         }
-        pieces.iter().for_each(|piece| to.extend_from_slice(piece));
-        match &mut self.tls {
+        pieces.for_each(|piece| to.extend_from_slice(piece));
+        match tls {
             None => Ok(()),
             Some(tls) => tls.send(&[gather], &mut Vec::new(), wire).map_err(|error| error.reason()),
         }

@@ -275,3 +275,22 @@ fn devices_of_all_kinds_live_on_one_port() {
     drop(devices);
     settled(&rig);
 }
+
+/// Hundreds of handshakes at the same moment: a shard begins some in each turn, and all come to their end.
+#[test]
+fn a_crowd_of_handshakes_waits_for_its_turn() {
+    let folder = Folder::new();
+    let rig = Rig::new(secured(&folder, Accepts::default()), welcome);
+    let config = folder.client(&TLS13, None);
+    let mut crowd: Vec<_> = (0..150).map(|_| secure(socket(&rig), &config)).collect();
+    for peer in &mut crowd {
+        peer.conn.write_tls(&mut peer.sock).unwrap();
+    }
+    // Half of them go before their turn has come, or after it.
+    crowd.truncate(100);
+    for (client, peer) in crowd.into_iter().enumerate() {
+        Talker::login(peer, client as u64 + 1).beat();
+    }
+    assert!(rig.sum(|stats| &stats.handshakes) >= 100);
+    settled(&rig);
+}

@@ -4,8 +4,10 @@ use super::client::{Drip, Framed, Talker, connect_frame, socket};
 use crate::rig::{Rig, options, outgoing, welcome};
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::Position;
+use longwire_proto::session::InboundLimits;
 use longwire_proto::wire::{DeviceFrame, ServerFrame};
 use longwire_server::delivery::border::Command;
+use longwire_server::gate::GateOptions;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use tungstenite::Message;
@@ -183,4 +185,15 @@ fn a_slow_reader_in_a_websocket_gets_every_byte_in_order() {
     }
     device.beat();
     assert!(rig.until(|rig| (rig.sum(|stats| &stats.outbox_bytes) == 0).then_some(())).is_some());
+}
+
+/// Frames that carry nothing cost their bytes.
+#[test]
+fn empty_frames_are_not_free() {
+    let inbound = InboundLimits { bytes_per_s: 32 * 1024, burst_s: 1, ..InboundLimits::default() };
+    let rig = Rig::new(GateOptions { inbound, ..options() }, welcome);
+    let mut device = login(&rig, 1);
+    let empty = [0x82, 0x80, 1, 2, 3, 4].repeat(10_000);
+    device.pipe.socket.get_mut().write_all(&empty).unwrap();
+    assert!(rig.until(|rig| (rig.sum(|stats| &stats.inbound_pauses) > 0).then_some(())).is_some());
 }

@@ -1,0 +1,37 @@
+//! Certificates of the devices' port: read at the start, and again when somebody says so.
+
+use super::config::Config;
+use crate::api::operations::Reloaded;
+use crate::gate::transport::{ListenerTerms, TlsFileError, TlsTerms};
+use rustls::pki_types::UnixTime;
+use std::sync::Arc;
+
+/// Reads the certificates of the devices' port and puts them into what the gate is told; `None` where there are none.
+///
+/// # Errors
+/// A file cannot be used; the text says what to do.
+pub fn open_certificates(config: &mut Config) -> Result<Option<Arc<TlsTerms>>, TlsFileError> {
+    let Some(files) = &config.device_tls else { return Ok(None) };
+    let terms = Arc::new(TlsTerms::open(files.clone(), UnixTime::now())?);
+    let listener = ListenerTerms { tls: Some(terms.clone()), ..(*config.gate.listener).clone() };
+    config.gate.listener = Arc::new(listener);
+    Ok(Some(terms))
+}
+
+/// Reads them again; files that cannot be used leave the old ones in use.
+pub(super) fn reload_certificates(certificates: Option<&TlsTerms>) -> Reloaded {
+    let Some(certificates) = certificates else {
+        tracing::info!("told to reload: there are no certificates to read again");
+        return Reloaded::Nothing;
+    };
+    match certificates.reload(UnixTime::now()) {
+        Ok(()) => {
+            tracing::info!("certificates were read again");
+            Reloaded::Read
+        }
+        Err(error) => {
+            tracing::error!(%error, "the certificates in use stay: new ones cannot be used");
+            Reloaded::Kept(error.to_string())
+        }
+    }
+}

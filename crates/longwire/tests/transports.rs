@@ -1,0 +1,147 @@
+//! One port, many layers, through the real binary: TLS, WebSocket, PROXY; certificates changed while devices are connected.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use longwire_proto::close::CloseReason;
+use serde_json::json;
+use std::io::{Read, Write};
+use std::path::Path;
+use support::{LayeredDevice, PATIENCE, Pipe, Start, TestServer, certify, framed, secure, socket, until};
+
+const NATIVE: &str = "longwire.v1";
+const CLOSED: &str = "longwire_connections_closed_total";
+
+fn with_certificate(folder: &Path) -> Start {
+    let file = |name: &str| folder.join(name).display().to_string();
+    Start::default()
+        .arg("--set")
+        .arg(&format!("listener.device.tls.certificate={}", file("cert.pem")))
+        .arg("--set")
+        .arg(&format!("listener.device.tls.key={}", file("key.pem")))
+}
+
+#[track_caller]
+fn login(server: &TestServer, name: &str, pipe: Box<dyn Pipe>) -> LayeredDevice {
+    LayeredDevice::login(pipe, &server.app_key, &server.register(name, None, &[]))
+}
+
+#[track_caller]
+fn push_to_all(server: &TestServer, text: &str) -> String {
+    server.api.push_text(json!("all"), text).message_id()
+}
+
+#[test]
+fn devices_of_every_transport_get_what_is_pushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusting = certify(folder.path());
+    let mut server = with_certificate(folder.path()).start();
+    let to = server.device;
+    let mut devices = [
+        login(&server, "plain", Box::new(socket(to))),
+        login(&server, "web", Box::new(framed(socket(to), NATIVE))),
+        login(&server, "tls", Box::new(secure(socket(to), &trusting).unwrap())),
+        login(&server, "both", Box::new(framed(secure(socket(to), &trusting).unwrap(), NATIVE))),
+    ];
+    let message = push_to_all(&server, "to everybody");
+    for device in &mut devices {
+        assert!(String::from_utf8_lossy(&device.push()).contains("to everybody"));
+        device.beat();
+    }
+    server.await_count(&message, "delivered", 4);
+    assert_eq!(server.metric("longwire_tls_handshakes_total", &[]), 2.0);
+    // A drain is told through all layers.
+    server.signal_terminate();
+    for device in &mut devices {
+        let told = device.ended();
+        assert_eq!(told, CloseReason::Draining);
+    }
+    assert!(server.await_exit().success());
+}
+
+/// New handshakes meet the new certificate, connections stay, and a file that cannot be used changes nothing.
+#[test]
+fn sighup_reads_certificates_again_and_ends_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = certify(folder.path());
+    let server = with_certificate(folder.path()).start();
+    let secured = |config| secure(socket(server.device), config);
+    let mut old = login(&server, "old", Box::new(secured(&before).unwrap()));
+    let mut plain = login(&server, "plain", Box::new(socket(server.device)));
+    let after = certify(folder.path());
+    assert!(secured(&after).is_err(), "nothing is read before it is told");
+    server.signal_hangup();
+    assert!(until(PATIENCE, || secured(&after).is_ok()));
+    assert!(secured(&before).is_err());
+    let mut new = login(&server, "new", Box::new(secured(&after).unwrap()));
+    for damage in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        std::fs::write(folder.path().join("cert.pem"), damage).unwrap();
+        let told = |server: &TestServer| server.log().matches("the certificates in use stay").count();
+        let count = told(&server);
+        server.signal_hangup();
+        assert!(until(PATIENCE, || told(&server) > count), "{}", server.log());
+        assert!(server.log().contains("cert.pem"));
+        assert!(secured(&after).is_ok());
+    }
+    // The operator may say it through the API, and is told what is wrong.
+    let reload = || server.operator().post("/v1/admin/reload", &json!({}));
+    let answer = reload();
+    assert_eq!((answer.status, &answer.json["certificates"]), (200, &json!("kept")), "{}", answer.text);
+    assert!(answer.text.contains("cert.pem"), "{}", answer.text);
+    let last = certify(folder.path());
+    assert_eq!(reload().json, json!({ "certificates": "read" }));
+    assert!(secured(&last).is_ok() && secured(&after).is_err());
+    for device in [&mut old, &mut plain, &mut new] {
+        device.beat();
+    }
+    push_to_all(&server, "still here");
+    for device in [&mut old, &mut plain, &mut new] {
+        assert!(String::from_utf8_lossy(&device.push()).contains("still here"));
+    }
+}
+
+#[test]
+fn a_server_without_certificates_outlives_sighup_and_takes_no_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusting = certify(folder.path());
+    let server = TestServer::start();
+    let mut device = login(&server, "one", Box::new(framed(socket(server.device), NATIVE)));
+    server.signal_hangup();
+    assert_eq!(server.api.post("/v1/admin/reload", &json!({})).status, 401, "an app's secret opens nothing there");
+    assert_eq!(server.operator().post("/v1/admin/reload", &json!({})).json, json!({ "certificates": "none" }));
+    assert!(secure(socket(server.device), &trusting).is_err());
+    assert!(until(PATIENCE, || server.metric(CLOSED, &["wrong_protocol"]) == 1.0));
+    device.beat();
+}
+
+#[test]
+fn certificates_that_cannot_be_used_stop_the_start_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, said) = with_certificate(folder.path()).must_fail();
+    assert!(!status.success() && said.contains("cert.pem") && said.contains("check the path"), "{said}");
+    certify(folder.path());
+    let other = tempfile::tempdir().unwrap();
+    certify(other.path());
+    std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
+    let (status, said) = with_certificate(folder.path()).must_fail();
+    assert!(!status.success() && said.contains("does not belong to"), "{said}");
+}
+
+#[test]
+fn a_load_balancer_must_introduce_its_devices() {
+    let server = Start::default().arg("--set").arg("listener.device.proxy_from=127.0.0.1 192.0.2.1").start();
+    let introduced = |name: &str| {
+        let mut stream = socket(server.device);
+        stream.write_all(b"PROXY TCP4 203.0.113.7 127.0.0.1 5000 7800\r\n").unwrap();
+        login(&server, name, Box::new(stream))
+    };
+    introduced("one").beat();
+    let mut silent = socket(server.device);
+    silent.write_all(b"\xca\xfe\xba\xbe").unwrap();
+    let mut rest = Vec::new();
+    silent.read_to_end(&mut rest).unwrap();
+    assert!(until(PATIENCE, || server.metric(CLOSED, &["bad_proxy_header"]) == 1.0));
+    introduced("two").beat();
+}
