@@ -9,7 +9,7 @@ use serde_json::json;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use support::{LayeredDevice, PATIENCE, Pipe, Start, TestServer, framed, socket, until};
+use support::{LayeredDevice, PATIENCE, Pipe, Start, TestServer, framed, mqtt_lives, socket, until};
 
 const NATIVE: &str = "longwire.v1";
 /// From where the WebSocket front connects: not a load balancer that sends PROXY headers.
@@ -100,6 +100,9 @@ fn devices_behind_both_fronts_get_what_is_pushed() {
             device.beat();
         }
     }
+    mqtt_lives(socket(nginx.stream), "stream-mqtt");
+    mqtt_lives(framed(socket(nginx.stream), "mqtt"), "stream-web-mqtt");
+    mqtt_lives(framed(socket(nginx.web), "mqtt"), "web-mqtt");
     // The fronts pass an end on: nothing is left behind.
     drop(devices);
     assert!(until(PATIENCE, || server.metric("longwire_sessions", &[]) == 0.0));

@@ -9,7 +9,9 @@ use longwire_proto::close::CloseReason;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::Path;
-use support::{LayeredDevice, PATIENCE, Pipe, Start, TestServer, certify, framed, secure, socket, until};
+use support::{
+    LayeredDevice, PATIENCE, Pipe, Start, TestServer, certify, framed, mqtt_lives, secure, socket, until,
+};
 
 const NATIVE: &str = "longwire.v1";
 const CLOSED: &str = "longwire_connections_closed_total";
@@ -61,6 +63,19 @@ fn devices_of_every_transport_get_what_is_pushed() {
     assert!(server.await_exit().success());
 }
 
+#[test]
+fn mqtt_lives_in_every_transport() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusting = certify(folder.path());
+    let server = with_certificate(folder.path()).start();
+    let to = server.device;
+    mqtt_lives(socket(to), "plain");
+    mqtt_lives(framed(socket(to), "mqtt"), "web");
+    mqtt_lives(secure(socket(to), &trusting).unwrap(), "tls");
+    mqtt_lives(framed(secure(socket(to), &trusting).unwrap(), "mqtt"), "both");
+    assert!(until(PATIENCE, || server.metric("longwire_sessions", &[]) == 0.0));
+}
+
 /// New handshakes meet the new certificate, connections stay, and a file that cannot be used changes nothing.
 #[test]
 fn sighup_reads_certificates_again_and_ends_nobody() {
@@ -109,8 +124,15 @@ fn a_server_without_certificates_outlives_sighup_and_takes_no_tls() {
     let server = TestServer::start();
     let mut device = login(&server, "one", Box::new(framed(socket(server.device), NATIVE)));
     server.signal_hangup();
-    assert_eq!(server.api.post("/v1/admin/reload", &json!({})).status, 401, "an app's secret opens nothing there");
-    assert_eq!(server.operator().post("/v1/admin/reload", &json!({})).json, json!({ "certificates": "none" }));
+    assert_eq!(
+        server.api.post("/v1/admin/reload", &json!({})).status,
+        401,
+        "an app's secret opens nothing there"
+    );
+    assert_eq!(
+        server.operator().post("/v1/admin/reload", &json!({})).json,
+        json!({ "certificates": "none" })
+    );
     assert!(secure(socket(server.device), &trusting).is_err());
     assert!(until(PATIENCE, || server.metric(CLOSED, &["wrong_protocol"]) == 1.0));
     device.beat();

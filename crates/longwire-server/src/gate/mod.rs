@@ -20,7 +20,6 @@ mod pressure;
 mod queue;
 mod shard;
 mod stats;
-#[allow(dead_code, reason = "crowds ride on the carousel, next")]
 mod topics;
 pub mod transport;
 

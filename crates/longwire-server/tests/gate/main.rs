@@ -4,6 +4,7 @@
 mod admission;
 mod mqtt;
 mod mqtt_rig;
+mod mqtt_stored;
 mod peers;
 mod rates;
 mod rig;

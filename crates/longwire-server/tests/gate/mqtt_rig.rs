@@ -4,8 +4,8 @@ use crate::rig::{APP, PATIENCE, Rig};
 use longwire_proto::id::{ClientId, Position};
 use longwire_proto::session::FeedStart;
 use longwire_proto::wire::mqtt::{
-    Connect, Decoder, FiltersBuf, Limits, Options, Packet, Properties, PropertiesBuf, Publish, QoS, Reason,
-    Side, Subscribe, Unsubscribe, Version, encode,
+    Ack, Connect, Decoder, FiltersBuf, Limits, Options, Packet, Properties, PropertiesBuf, Property, Publish,
+    QoS, Reason, Side, Subscribe, Unsubscribe, Version, encode,
 };
 use longwire_server::delivery::border::topics::{
     From, MqttAttach, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent,
@@ -41,8 +41,8 @@ pub(crate) fn attach(login: &Login) -> Command {
             subscriptions: Vec::new(),
             awaiting_release: Vec::new(),
             rules: Arc::new(rules),
-            user: "".into(),
             name: mqtt.client_id.clone(),
+            user: Box::default(),
         })),
         heartbeat: AssignedHeartbeat { interval_s: 60, padding_max: 0 },
     }))
@@ -95,6 +95,13 @@ impl Hello {
 
     pub(crate) fn v311(number: u64) -> Hello {
         Hello { version: Version::V311, ..Hello::v5(number) }
+    }
+}
+
+impl Hello {
+    pub(crate) fn with(mut self, property: Property<'_>) -> Hello {
+        self.properties.push(property);
+        self
     }
 }
 
@@ -273,6 +280,24 @@ impl<S: Read + Write> Client<S> {
             Some(Packet::Publish(publish)) => publish,
             other => panic!("expected PUBLISH, got {other:?}"),
         }
+    }
+
+    /// One of the four acks.
+    pub(crate) fn ack(&mut self, make: fn(Ack<'static>) -> Packet<'static>, packet_id: u16) {
+        let ack = Ack { packet_id, reason: Reason::Success, properties: Properties::default() };
+        self.send(&make(ack));
+    }
+
+    /// The next packet must be this ack of this identifier; its reason.
+    pub(crate) fn acked(&mut self, make: fn(Ack<'static>) -> Packet<'static>, packet_id: u16) -> Reason {
+        let found = self.next();
+        let Some(Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack)) =
+            found
+        else {
+            panic!("expected an ack, got {found:?}");
+        };
+        assert_eq!(found, Some(make(Ack { packet_id, ..ack })));
+        ack.reason
     }
 
     /// Nothing comes before the answer to a PINGREQ.

@@ -182,3 +182,14 @@ impl LayeredDevice {
         (judged.command, body)
     }
 }
+
+/// A client of MQTT 3.1.1 without credentials says CONNECT, and PINGREQ when it is let in.
+#[track_caller]
+pub fn mqtt_lives(mut pipe: impl Pipe, client_id: &str) {
+    let body = [b"\0\x04MQTT\x04\x02\0\x3c\0", &[client_id.len() as u8][..], client_id.as_bytes()].concat();
+    pipe.write_all(&[&[0x10, body.len() as u8], &body[..], &[0xc0, 0]].concat()).unwrap();
+    pipe.flush().unwrap();
+    let mut answer = [0; 6];
+    pipe.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [0x20, 2, 0, 0, 0xd0, 0], "CONNACK and PINGRESP");
+}

@@ -21,7 +21,7 @@ mod server;
 pub use device::{Seen, TestDevice};
 pub use dice::Dice;
 pub use http::{Answer, Api, push_body};
-pub use layered::{LayeredDevice, Pipe, certify, framed, secure, socket};
+pub use layered::{LayeredDevice, Pipe, certify, framed, mqtt_lives, secure, socket};
 pub use raw::{RawDevice, connect_bytes};
 pub use server::{Start, TestServer, count_of};
 

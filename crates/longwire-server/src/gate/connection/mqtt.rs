@@ -5,9 +5,11 @@ use crate::domain::AppId;
 use crate::domain::ClientId;
 use crate::domain::WallMs;
 use crate::domain::topic::{Act, FilterId, Rules};
+use crate::gate::topics::Wish;
 use bytes::Bytes;
 use longwire_proto::session::mqtt::{Deciding, PacketAssembler, Session};
-use longwire_proto::wire::mqtt::{Reason, SharedPublish};
+use longwire_proto::wire::mqtt::{QoS, Reason, SharedPublish};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Subscriptions of one session, shared groups included; one more is refused with 0x97.
@@ -17,8 +19,6 @@ pub(in crate::gate) const SUBSCRIPTIONS_MAX: usize = 100;
 #[derive(Debug)]
 pub(in crate::gate) struct MqttDeciding {
     pub(in crate::gate) deciding: Deciding,
-    /// The user name as presented.
-    pub(in crate::gate) user: Box<str>,
     pub(in crate::gate) will: Option<Box<LastWill>>,
     /// Seconds that the session is to outlive its connection, as asked.
     pub(in crate::gate) expiry_s: u32,
@@ -51,6 +51,7 @@ impl LastWill {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::gate) struct Subscription {
     pub(in crate::gate) filter: FilterId,
+    pub(in crate::gate) wish: Wish,
     /// The subscription identifier; 0 = none.
     pub(in crate::gate) identifier: u32,
 }
@@ -84,6 +85,65 @@ pub(in crate::gate) struct Burden {
     pub(in crate::gate) shared: Vec<Box<str>>,
     /// SUBSCRIBE and UNSUBSCRIBE that wait for the hub.
     pub(in crate::gate) unanswered: Vec<Unanswered>,
+    /// Messages of QoS 1 and 2 that wait for room in the window or the outbox.
+    pub(in crate::gate) queue: Queue,
+}
+
+/// Messages that one session's queue holds.
+const QUEUED_MAX: usize = 1000;
+/// Bytes that it holds; one message always fits.
+const QUEUED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages that no store holds and that wait. Beyond its bounds what comes is dropped and counted.
+#[derive(Debug, Default)]
+pub(in crate::gate) struct Queue {
+    waiting: VecDeque<Queued>,
+    bytes: usize,
+}
+
+/// A message for one session, and how it gets it.
+#[derive(Clone, Debug)]
+pub(in crate::gate) struct Queued {
+    pub(in crate::gate) message: Arc<TopicMessage>,
+    pub(in crate::gate) qos: QoS,
+    pub(in crate::gate) retain: bool,
+    /// Subscription identifiers.
+    pub(in crate::gate) identifiers: Box<[u32]>,
+    /// Its end is told under this number; 0 = to nobody.
+    pub(in crate::gate) number: u64,
+}
+
+impl Queue {
+    /// Puts a message behind the others. False: there is no room.
+    pub(in crate::gate) fn push(&mut self, queued: Queued) -> bool {
+        let bytes = queued.message.shared.held_bytes();
+        let full = self.waiting.len() >= QUEUED_MAX || self.bytes + bytes > QUEUED_BYTES_MAX;
+        if full && !self.waiting.is_empty() {
+            return false;
+        }
+        self.bytes += bytes;
+        self.waiting.push_back(queued);
+        true
+    }
+
+    pub(in crate::gate) fn first(&self) -> Option<&Queued> {
+        self.waiting.front()
+    }
+
+    pub(in crate::gate) fn pop(&mut self) -> Option<Queued> {
+        let queued = self.waiting.pop_front()?;
+        self.bytes -= queued.message.shared.held_bytes();
+        Some(queued)
+    }
+
+    pub(in crate::gate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Numbers of what waits.
+    pub(in crate::gate) fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.waiting.iter().map(|queued| queued.number)
+    }
 }
 
 /// A SUBSCRIBE or UNSUBSCRIBE that waits for the hub.
@@ -181,6 +241,22 @@ impl MqttLive {
     pub(in crate::gate) fn forget(&mut self, filter: FilterId) {
         self.subscriptions =
             self.subscriptions.iter().filter(|known| known.filter != filter).copied().collect();
+    }
+
+    /// Whether messages wait for room.
+    pub(in crate::gate) fn has_queued(&self) -> bool {
+        self.burden.as_ref().is_some_and(|burden| !burden.queue.is_empty())
+    }
+
+    /// Forgets what an idle session does not have.
+    pub(in crate::gate) fn unburden(&mut self) {
+        if let Some(burden) = &self.burden
+            && burden.shared.is_empty()
+            && burden.unanswered.is_empty()
+            && burden.queue.is_empty()
+        {
+            self.burden = None;
+        }
     }
 
     /// Notes a shared group. False: it is known.

@@ -90,6 +90,10 @@ impl Shard {
                 return;
             }
             connection.flags.unread = false;
+            if self.fanout.is_full() && connection.mqtt().is_some() {
+                // What it publishes would have nowhere to wait.
+                break;
+            }
             match read_once(&mut connection.socket, &mut self.scratch.read) {
                 ReadOutcome::Bytes(count) => {
                     if connection.flags.layered {
@@ -144,15 +148,17 @@ impl Shard {
     }
 
     fn received_mqtt(&mut self, slot: u32, count: usize) {
-        if self.slab.at(slot).is_some_and(|connection| connection.is_awaiting()) {
-            if let Err(ending) = self.received_mqtt_login(slot, count) {
-                self.end(slot, ending.close, 0, Some(ending.reason));
-            }
+        let outcome = if self.slab.at(slot).is_some_and(|connection| connection.is_awaiting()) {
+            self.received_mqtt_login(slot, count)
         } else {
             // Messages go out to others while these bytes are gone through.
             let read = std::mem::take(&mut self.scratch.read);
-            self.received_packets(slot, &read[..count]);
+            let outcome = self.received_packets(slot, &read[..count]);
             self.scratch.read = read;
+            outcome
+        };
+        if let Err(ending) = outcome {
+            return self.end(slot, ending.close, 0, Some(ending.reason));
         }
         self.watch_frame(slot);
         self.brake(slot);

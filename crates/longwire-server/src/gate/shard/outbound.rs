@@ -257,6 +257,10 @@ impl Shard {
             return;
         }
         let app = connection.app;
+        if connection.mqtt().is_some_and(|live| live.burden.is_some()) {
+            self.send_queued(slot);
+        }
+        let Some(connection) = self.slab.at(slot) else { return };
         let Some((client, deliveries)) = connection.deliveries() else { return };
         while let Some(pull) = deliveries.pull() {
             self.outlet.tell(Event::Pull { from, client, app, pull });

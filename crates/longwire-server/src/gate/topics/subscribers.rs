@@ -180,19 +180,6 @@ impl Subscribers {
         Some(members.iter().map(|member| (member.slot(), member.wish())))
     }
 
-    /// All of them, by slot.
-    pub(in crate::gate) fn iter(&self) -> impl Iterator<Item = (u32, Wish)> + '_ {
-        let few = self.few().into_iter().flatten();
-        let crowd = match &self.0 {
-            Held::Crowd(crowd) => Some(&**crowd),
-            _ => None,
-        };
-        let members = |crowd: &'_ Crowd| {
-            crowd.slots.iter().filter_map(|slot| Some((slot, crowd.of(slot)?))).collect::<Vec<_>>()
-        };
-        few.chain(crowd.into_iter().flat_map(members))
-    }
-
     /// Adds all slots to a bitmap.
     pub(in crate::gate) fn add_to(&self, slots: &mut RoaringBitmap) {
         match &self.0 {

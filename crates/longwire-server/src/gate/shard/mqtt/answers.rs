@@ -2,9 +2,9 @@
 
 use super::super::Shard;
 use crate::delivery::border::topics::{PublishOutcome, SubscribeOutcome, TopicCommand};
-use crate::gate::connection::{Connection, Unanswered};
+use crate::gate::connection::{Connection, Queued, Unanswered};
 use longwire_proto::session::mqtt::Ending;
-use longwire_proto::wire::mqtt::Reason;
+use longwire_proto::wire::mqtt::{QoS, Reason};
 
 impl Shard {
     pub(in super::super) fn topic_command(&mut self, command: TopicCommand) {
@@ -41,7 +41,12 @@ impl Shard {
                 }
                 Ok(())
             }
-            TopicCommand::Deliver { .. } => Ok(()),
+            TopicCommand::Deliver { message, qos, retain, identifier, number, .. } => {
+                let qos = QoS::from_bits(qos.min(message.qos)).unwrap_or(QoS::AtMostOnce);
+                let identifiers = [identifier].into_iter().filter(|identifier| *identifier != 0).collect();
+                self.give(slot, Queued { message, qos, retain, identifiers, number });
+                Ok(())
+            }
         };
         self.scratch.reply = out;
         self.reply(slot);

@@ -46,8 +46,11 @@ enum Step {
 }
 
 impl Shard {
-    /// Takes packets out of bytes of a client that is logged in; a fault ends its connection.
-    pub(in super::super) fn received_packets(&mut self, slot: u32, bytes: &[u8]) {
+    /// Takes packets out of bytes of a client that is logged in.
+    ///
+    /// # Errors
+    /// What to end its connection with.
+    pub(in super::super) fn received_packets(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Ending> {
         let mut out = std::mem::take(&mut self.scratch.reply);
         out.clear();
         let taken = self.take_packets(slot, bytes, &mut out);
@@ -56,10 +59,10 @@ impl Shard {
         if let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) {
             live.assembler.release();
         }
-        match taken {
-            Ok(()) => self.pull(slot),
-            Err(ending) => self.end(slot, ending.close, 0, Some(ending.reason)),
+        if taken.is_ok() {
+            self.pull(slot);
         }
+        taken
     }
 
     fn take_packets(&mut self, slot: u32, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Ending> {
@@ -82,7 +85,13 @@ impl Shard {
                     self.unsubscribe(slot, from, packet_id, &filters, out);
                 }
                 Step::Settled(settled) => self.settled(slot, from, settled),
-                Step::Tell(event) => self.tell_topic(from, event),
+                Step::Tell(event) => {
+                    if let Some(connection) = self.slab.at(slot) {
+                        // PUBREC is progress, too.
+                        connection.window_s = (now.0 / 1000) as u32;
+                    }
+                    self.tell_topic(from, event);
+                }
                 Step::Stray => ShardStats::count(&self.stats.own().stray_acks, 1),
                 Step::Disconnect { with_will, expiry_s } => {
                     self.disconnected(slot, from, with_will, expiry_s);

@@ -2,9 +2,8 @@
 
 use super::super::Shard;
 use super::publish::forwarded;
-use crate::delivery::border::topics::{MqttAttach, MqttLogin, TopicEvent, TopicWish};
+use crate::delivery::border::topics::{MqttLogin, TopicEvent, TopicWish};
 use crate::delivery::border::{Attach, Event, Login};
-use crate::domain::topic::Rules;
 use crate::gate::connection::{
     Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle, peer_of,
 };
@@ -19,7 +18,6 @@ use longwire_proto::session::FeedStart;
 use longwire_proto::session::mqtt::{Awaiting, Ending, Granted, Terms};
 use longwire_proto::wire::mqtt::{Connect, PropertiesBuf, Reason, SharedPublish, Version, Will};
 use longwire_proto::wire::{Class, Network};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The first byte of a CONNECT; no native frame begins so.
@@ -57,8 +55,8 @@ impl Shard {
         let login = Login {
             from,
             client: ClientId(0),
-            app_key: connect.user_name.unwrap_or("").split('/').next().unwrap_or("").to_owned(),
-            token: connect.password.unwrap_or_default().to_vec(),
+            app_key: String::new(),
+            token: Vec::new(),
             heartbeat_s,
             network: Network::Unknown,
             class: Class::Iot,
@@ -66,7 +64,6 @@ impl Shard {
             mqtt: Some(Box::new(presented(&connect, certificate))),
         };
         let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
-        let user = connect.user_name.unwrap_or("").into();
         if input.len() > BEHIND_CONNECT_BYTES_MAX {
             return Err(Ending { reason: Reason::QuotaExceeded, close: CloseReason::TooMuchBeforeLogin });
         }
@@ -74,7 +71,7 @@ impl Shard {
         if let Conversation::MqttAwaiting(awaiting) =
             std::mem::replace(&mut connection.conversation, Conversation::Over)
         {
-            let deciding = MqttDeciding { deciding: awaiting.decide(terms, input), user, will, expiry_s };
+            let deciding = MqttDeciding { deciding: awaiting.decide(terms, input), will, expiry_s };
             connection.conversation = Conversation::MqttDeciding(Box::new(deciding));
             self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
             ShardStats::count(&self.stats.own().deciding, 1);
@@ -88,6 +85,7 @@ impl Shard {
     pub(in super::super) fn attach_mqtt(&mut self, slot: u32, attach: Attach, log: FeedStart) {
         let now_s = self.time.now_s();
         let packet_bytes_max = self.packet_limits().packet_bytes_max;
+        let Some(given) = attach.mqtt else { return self.close(slot, CloseReason::Internal, 0) };
         let Some(connection) = self.slab.at(slot) else { return };
         let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
         let Conversation::MqttDeciding(deciding) = state else {
@@ -96,8 +94,7 @@ impl Shard {
         };
         self.stats.own().deciding.fetch_sub(1, Relaxed);
         ShardStats::count(&self.stats.own().decided, 1);
-        let MqttDeciding { deciding, user, will, expiry_s: asked_s } = *deciding;
-        let given = attach.mqtt.map_or_else(nothing_given, |given| *given);
+        let MqttDeciding { deciding, will, expiry_s: asked_s } = *deciding;
         let granted = Granted {
             session_present: given.session_present,
             assigned: given.assigned.as_deref(),
@@ -109,20 +106,24 @@ impl Shard {
         let (mut session, rest) =
             deciding.accept(attach.client, attach.mailbox, log, &granted, &mut self.scratch.reply);
         session.restore_received(&given.awaiting_release);
-        let identity = Identity { rules: given.rules, name: &given.name, user: &user };
+        let identity = Identity { rules: given.rules, name: &given.name, user: &given.user };
         let live = MqttLive::new(session, identity, will, given.expiry_s, attach.heartbeat.interval_s);
         connection.conversation = Conversation::Mqtt(Box::new(live));
         connection.app = attach.app;
         connection.read_s = now_s;
+        connection.flags.tagged = !attach.tags.is_empty();
         let due_s = connection.deadline(&self.limits).0;
         let unread = std::mem::take(&mut connection.flags.unread);
         self.wheel.pull_in(&mut self.slab, slot, due_s);
+        self.members.join(attach.app, slot, attach.tags);
         let stats = self.stats.own();
         stats.sessions.fetch_add(1, Relaxed);
         stats.topics.sessions.fetch_add(1, Relaxed);
         self.reply(slot);
         self.resume(slot, &given.subscriptions);
-        self.received_packets(slot, &rest);
+        if let Err(ending) = self.received_packets(slot, &rest) {
+            return self.end(slot, ending.close, 0, Some(ending.reason));
+        }
         if unread {
             self.list(slot);
         }
@@ -160,7 +161,7 @@ impl Shard {
             bits = bits.identified();
         }
         let (filter, before) = self.topics.subscribe(app, slot, &wish.filter, bits);
-        live.note(Subscription { filter, identifier: wish.identifier });
+        live.note(Subscription { filter, wish: bits, identifier: wish.identifier });
         self.stats.own().topics.subscriptions.store(self.topics.len(), Relaxed);
         before.is_none()
     }
@@ -172,20 +173,6 @@ pub(super) const DO_NOT_SEND: u8 = 2;
 /// A socket without a peer has broken.
 fn gone() -> Ending {
     Ending { reason: Reason::Unspecified, close: CloseReason::PeerLost }
-}
-
-/// A hub that has nothing to say about MQTT: a session that ends with its connection, in the device's own corner.
-fn nothing_given() -> MqttAttach {
-    MqttAttach {
-        session_present: false,
-        assigned: None,
-        expiry_s: 0,
-        subscriptions: Vec::new(),
-        awaiting_release: Vec::new(),
-        rules: Arc::new(Rules::open()),
-        name: "".into(),
-        user: "".into(),
-    }
 }
 
 fn presented(connect: &Connect<'_>, certificate: Option<String>) -> MqttLogin {

@@ -4,6 +4,7 @@
 //! - `inbound`: packets of clients that are logged in.
 //! - `publish`: what a client publishes, to whom it goes.
 //! - `deliver`: messages to the subscribers of this shard.
+//! - `stored`: messages out of the store, and pushes.
 //! - `subscribe`: SUBSCRIBE and UNSUBSCRIBE.
 //! - `answers`: what the hub says about topics.
 
@@ -12,6 +13,7 @@ mod deliver;
 mod inbound;
 mod login;
 mod publish;
+mod stored;
 mod subscribe;
 
 pub(super) use deliver::Listener;
@@ -53,10 +55,12 @@ impl Shard {
         let app = connection.app;
         let live = connection.mqtt()?;
         let from = From { handle, client: live.session.client(), app };
-        for number in live.session.unstored().filter(|number| *number != 0) {
+        let queued = live.burden.iter().flat_map(|burden| burden.queue.numbers());
+        for number in live.session.unstored().chain(queued).filter(|number| *number != 0) {
             self.tell_topic(from, TopicEvent::Shared { number, acked: false });
         }
         self.unsubscribe_all(slot, app, live);
+        self.fanout.slot_left(slot);
         self.stats.own().topics.sessions.fetch_sub(1, Relaxed);
         let will = live.will.take()?;
         if !live.may(Act::Publish, will.shared.topic()) {

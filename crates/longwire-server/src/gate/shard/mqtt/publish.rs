@@ -94,7 +94,7 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn drop_topic(&self, why: TopicDrop, count: u64) {
+    pub(in super::super) fn drop_topic(&self, why: TopicDrop, count: u64) {
         ShardStats::count(&self.stats.own().topics.dropped[why as usize], count);
     }
 }

@@ -6,6 +6,7 @@ use super::login::DO_NOT_SEND;
 use crate::delivery::border::topics::{From, TopicEvent, TopicWish};
 use crate::domain::topic::Act;
 use crate::gate::connection::{Connection, MqttLive, Unanswered};
+use crate::gate::topics::Ended;
 use longwire_proto::session::mqtt::FILTERS_PER_PACKET_MAX;
 use longwire_proto::wire::mqtt::{Reason, RetainHandling, Subscribe, Unsubscribe};
 use std::sync::atomic::Ordering::Relaxed;
@@ -152,12 +153,13 @@ impl Shard {
             return was_there;
         }
         let Some(id) = known else { return false };
-        let was_there = self.topics.unsubscribe(app, slot, id);
-        if was_there {
-            live.forget(id);
-            self.stats.own().topics.subscriptions.store(self.topics.len(), Relaxed);
+        let Some(ended) = self.topics.unsubscribe(app, slot, id) else { return false };
+        live.forget(id);
+        if ended == Ended::Filter {
+            self.fanout.filter_ended(app, id);
         }
-        was_there
+        self.stats.own().topics.subscriptions.store(self.topics.len(), Relaxed);
+        true
     }
 
     /// Ends all subscriptions of a connection that has gone.
@@ -168,7 +170,9 @@ impl Shard {
         live: &MqttLive,
     ) {
         for subscription in live.subscriptions() {
-            self.topics.unsubscribe(app, slot, subscription.filter);
+            if self.topics.unsubscribe(app, slot, subscription.filter) == Some(Ended::Filter) {
+                self.fanout.filter_ended(app, subscription.filter);
+            }
         }
         self.stats.own().topics.subscriptions.store(self.topics.len(), Relaxed);
     }
