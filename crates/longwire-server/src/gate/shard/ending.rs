@@ -1,13 +1,14 @@
 //! How connections end: deadlines, closing with a named reason, and the stop of the shard.
 
 use super::Shard;
+use super::layered::seal_outbox;
 use crate::delivery::border::{Closed, Event, Handle, SILENCE_GRACE_S};
 use crate::domain::AppId;
 use crate::gate::connection::{Connection, Conversation, write_slices};
 use crate::gate::stats::ShardStats;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
-use longwire_proto::session::mqtt::{Awaiting, Ending, reason_of};
+use longwire_proto::session::mqtt::{Ending, reason_of};
 use longwire_proto::wire::mqtt::Reason;
 use longwire_proto::wire::{Refusal, ServerFrame};
 use std::io::{IoSlice, Read};
@@ -164,6 +165,9 @@ impl Shard {
         refusal: Refusal,
         said: Reason,
     ) {
+        if seal_outbox(connection, &mut self.scratch.layers.gather).is_err() {
+            return;
+        }
         if connection.outbox.as_mut().is_some_and(|outbox| {
             let drained = outbox.drain(|slices| write_slices(&mut connection.socket, slices));
             drained.is_err() || outbox.bytes() > 0
@@ -179,11 +183,18 @@ impl Shard {
                 live.session.end(Ending { reason: said, close: refusal.reason }, &mut frame);
             }
             (Conversation::MqttDeciding(waiting), _) => waiting.deciding.refuse(said, &mut frame),
-            (Conversation::MqttAwaiting(_), _) => Awaiting::refuse(said, &mut frame),
+            (Conversation::MqttAwaiting(awaiting), _) => awaiting.refuse(said, &mut frame),
             (_, Some(client)) => ServerFrame::Close(refusal).encode(client, &mut frame),
             (_, None) => ServerFrame::Refusal(refusal).encode(ClientId(0), &mut frame),
         }
-        let _ = write_slices(&mut connection.socket, &[IoSlice::new(&frame)]);
+        let last = match &mut connection.layers {
+            None => &frame,
+            Some(layers) => {
+                layers.end(&frame, refusal.reason, &mut self.scratch.layers);
+                &self.scratch.layers.wire
+            }
+        };
+        let _ = write_slices(&mut connection.socket, &[IoSlice::new(last)]);
         let _ = connection.socket.shutdown(std::net::Shutdown::Write);
     }
 
