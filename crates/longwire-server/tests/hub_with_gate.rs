@@ -3,6 +3,7 @@
 
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, MessageId, Position, TraceId};
+use longwire_proto::session::InboundLimits;
 use longwire_proto::wire::{
     AckKind, Assembler, Class, Connect, DeviceFrame, Network, ResultCode, ServerFrame, Upstream, VERSION,
     encode_acks,
@@ -48,7 +49,9 @@ impl Node {
         let store = MessageStore::open(options, sender).unwrap();
         let url = format!("sqlite:{}", folder.path().join("registry.db").display());
         let registry = Registry::open(&url).await.unwrap();
-        let gate_options = GateOptions { shards: 2, ..GateOptions::default() };
+        // One test sends hundreds of heartbeats between its messages.
+        let inbound = InboundLimits { ping_s: 0, ..InboundLimits::default() };
+        let gate_options = GateOptions { shards: 2, inbound, ..GateOptions::default() };
         let (gate, shards, events) = Gate::prepare(gate_options, clock.clone()).unwrap();
         let parts = Parts {
             store,
