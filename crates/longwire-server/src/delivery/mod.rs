@@ -8,6 +8,7 @@
 //! - `posts`: waiting for room in a shard's queue.
 //! - `pump`: events of a shard: logins, pulls, acks, ends of connections.
 //! - `memory`: session table, live counts, tags, ids.
+//! - `topics`: kept sessions, shared groups, retained messages, wills.
 //! - [`HubStats`]: what is counted.
 
 pub mod border;
@@ -19,5 +20,8 @@ mod posts;
 mod pump;
 mod push;
 mod stats;
+mod topics;
+
+pub use topics::PUBLISH_LABELS;
 
 pub use stats::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};
