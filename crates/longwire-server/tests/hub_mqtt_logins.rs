@@ -177,7 +177,7 @@ async fn devices_that_register_themselves_are_bounded_and_stay() {
     assert!(retry_after_s > 0);
     // One that an app has registered is none of them.
     accepted(&rig, mqtt(&rig, "known", None, None)).await;
-    let rig = rig.restarted(two).await;
+    let rig = rig.restarted_with(two).await;
     let (_, again) = accepted(&rig, mqtt(&rig, "a", None, None)).await;
     assert_eq!(again.client, first.client);
     assert_eq!(rig.refused(mqtt(&rig, "c", None, None)).await.0, CloseReason::DeviceQuota);
@@ -260,7 +260,7 @@ async fn topic_rules_that_change_reach_sessions_that_are_there_and_survive() {
     // Rules that speak of the user name bring it along.
     let by_user = ["allow publish of/%u".to_owned()];
     rig.hub.set_topic_rules(&rig.app.key, Some(&by_user)).await.unwrap();
-    let rig = rig.restarted(AuthOptions::default()).await;
+    let rig = rig.restarted().await;
     let given = attached(&rig, mqtt(&rig, "", Some("shop/pump-1"), Some(&device.token))).await;
     assert_eq!(&*given.user, "pump-1");
     assert!(may(&given, "of/pump-1") && !may(&given, "plant/x"));

@@ -1,6 +1,7 @@
 //! Sessions that outlive their connections, and retained messages, as the message store is asked and answers.
 
 use super::port::{Accept, Accepted, Settle};
+use super::upstream::{Upstream, UpstreamOutcome};
 use crate::domain::topic::TopicWish;
 use crate::domain::{AppId, ClientId, WallMs};
 use bytes::Bytes;
@@ -77,6 +78,9 @@ pub enum Work {
     Accept(Accept),
     /// A change.
     Change(Change),
+    /// A message for the business. With an identifier of QoS 2 it is remembered together with the message, and a message
+    /// whose identifier awaits its release is taken as repeated.
+    Upstream(Upstream, Option<(ClientId, u16)>),
 }
 
 /// What became of it.
@@ -86,6 +90,8 @@ pub enum Done {
     Accepted(Accepted),
     /// The change is.
     Changed,
+    /// What became of a message for the business.
+    Upstream(UpstreamOutcome),
 }
 
 /// What a login needs to know of a session.

@@ -146,7 +146,7 @@ fn a_flood_is_delivered_or_counted() {
 /// A publisher sends what is more than the carousel takes at once; nobody of a large crowd misses anything.
 #[test]
 fn a_large_crowd_misses_nothing() {
-    const CROWD: u64 = 2_000;
+    const CROWD: u64 = 1_000;
     const MESSAGES: u32 = 100;
     let rig = Rig::new(free(), welcome);
     let mut crowd: Vec<Client> = (1..=CROWD).map(|number| rig.v311(number)).collect();

@@ -127,17 +127,23 @@ impl Rig {
         self.again("other", AuthOptions::default()).await
     }
 
-    /// Ends the node and starts it again, with these ways in.
-    pub async fn restarted(self, auth: AuthOptions) -> Rig {
+    /// Ends the node and starts it again, with these ways in. What came to the shards before is gone.
+    pub async fn restarted_with(self, auth: AuthOptions) -> Rig {
         self.again("messages", auth).await
     }
 
+    /// The same without other ways in.
+    pub async fn restarted(self) -> Rig {
+        self.restarted_with(AuthOptions::default()).await
+    }
+
+    /// The clock goes on.
     async fn again(self, messages: &str, auth: AuthOptions) -> Rig {
         self.hub.close().await;
-        let shards = self.events.len();
+        let (shards, now_ms) = (self.events.len(), self.now.load(Ordering::SeqCst));
         let Rig { secret, folder, app, events, store, hub, .. } = self;
         drop((events, store, hub));
-        let rig = Rig::start(folder, messages, shards, DuplicateLogin::Takeover, auth).await;
+        let rig = Rig::start_at(now_ms, folder, messages, shards, DuplicateLogin::Takeover, auth).await;
         let app = rig.hub.app(app.key.as_str()).unwrap();
         Rig { app, secret, ..rig }
     }
@@ -149,7 +155,18 @@ impl Rig {
         duplicate_login: DuplicateLogin,
         auth: AuthOptions,
     ) -> Rig {
-        let now = Arc::new(AtomicU64::new(START_MS));
+        Rig::start_at(START_MS, folder, messages, shards, duplicate_login, auth).await
+    }
+
+    async fn start_at(
+        start_ms: u64,
+        folder: tempfile::TempDir,
+        messages: &str,
+        shards: usize,
+        duplicate_login: DuplicateLogin,
+        auth: AuthOptions,
+    ) -> Rig {
+        let now = Arc::new(AtomicU64::new(start_ms));
         let clock: Arc<dyn Fn() -> WallMs + Send + Sync> = {
             let now = now.clone();
             Arc::new(move || WallMs(now.load(Ordering::SeqCst)))
@@ -272,6 +289,11 @@ impl Rig {
     ) {
         let closed = Closed { from, client, app: self.app.id, reason, unacked, lived_s: 1, will: None };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
+    }
+
+    /// Lets time pass, without waiting.
+    pub fn pass(&self, ms: u64) {
+        self.now.fetch_add(ms, Ordering::SeqCst);
     }
 
     pub async fn ack(

@@ -24,6 +24,8 @@ pub struct TopicMessage {
     pub deadline: WallMs,
     /// Who published it; `ClientId(0)`: the API. A subscription with *no local* leaves out its own (MQTT-3.8.3-3).
     pub publisher: ClientId,
+    /// The publisher marked it as sent before (DUP).
+    pub dup: bool,
     /// Whole packets of QoS 0 without properties of their own, made when first asked for: 3.1.1 and 5.0.
     frames: [OnceLock<Bytes>; 2],
 }
@@ -38,7 +40,13 @@ impl TopicMessage {
         (qos, retain): (u8, bool),
         deadline: WallMs,
     ) -> TopicMessage {
-        TopicMessage { app, shared, qos, retain, deadline, publisher, frames: Default::default() }
+        TopicMessage { app, shared, qos, retain, deadline, publisher, dup: false, frames: Default::default() }
+    }
+
+    /// The same, marked as sent before (DUP): what the business has of it is not stored again.
+    #[must_use]
+    pub fn sent_before(self) -> TopicMessage {
+        TopicMessage { dup: true, ..self }
     }
 
     /// The packet of QoS 0 that all subscribers without wishes of their own get.
@@ -141,7 +149,8 @@ pub enum TopicEvent {
     Subscribe {
         /// The identifier to answer; 0: nobody waits (a resumed session joins its shared groups).
         packet_id: u16,
-        /// What is wanted, and whether retained messages are: 0 yes, 1 if the subscription is new, 2 no.
+        /// What is wanted, and whether retained messages are: 0 yes, 1 if the subscription is new, 2 no. Of sessions that
+        /// are not kept the hub does not know what is new: their shard says 0 or 2 in place of 1.
         wishes: Vec<(TopicWish, u8)>,
         /// The session outlives its connection.
         is_kept: bool,

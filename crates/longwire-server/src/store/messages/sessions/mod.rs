@@ -12,45 +12,42 @@ use super::MessageStore;
 use super::read::reader::Question;
 use super::write::writer::Operation;
 use crate::domain::{AppId, ClientId};
-use crate::store::port::{Settle, StoreError};
+use crate::store::port::{Accept, Accepted, Settle, StoreError};
 use crate::store::sessions::{Change, Done, KeptSession, Retained, SessionView, Work};
+use crate::store::upstream::{Upstream, UpstreamOutcome};
 use tokio::sync::oneshot;
 
 impl MessageStore {
-    /// Makes all of it durable in one commit and in this order. One outcome for each, in order; messages are answered by
-    /// the dispatcher, as with [`MessageStore::accept`].
-    pub async fn together(&self, work: Vec<Work>) -> Vec<Result<Done, StoreError>> {
+    /// Queues work that is made durable in one commit and in this order. When this returns, all that is queued later comes
+    /// later.
+    pub async fn queue(&self, work: Vec<Work>) -> Outcomes {
         let (mut queued, mut answers) = (Vec::with_capacity(work.len()), Vec::with_capacity(work.len()));
         for work in work {
-            match work {
+            let (one, answer) = match work {
                 Work::Accept(accept) => {
                     let (reply, answer) = oneshot::channel();
-                    queued.push(Queued::Accept(accept, reply));
-                    answers.push(Waiting::Accepted(answer));
+                    (Queued::Accept(accept, reply), Waiting::Accepted(answer))
                 }
                 Work::Change(change) => {
                     let (reply, answer) = oneshot::channel();
-                    queued.push(Queued::Change(change, reply));
-                    answers.push(Waiting::Changed(answer));
+                    (Queued::Change(change, reply), Waiting::Changed(answer))
                 }
-            }
-        }
-        // A store that is closed drops the replies, which says so below.
-        let sent = self.send(Operation::Together(queued)).await;
-        let mut outcomes = Vec::with_capacity(answers.len());
-        for answer in answers {
-            let gone = || match &sent {
-                Err(error) => error.clone(),
-                Ok(()) => StoreError::Unknown("the store stopped".to_owned()),
+                Work::Upstream(message, received) => {
+                    let (reply, answer) = oneshot::channel();
+                    (Queued::Upstream(message, received, reply), Waiting::Upstream(answer))
+                }
             };
-            outcomes.push(match answer {
-                Waiting::Accepted(answer) => answer.await.map_err(|_| gone()).flatten().map(Done::Accepted),
-                Waiting::Changed(answer) => {
-                    answer.await.map_err(|_| gone()).flatten().map(|()| Done::Changed)
-                }
-            });
+            queued.push(one);
+            answers.push(answer);
         }
-        outcomes
+        let sent = if queued.is_empty() { Ok(()) } else { self.send(Operation::Together(queued)).await };
+        Outcomes { sent, answers }
+    }
+
+    /// Makes all of it durable in one commit and in this order. One outcome for each, in order; messages are answered by
+    /// the dispatcher, as with [`MessageStore::accept`].
+    pub async fn together(&self, work: Vec<Work>) -> Vec<Result<Done, StoreError>> {
+        self.queue(work).await.outcomes().await
     }
 
     /// Makes changes durable in this order.
@@ -112,13 +109,45 @@ impl MessageStore {
     }
 }
 
+/// Work under way.
+#[must_use]
+pub struct Outcomes {
+    sent: Result<(), StoreError>,
+    answers: Vec<Waiting>,
+}
+
+impl Outcomes {
+    /// Waits until it is durable. One outcome for each piece of work, in order.
+    pub async fn outcomes(self) -> Vec<Result<Done, StoreError>> {
+        let mut outcomes = Vec::with_capacity(self.answers.len());
+        for answer in self.answers {
+            // A store that is closed drops the replies.
+            let gone =
+                || self.sent.clone().err().unwrap_or(StoreError::Unknown("the store stopped".to_owned()));
+            outcomes.push(match answer {
+                Waiting::Accepted(answer) => answer.await.unwrap_or_else(|_| Err(gone())).map(Done::Accepted),
+                Waiting::Changed(answer) => {
+                    answer.await.unwrap_or_else(|_| Err(gone())).map(|()| Done::Changed)
+                }
+                Waiting::Upstream(answer) => answer.await.unwrap_or_else(|_| Err(gone())).map(Done::Upstream),
+            });
+        }
+        outcomes
+    }
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+type Answer<T> = oneshot::Receiver<Result<T, StoreError>>;
+
 /// Work in the writer's queue.
 pub(super) enum Queued {
-    Accept(crate::store::port::Accept, oneshot::Sender<Result<crate::store::port::Accepted, StoreError>>),
-    Change(Change, oneshot::Sender<Result<(), StoreError>>),
+    Accept(Accept, Reply<Accepted>),
+    Change(Change, Reply<()>),
+    Upstream(Upstream, Option<(ClientId, u16)>, Reply<UpstreamOutcome>),
 }
 
 enum Waiting {
-    Accepted(oneshot::Receiver<Result<crate::store::port::Accepted, StoreError>>),
-    Changed(oneshot::Receiver<Result<(), StoreError>>),
+    Accepted(Answer<Accepted>),
+    Changed(Answer<()>),
+    Upstream(Answer<UpstreamOutcome>),
 }

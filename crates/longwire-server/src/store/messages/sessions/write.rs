@@ -6,9 +6,11 @@ use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::keys;
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::stats::{StoreStats, add};
+use crate::store::messages::upstream::write::store;
 use crate::store::messages::write::settle::{drop_reference, reference, settle};
 use crate::store::messages::write::turn::Turn;
 use crate::store::sessions::Change;
+use crate::store::upstream::{Upstream, UpstreamOutcome};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Adds a change to the turn.
@@ -60,6 +62,26 @@ pub(crate) fn is_received(turn: &Turn<'_>, client: ClientId, packet_id: u16) -> 
 /// Remembers an identifier until its release.
 pub(crate) fn receive(turn: &mut Turn<'_>, client: ClientId, packet_id: u16) {
     turn.put(Space::Unreleased, keys::unreleased(client, packet_id), []);
+}
+
+/// Stores a message for the business that came with an identifier of QoS 2, unless that awaits its release.
+pub(crate) fn upstream(
+    turn: &mut Turn<'_>,
+    message: &Upstream,
+    received: Option<(ClientId, u16)>,
+    room: bool,
+    stats: &StoreStats,
+) -> Result<UpstreamOutcome, Fault> {
+    let Some((client, packet_id)) = received else { return store(turn, message, room, stats) };
+    if is_received(turn, client, packet_id)? {
+        add(&stats.upstream_repeated, 1);
+        return Ok(UpstreamOutcome::Repeated);
+    }
+    let outcome = store(turn, message, room, stats)?;
+    if matches!(outcome, UpstreamOutcome::Stored(_) | UpstreamOutcome::Repeated) {
+        receive(turn, client, packet_id);
+    }
+    Ok(outcome)
 }
 
 /// What belongs to the session goes: topic messages of its mailbox too, which has at most

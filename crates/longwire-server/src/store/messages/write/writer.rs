@@ -50,6 +50,7 @@ enum Answer {
     Refused(StoreError, Reply<Accepted>),
     Projected(Reply<()>),
     Upstream(Vec<UpstreamOutcome>, Reply<Vec<UpstreamOutcome>>),
+    Rose(UpstreamOutcome, Reply<UpstreamOutcome>),
     Taken(Option<UpstreamWaiting>, Reply<Option<UpstreamWaiting>>),
 }
 
@@ -198,6 +199,7 @@ impl Writer {
             (Answer::Refused(error, reply), _) => drop(reply.send(Err(error))),
             (Answer::Projected(reply), outcome) => drop(reply.send(outcome.clone())),
             (Answer::Upstream(each, reply), outcome) => drop(reply.send(outcome.clone().map(|()| each))),
+            (Answer::Rose(one, reply), outcome) => drop(reply.send(outcome.clone().map(|()| one))),
             (Answer::Taken(left, reply), outcome) => drop(reply.send(outcome.clone().map(|()| left))),
         }
     }
@@ -267,6 +269,15 @@ fn apply(
                         answers.push(Answer::Projected(reply));
                         sessions::apply(turn, &change, stats)?;
                     }
+                    Queued::Upstream(message, received, reply) => {
+                        match sessions::upstream(turn, &message, received, room.is_ok(), stats) {
+                            Ok(outcome) => answers.push(Answer::Rose(outcome, reply)),
+                            Err(fault) => {
+                                drop(reply.send(Err(fault.clone().into())));
+                                return Err(fault);
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -335,6 +346,7 @@ fn refuse(operation: Operation, error: &StoreError) {
                 match queued {
                     Queued::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
                     Queued::Change(_, reply) => drop(reply.send(Err(error.clone()))),
+                    Queued::Upstream(.., reply) => drop(reply.send(Err(error.clone()))),
                 }
             }
         }
