@@ -13,8 +13,9 @@ use longwire_server::delivery::border::topics::{
     PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, Will,
 };
 use longwire_server::delivery::border::{Closed, Command, Event, Shards};
-use longwire_server::delivery::hub::ApiPublish;
-use longwire_server::domain::WallMs;
+use longwire_server::delivery::hub::{Publication, PushError};
+use longwire_server::domain::topic::TopicName;
+use longwire_server::domain::{Audience, WallMs};
 use longwire_server::store::port::PageEntry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -377,22 +378,37 @@ async fn what_the_business_publishes_reaches_live_and_kept_subscribers() {
     rig.subscribe(&phone, &[("a/#", 1)]).await;
     rig.close(&phone).await;
     rig.shards.interests().shards[1].add(rig.app.id, "a/b");
-    let nobody = Client { handle: rig.handle(0), client: ClientId(0), shard: 0 };
-    let publish =
-        |topic: &str| ApiPublish { message: Arc::new(message(&rig, &nobody, topic, 1)), trace: TraceId(5) };
-    let sent = rig.hub.publish(publish("a/b")).await.unwrap();
+    let publication = |topic: &str, qos| Publication {
+        app: rig.app.id,
+        topic: TopicName::parse("topic", topic).unwrap(),
+        payload: bytes::Bytes::from_static(b"news"),
+        qos,
+        retain: false,
+        ttl_s: None,
+        is_text: true,
+        content_type: Some("text/plain".into()),
+        user_properties: vec![("k".into(), "v".into())],
+        trace: TraceId(5),
+    };
+    let sent = rig.hub.publish(&publication("a/b", 1)).await.unwrap();
     assert_eq!((sent.stored_for, sent.shards, sent.outcome), (1, 1, PublishOutcome::Taken));
-    assert!(matches!(rig.shards.next(1).await, Command::Topic(TopicCommand::Publish(_))));
+    let Command::Topic(TopicCommand::Publish(message)) = rig.shards.next(1).await else { panic!() };
+    assert_eq!((message.shared.payload(), message.publisher), (&b"news"[..], ClientId(0)));
+    assert!(message.shared.properties().windows(10).any(|part| part == b"text/plain"));
     assert_eq!(rig.shards.waiting(0), 0);
-    let story = rig.hub.message(&rig.app, sent.message.unwrap()).await.unwrap().unwrap();
+    let story = rig.hub.message(&rig.app, sent.message).await.unwrap().unwrap();
     assert_eq!((story.view.record.trace, story.view.counts.created), (TraceId(5), 1));
-    let sent = rig.hub.publish(publish("b")).await.unwrap();
-    assert_eq!((sent.message, sent.outcome), (None, PublishOutcome::Nobody));
-    for topic in ["$up/x", "$push/x"] {
-        assert_eq!(rig.hub.publish(publish(topic)).await.unwrap().outcome, PublishOutcome::NotAllowed);
-    }
+    let sent = rig.hub.publish(&publication("b", 1)).await.unwrap();
+    assert_eq!((sent.stored_for, sent.outcome), (0, PublishOutcome::Nobody));
+    assert!(rig.hub.message(&rig.app, sent.message).await.unwrap().is_none());
+    let to_topic = Audience::Topic(TopicName::parse("topic", "a/b").unwrap());
+    let receipt = rig.hub.push(&rig.app, rig.push(to_topic, 60)).await.unwrap();
+    assert_eq!((receipt.matched, receipt.durability), (None, "local"));
+    assert_eq!(rig.mailbox(phone.client).await.len(), 2);
+    rig.store.close().await;
+    assert!(rig.hub.publish(&publication("a/b", 1)).await.is_err());
     rig.hub.drain();
-    assert!(rig.hub.publish(publish("a/b")).await.is_err());
+    assert!(matches!(rig.hub.publish(&publication("b", 0)).await, Err(PushError::Draining)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

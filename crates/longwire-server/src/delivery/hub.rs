@@ -1,5 +1,6 @@
 //! What the API asks of the hub, and what the hub's parts share.
 
+use super::auth::{self, Auth, AuthOptions, Enrolment};
 use super::border::{Command, Events, Handle, Shards};
 use super::devices::Turns;
 use super::dispatcher;
@@ -12,10 +13,11 @@ use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use super::topics::{self, Topics};
-pub use super::topics::{ApiPublish, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
+pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
+use crate::domain::topic::Rules;
 use crate::domain::{
-    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, MessageId,
-    Position, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
+    MessageId, Position, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
@@ -65,6 +67,8 @@ pub struct Parts {
     pub duplicate_login: DuplicateLogin,
     /// Heartbeats of devices whose app does not say, and the range for all.
     pub heartbeat: HeartbeatRules,
+    /// How MQTT clients may log in.
+    pub auth: AuthOptions,
 }
 
 /// A registered device, with its token.
@@ -110,10 +114,25 @@ pub enum PushError {
     /// An alias matches more devices than one push may address.
     #[error("the aliases match {0} devices; one push may address 1000")]
     TooManyTargets(usize),
+    /// Topics: a bound is reached. Too many kept sessions or filters meet the topic, what is retained is full, all mailboxes are,
+    /// or no member of a shared group has room.
+    #[error("a limit of topics is reached: mailboxes, retained messages, or subscribers of one topic")]
+    TopicQuota,
     /// The node is stopping.
     #[error("the node is draining")]
     Draining,
     /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a setting of an app was not made.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SetError {
+    /// It is not allowed.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -157,6 +176,7 @@ pub(super) struct Core {
     pub(super) token_ttl_s: u64,
     pub(super) duplicate_login: DuplicateLogin,
     pub(super) heartbeat: HeartbeatRules,
+    pub(super) auth: Auth,
     /// Devices whose connections displace each other.
     pub(super) conflicts: Guard<ClientId>,
     /// Networks that bring bad logins.
@@ -199,6 +219,8 @@ impl Core {
                 | CloseReason::Draining
                 | CloseReason::Full
                 | CloseReason::AlreadyConnected
+                | CloseReason::AuthUnavailable
+                | CloseReason::DeviceQuota
         );
         let retry_after_s = if later { self.retry_after_s() } else { 0 };
         self.refuse_until(to, reason, retry_after_s).await;
@@ -217,8 +239,8 @@ impl Hub {
     /// # Errors
     /// The store's.
     pub async fn start(parts: Parts) -> Result<Hub, StoreError> {
-        let Parts { store, registry, shards, committed, clock, token_ttl_s, duplicate_login, heartbeat } =
-            parts;
+        let Parts { store, registry, shards, committed, clock, token_ttl_s, .. } = parts;
+        let (lists, listed) = mpsc::channel(auth::LISTS_WAITING_MAX);
         let apps = registry.apps().await?;
         let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
         let stats = Arc::new(HubStats::default());
@@ -230,8 +252,9 @@ impl Hub {
             registry,
             clock,
             token_ttl_s,
-            duplicate_login,
-            heartbeat,
+            duplicate_login: parts.duplicate_login,
+            heartbeat: parts.heartbeat,
+            auth: Auth::new(parts.auth, Enrolment::new(lists)),
             conflicts: Guard::new(guard::TAKEOVERS),
             bad_logins: Guard::new(guard::BAD_LOGINS),
             began: Instant::now(),
@@ -249,6 +272,7 @@ impl Hub {
         });
         tokio::spawn(dispatcher::run(core.clone(), committed));
         tokio::spawn(topics::run_clock(core.clone()));
+        tokio::spawn(auth::enrol_waiting(Arc::downgrade(&core), listed));
         Ok(Hub { core })
     }
 
@@ -383,6 +407,19 @@ impl Hub {
         if let Some(app) = self.core.apps.write().get_mut(key.as_str()) {
             *app = Arc::new(App { heartbeat: policy, ..(**app).clone() });
         }
+        Ok(true)
+    }
+
+    /// Sets what the app's devices may do with topics; `None`: the default. Publishes and subscriptions are judged by it from now
+    /// on, also those of sessions that are there; subscriptions that were made stay. False: no such app.
+    ///
+    /// # Errors
+    /// Not rules, or the registry's.
+    pub async fn set_topic_rules(&self, key: &AppKey, lines: Option<&[String]>) -> Result<bool, SetError> {
+        let rules = lines.map(|lines| Rules::parse(lines.iter().map(String::as_str))).transpose()?;
+        let Some(app) = self.core.app(key.as_str()) else { return Ok(false) };
+        self.core.registry.set_topic_rules(app.id, lines.map(|lines| lines.join("\n"))).await?;
+        app.topic_rules.replace(rules.unwrap_or_default());
         Ok(true)
     }
 

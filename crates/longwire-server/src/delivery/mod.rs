@@ -4,6 +4,7 @@
 //! - `push`: a push from audience to receipt.
 //! - `devices`: registration, and profiles kept equal to the registry.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
+//! - `auth`: who an MQTT client is.
 //! - [`border`]: commands to the shards and events from them; the port that the gate serves.
 //! - `posts`: waiting for room in a shard's queue.
 //! - `pump`: events of a shard: logins, pulls, acks, ends of connections.
@@ -11,6 +12,7 @@
 //! - `topics`: kept sessions, shared groups, retained messages, wills.
 //! - [`HubStats`]: what is counted.
 
+mod auth;
 pub mod border;
 mod devices;
 mod dispatcher;
@@ -24,4 +26,5 @@ mod topics;
 
 pub use topics::PUBLISH_LABELS;
 
+pub use auth::{AUTOMATIC_DEVICES_MAX, AuthOptions, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
 pub use stats::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};

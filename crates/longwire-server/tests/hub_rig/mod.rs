@@ -4,6 +4,7 @@
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::wire::{Class, Network};
+use longwire_server::delivery::AuthOptions;
 use longwire_server::delivery::border::{
     Attach, Closed, Command, Event, Events, Handle, Login, ShardId, Shards,
 };
@@ -107,43 +108,47 @@ impl Rig {
 
     /// With this policy for devices that log in twice.
     pub async fn with_policy(shards: usize, policy: DuplicateLogin) -> Rig {
-        let rig = Rig::start(tempfile::tempdir().unwrap(), "messages", shards, policy).await;
+        Rig::with(shards, policy, AuthOptions::default()).await
+    }
+
+    /// With these ways in for MQTT clients.
+    pub async fn with_auth(shards: usize, auth: AuthOptions) -> Rig {
+        Rig::with(shards, DuplicateLogin::Takeover, auth).await
+    }
+
+    async fn with(shards: usize, policy: DuplicateLogin, auth: AuthOptions) -> Rig {
+        let rig = Rig::start(START_MS, tempfile::tempdir().unwrap(), "messages", shards, policy, auth).await;
         let (app, secret) = rig.hub.create_app(AppKey::parse("shop").unwrap(), false).await.unwrap();
         Rig { app, secret, ..rig }
     }
 
     /// The same registry, with a message store that is empty.
     pub async fn with_lost_messages(self) -> Rig {
-        self.hub.close().await;
-        let (app, secret) = (self.app, self.secret);
-        let rig = Rig::start(self.folder, "other", self.events.len(), DuplicateLogin::Takeover).await;
-        Rig { app, secret, ..rig }
+        self.again("other", AuthOptions::default()).await
     }
 
-    /// The same folder, opened again; the clock goes on. What came to the shards before is gone.
-    pub async fn restarted(self) -> Rig {
+    /// Ends the node and starts it again, with these ways in; the clock goes on.
+    pub async fn restarted(self, auth: AuthOptions) -> Rig {
+        self.again("messages", auth).await
+    }
+
+    async fn again(self, messages: &str, auth: AuthOptions) -> Rig {
         self.hub.close().await;
-        let (app, secret, now) = (self.app, self.secret, self.now.load(Ordering::SeqCst));
-        let rig =
-            Rig::start_at(now, self.folder, "messages", self.events.len(), DuplicateLogin::Takeover).await;
+        let (shards, start_ms) = (self.events.len(), self.now.load(Ordering::SeqCst));
+        let Rig { secret, folder, app, events, store, hub, .. } = self;
+        drop((events, store, hub));
+        let rig = Rig::start(start_ms, folder, messages, shards, DuplicateLogin::Takeover, auth).await;
+        let app = rig.hub.app(app.key.as_str()).unwrap();
         Rig { app, secret, ..rig }
     }
 
     async fn start(
-        folder: tempfile::TempDir,
-        messages: &str,
-        shards: usize,
-        duplicate_login: DuplicateLogin,
-    ) -> Rig {
-        Rig::start_at(START_MS, folder, messages, shards, duplicate_login).await
-    }
-
-    async fn start_at(
         start_ms: u64,
         folder: tempfile::TempDir,
         messages: &str,
         shards: usize,
         duplicate_login: DuplicateLogin,
+        auth: AuthOptions,
     ) -> Rig {
         let now = Arc::new(AtomicU64::new(start_ms));
         let clock: Arc<dyn Fn() -> WallMs + Send + Sync> = {
@@ -176,6 +181,7 @@ impl Rig {
             token_ttl_s: 3600,
             duplicate_login,
             heartbeat: HeartbeatRules::default(),
+            auth,
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -192,6 +198,7 @@ impl Rig {
             open_registration: false,
             duplicate_login: None,
             heartbeat: HeartbeatPolicy::default(),
+            topic_rules: Arc::default(),
         });
         let secret = AppSecret::presented("");
         Rig { hub, shards, events, app, secret, now, store, slots: AtomicU32::new(1), folder }

@@ -1,7 +1,7 @@
 //! Everything that is refused, in one shape: a status, and `{"code","errno","message","trace_id"}`.
 
 use super::trace::Trace;
-use crate::delivery::hub::{PushError, RegisterError};
+use crate::delivery::hub::{PushError, RegisterError, SetError};
 use crate::domain::Invalid;
 use crate::store::port::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -181,10 +181,22 @@ impl From<PushError> for Fault {
                 Fault::new(StatusCode::UNPROCESSABLE_ENTITY, 1010, "nobody_matches", text)
             }
             PushError::TooManyTargets(_) => Fault::too_large(text),
+            PushError::TopicQuota => {
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, 2004, "topic_quota", text).after(30)
+            }
             PushError::Draining => {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
             }
             PushError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SetError> for Fault {
+    fn from(error: SetError) -> Fault {
+        match error {
+            SetError::Invalid(invalid) => invalid.into(),
+            SetError::Store(error) => error.into(),
         }
     }
 }

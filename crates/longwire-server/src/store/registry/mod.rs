@@ -1,13 +1,17 @@
 //! The registry: apps and devices in SQL (SQLite).
 //!
 //! - [`registrations`]: registrations that wait together share a transaction.
+//! - [`automatic`]: devices that register themselves by logging in.
 //! - [`open`]: opening the file, and what is checked then.
 //! - [`rows`]: rows and the values of the domain; [`dialect`]: the statements.
 
+mod automatic;
 mod dialect;
 mod open;
 mod registrations;
 mod rows;
+
+pub use self::automatic::Enrolled;
 
 use self::registrations::Request;
 use self::rows::{AppRow, DeviceRow, signed, unavailable, with_tags};
@@ -119,6 +123,7 @@ impl Registry {
                     open_registration,
                     duplicate_login: None,
                     heartbeat: HeartbeatPolicy::default(),
+                    topic_rules: Arc::default(),
                 })
             }
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -137,13 +142,8 @@ impl Registry {
         app: AppId,
         policy: Option<DuplicateLogin>,
     ) -> Result<(), StoreError> {
-        sqlx::query(dialect::SET_DUPLICATE_LOGIN)
-            .bind(i64::from(app.0))
-            .bind(policy.map(DuplicateLogin::label))
-            .execute(&self.inner.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(())
+        let policy = policy.map(|policy| policy.label().to_owned());
+        self.set_text(dialect::SET_DUPLICATE_LOGIN, app, policy).await
     }
 
     /// Sets the heartbeat of the app's devices; what is `None` is left to the node's configuration.
@@ -155,6 +155,29 @@ impl Registry {
             .bind(i64::from(app.0))
             .bind(policy.profile.map(|profile| profile.to_string()))
             .bind(policy.padding_max.map(i64::from))
+            .execute(&self.inner.pool)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(())
+    }
+
+    /// Sets what the app's devices may do with topics: one rule a line; `None`: the default.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn set_topic_rules(&self, app: AppId, lines: Option<String>) -> Result<(), StoreError> {
+        self.set_text(dialect::SET_TOPIC_RULES, app, lines).await
+    }
+
+    async fn set_text(
+        &self,
+        statement: &'static str,
+        app: AppId,
+        text: Option<String>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(statement)
+            .bind(i64::from(app.0))
+            .bind(text)
             .execute(&self.inner.pool)
             .await
             .map_err(|error| unavailable(&error))?;
@@ -233,6 +256,19 @@ impl Registry {
         let request = Request { app: app.id, registration, may_update, reply };
         requests.send(request).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Registers names that log in for the first time, marked as automatic, in one transaction. Per app a list without
+    /// repeats; beyond `per_app_max` automatic devices of an app no more are made.
+    ///
+    /// # Errors
+    /// The registry failed: none was made.
+    pub async fn enrol(
+        &self,
+        asked: &[(AppId, Vec<DeviceName>)],
+        per_app_max: u64,
+    ) -> Result<Vec<Vec<Enrolled>>, StoreError> {
+        automatic::enrol(&self.inner.pool, asked, per_app_max).await
     }
 
     /// A device by name.
