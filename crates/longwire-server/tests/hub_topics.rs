@@ -9,10 +9,11 @@ use hub_topics_rig::{Client, TopicRig, content, message, retained, wish};
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, Source, TraceId};
 use longwire_proto::wire::TopicBody;
+use longwire_proto::wire::mqtt::Version;
 use longwire_server::delivery::border::topics::{
-    PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, Will,
+    MqttLogin, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, Will,
 };
-use longwire_server::delivery::border::{Closed, Command, Event, Shards};
+use longwire_server::delivery::border::{Closed, Command, Event, Login, Shards};
 use longwire_server::delivery::hub::{Publication, PushError};
 use longwire_server::domain::topic::TopicName;
 use longwire_server::domain::{Audience, WallMs};
@@ -498,4 +499,46 @@ async fn a_connection_that_ended_joins_no_group() {
     let sender = rig.connect("sender", 0).await;
     assert_eq!(rig.publish(&sender, message(&rig, &sender, "a", 1)).await, PublishOutcome::Nobody);
     assert_eq!(rig.hub.topic_census().groups, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_resumes_what_is_kept_and_one_that_is_refused_disturbs_nothing() {
+    let rig = TopicRig::new(1).await;
+    let device = rig.register("pump", None, &[]).await;
+    let login = |client_id: &str, clean_start, expiry_s| {
+        let mqtt = MqttLogin {
+            version: Version::V5,
+            client_id: client_id.into(),
+            user_name: Some("shop".into()),
+            password: Some(device.token.as_bytes().into()),
+            clean_start,
+            expiry_s,
+            certificate: None,
+        };
+        Login { mqtt: Some(Box::new(mqtt)), ..rig.wish(rig.handle(0), "") }
+    };
+    let attached = async |login: Login| {
+        let handle = login.from;
+        rig.tell(0, Event::Login(Box::new(login))).await;
+        let Command::Attach(attach) = rig.shards.next(0).await else { panic!() };
+        (Client { handle, client: attach.client, shard: 0 }, attach.mqtt.unwrap())
+    };
+    let (pump, given) = attached(login("pump", false, 90 * 86_400)).await;
+    assert!(!given.session_present && given.expiry_s == 28 * 86_400, "clipped");
+    let wishes = vec![(wish("a", 1), 2)];
+    rig.ask(&pump, TopicEvent::Subscribe { packet_id: 3, wishes, is_kept: true }).await;
+    assert_eq!(rig.answered(&pump, 3).await, [SubscribeOutcome::Done]);
+    rig.close(&pump).await;
+    let told = rig.refused(login("other", true, 0)).await;
+    assert_eq!(told.0, CloseReason::BadClientId);
+    assert_eq!(rig.hub.topic_census().subscriptions, 1, "a clean start that is refused ends nothing");
+    let (pump, given) = attached(login("pump", false, 60)).await;
+    assert!(given.session_present && given.subscriptions.len() == 1 && given.expiry_s == 60);
+    rig.close(&pump).await;
+    let (pump, given) = attached(login("pump", true, 0)).await;
+    assert!(!given.session_present && given.subscriptions.is_empty());
+    assert_eq!(rig.hub.topic_census().sessions, 0);
+    rig.close(&pump).await;
+    let (_, given) = attached(login("pump", false, 60)).await;
+    assert!(!given.session_present);
 }
