@@ -13,7 +13,7 @@ use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use super::topics::{self, Topics};
-pub use super::topics::{ApiPublish, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
+pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 use crate::domain::topic::Rules;
 use crate::domain::{
     App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
@@ -114,6 +114,10 @@ pub enum PushError {
     /// An alias matches more devices than one push may address.
     #[error("the aliases match {0} devices; one push may address 1000")]
     TooManyTargets(usize),
+    /// Topics: a bound is reached. Too many kept sessions or filters meet the topic, what is retained is full, all mailboxes are,
+    /// or no member of a shared group has room.
+    #[error("a limit of topics is reached: mailboxes, retained messages, or subscribers of one topic")]
+    TopicQuota,
     /// The node is stopping.
     #[error("the node is draining")]
     Draining,

@@ -31,6 +31,8 @@ pub struct Incoming<'a> {
     pub qos: QoS,
     /// Keep it for later subscribers.
     pub retain: bool,
+    /// It was sent before (MQTT-3.3.1-1).
+    pub dup: bool,
     /// The topic name, aliases resolved.
     pub topic: &'a str,
     /// Its properties.
@@ -164,7 +166,7 @@ impl Session {
     }
 
     fn publish<'a>(&'a mut self, publish: Publish<'a>, out: &mut Vec<u8>) -> Result<FromClient<'a>, Ending> {
-        let Publish { qos, packet_id, retain, properties, payload, .. } = publish;
+        let Publish { qos, packet_id, retain, dup, properties, payload, .. } = publish;
         if qos != QoS::AtMostOnce {
             match self.flows.get_or_insert_with(Box::default).arrives(packet_id, qos)? {
                 Arrival::New => {}
@@ -179,7 +181,7 @@ impl Session {
             Some(alias) => self.flows.get_or_insert_with(Box::default).topic_of(alias, publish.topic)?,
             None => publish.topic,
         };
-        Ok(FromClient::Publish(Incoming { packet_id, qos, retain, topic, properties, content: payload }))
+        Ok(FromClient::Publish(Incoming { packet_id, qos, retain, dup, topic, properties, content: payload }))
     }
 
     /// A message from the client was decided: PUBACK or PUBREC goes to `out`. A negative `reason` is said in 5.0 only; in

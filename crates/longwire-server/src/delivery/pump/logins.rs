@@ -1,7 +1,7 @@
 //! A login from token to answer.
 
 use super::super::border::{Attach, Command, Handle, Login};
-use super::super::hub::Core;
+use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
 use super::strangers::{self, MqttWish, Stranger};
@@ -116,8 +116,9 @@ pub(super) async fn decide(core: Arc<Core>, deciding: Arc<Deciding>, wishes: Vec
     }
     let retags = core.retags.load(SeqCst);
     let views = table.views(&entered).await;
-    for (wish, view) in entered.iter().zip(views) {
-        table.answer(wish, view).await;
+    let judged = table.begin_sessions(&entered, views).await;
+    for (wish, judged) in entered.iter().zip(judged) {
+        table.answer(wish, judged).await;
     }
     if core.retags.load(SeqCst) != retags {
         table.retag(&entered).await;
@@ -130,6 +131,7 @@ struct Table<'a> {
 }
 
 type Judged = Result<LoginView, CloseReason>;
+type Begun = Result<(LoginView, SessionStart), CloseReason>;
 
 impl Table<'_> {
     async fn displace(&self, wishes: Vec<Wish>) -> Vec<Wish> {
@@ -215,13 +217,35 @@ impl Table<'_> {
         Err(StoreError::Unavailable(format!("{} views for {} clients", views.len(), wishes.len())))
     }
 
-    async fn answer(&self, wish: &Wish, view: Judged) {
-        let attach = view.and_then(|view| self.attach(wish, view));
+    /// Begins the sessions of MQTT clients that are let in, together. A mailbox that a clean start empties may stand in the
+    /// view as waiting: its first page says that nothing is there.
+    async fn begin_sessions(&self, wishes: &[Wish], views: Vec<Judged>) -> Vec<Begun> {
+        let asks = |wish: &Wish| {
+            let Token { client, app, .. } = wish.token;
+            wish.mqtt.as_ref().map(|mqtt| mqtt.session(client, app))
+        };
+        let pairs = wishes.iter().zip(&views);
+        let asked = pairs.filter_map(|(wish, view)| view.as_ref().ok().and_then(|_| asks(wish))).collect();
+        let mut starts = self.core.begin_sessions(asked).await.into_iter();
+        let begun = |(wish, view): (&Wish, Judged)| {
+            let view = view?;
+            let start = match wish.mqtt.is_some().then(|| starts.next()).flatten() {
+                Some(start) => start.map_err(|_| CloseReason::StoreUnavailable)?,
+                None => SessionStart::default(),
+            };
+            Ok((view, start))
+        };
+        wishes.iter().zip(views).map(begun).collect()
+    }
+
+    async fn answer(&self, wish: &Wish, begun: Begun) {
+        let attach = begun.and_then(|(view, start)| self.attach(wish, view, start));
         match attach {
             Ok(attach) => {
                 // Gone, or displaced and told so.
                 if !self.deciding.decide(wish.from) {
                     wish.leaves(self.core);
+                    self.core.session_without_connection(wish.token.client);
                 } else if self.core.sessions.is_current(wish.token.client, wish.from) {
                     self.core.stats.logins_accepted.fetch_add(1, Relaxed);
                     self.core.posts.send(wish.from.shard(), Command::Attach(Box::new(attach))).await;
@@ -231,9 +255,9 @@ impl Table<'_> {
         }
     }
 
-    fn attach(&self, wish: &Wish, view: LoginView) -> Result<Attach, CloseReason> {
+    fn attach(&self, wish: &Wish, view: LoginView, start: SessionStart) -> Result<Attach, CloseReason> {
         let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
-        let mqtt = wish.mqtt.as_ref().map(|mqtt| Box::new(mqtt.attach(&view.device)));
+        let mqtt = wish.mqtt.as_ref().map(|mqtt| Box::new(mqtt.attach(&view.device, start)));
         Ok(Attach {
             to: wish.from,
             client: wish.token.client,
@@ -251,6 +275,7 @@ impl Table<'_> {
     async fn refuse(&self, wish: &Wish, reason: CloseReason) {
         self.deciding.decide(wish.from);
         wish.leaves(self.core);
+        self.core.session_without_connection(wish.token.client);
         self.core.refuse(wish.from, reason).await;
     }
 

@@ -4,11 +4,11 @@
 use super::super::auth::{Way, name_of, way};
 use super::super::border::Login;
 use super::super::border::topics::{MqttAttach, MqttLogin};
-use super::super::hub::Core;
+use super::super::hub::{Core, SessionStart, SessionWish};
 use super::super::memory::deciding::Deciding;
 use super::logins::{self, Verified};
 use crate::domain::topic::Rules;
-use crate::domain::{App, AppId, Device, DeviceName, Token, WallMs};
+use crate::domain::{App, AppId, ClientId, Device, DeviceName, Token, WallMs};
 use longwire_proto::close::CloseReason;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub(super) struct MqttWish {
     client_id: Box<str>,
     /// The device that the user name speaks of.
     device: Option<Box<str>>,
+    clean_start: bool,
     expiry_s: u32,
     rules: Arc<Rules>,
     /// See [`MqttAttach::user`].
@@ -38,7 +39,8 @@ impl MqttWish {
         let user = mqtt.user_name.filter(|_| rules.names_user()).unwrap_or_default();
         let user = user.split_once('/').map_or(&*user, |(_, behind)| behind).into();
         let expiry_s = core.auth.expiry_s(mqtt.expiry_s);
-        MqttWish { client_id: mqtt.client_id, device: None, expiry_s, rules, user }
+        let clean_start = mqtt.clean_start;
+        MqttWish { client_id: mqtt.client_id, device: None, clean_start, expiry_s, rules, user }
     }
 
     /// # Errors
@@ -54,14 +56,19 @@ impl MqttWish {
         Ok(())
     }
 
-    pub(super) fn attach(&self, device: &Device) -> MqttAttach {
+    /// What is asked of the session.
+    pub(super) fn session(&self, client: ClientId, app: AppId) -> SessionWish {
+        SessionWish { client, app, clean_start: self.clean_start, expiry_s: self.expiry_s }
+    }
+
+    pub(super) fn attach(&self, device: &Device, start: SessionStart) -> MqttAttach {
         let name: Box<str> = device.name.as_str().into();
         MqttAttach {
-            session_present: false,
+            session_present: start.present,
             assigned: self.client_id.is_empty().then(|| name.clone()),
-            expiry_s: self.expiry_s,
-            subscriptions: Vec::new(),
-            awaiting_release: Vec::new(),
+            expiry_s: start.expiry_s,
+            subscriptions: start.subscriptions,
+            awaiting_release: start.awaiting_release,
             rules: self.rules.clone(),
             name,
             user: self.user.clone(),

@@ -1,7 +1,7 @@
 //! What `/metrics` shows: atomics of the rooms, read when asked.
 
 mod hub;
-mod live_topics;
+mod hub_topics;
 mod store;
 mod topics;
 
@@ -65,11 +65,11 @@ impl Collector for Sources {
         connections(&mut page, &self.gate)?;
         outboxes(&mut page, &self.gate, &self.names)?;
         deliveries(&mut page, &self.gate)?;
-        live_topics::topics(&mut page, &self.gate)?;
+        topics::topics(&mut page, &self.gate)?;
         loops(&mut page, &self.gate)?;
         hub::hub(&mut page, &self.hub)?;
         store::store(&mut page, &self.store)?;
-        topics::topics(&mut page, &self.names, &self.store)?;
+        hub_topics::hub_topics(&mut page, &self.names, &self.store)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
         page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped)?;

@@ -126,7 +126,8 @@ pub(super) fn taken(
         None => WallMs(0),
     };
     let flags = (incoming.qos as u8, incoming.retain);
-    Ok(TopicMessage::new(app, publisher, shared.map(Bytes::from), flags, deadline))
+    let message = TopicMessage::new(app, publisher, shared.map(Bytes::from), flags, deadline);
+    Ok(if incoming.dup { message.sent_before() } else { message })
 }
 
 /// The properties that subscribers get as they are (MQTT-3.3.2-4, -15, -16, -17, -20).
