@@ -129,6 +129,12 @@ impl Pump {
                 self.deciding.begin(from, (ClientId(0), stranger.app.id));
                 self.read(Read::Stranger(Box::new(stranger))).await;
             }
+            Ok(Verified::Asking(asking)) => {
+                self.deciding.begin(from, (ClientId(0), asking.app.id));
+                let (core, deciding, reads) = (self.core.clone(), self.deciding.clone(), self.reads.clone());
+                // Ends with the answer, or its time.
+                tokio::spawn(strangers::ask(core, deciding, asking, reads));
+            }
             Err(reason) => {
                 let retry_after_s = logins::slowed(&self.core, reason, peer);
                 self.read(Read::Refused { to: from, reason, retry_after_s }).await;
