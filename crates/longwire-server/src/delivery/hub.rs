@@ -12,6 +12,7 @@ use super::memory::tags::{TAGS_MAX, Tags};
 use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
+use super::topics::{self, Topics};
 use crate::domain::LoginWays;
 use crate::domain::topic::Rules;
 use crate::domain::{
@@ -23,6 +24,7 @@ use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::Registry;
 use crate::store::upstream::UpstreamRequest;
 
+pub use super::topics::{ApiPublish, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 pub use crate::store::registry::RegisterError;
 pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
 
@@ -45,7 +47,7 @@ const RETRY_SPREAD_S: u16 = 10;
 /// The hub; clones share it.
 #[derive(Clone)]
 pub struct Hub {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 /// What a hub is made of.
@@ -183,6 +185,7 @@ pub(super) struct Core {
     pub(super) live: Live,
     pub(super) ids: MessageIds,
     pub(super) turns: Turns,
+    pub(super) topics: Topics,
     pub(super) stats: Arc<HubStats>,
     /// Rises when the tags of a connected device change.
     pub(super) retags: AtomicU64,
@@ -239,6 +242,8 @@ impl Hub {
         let ways = WaysOfApps::load(apps.iter());
         let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
         let stats = Arc::new(HubStats::default());
+        let seed = RandomState::new().hash_one(0_u8);
+        let topics = Topics::load(&store, shards.interests().clone(), clock(), seed).await?;
         let core = Arc::new(Core {
             token_key: registry.token_key().await?,
             store,
@@ -257,6 +262,7 @@ impl Hub {
             live: Live::new(live::MESSAGES_MAX, stats.clone()),
             ids: MessageIds::new(random_bytes()?),
             turns: Turns::new(),
+            topics,
             stats,
             retags: AtomicU64::new(0),
             under_way: tokio::sync::RwLock::default(),
@@ -265,6 +271,7 @@ impl Hub {
         tokio::spawn(dispatcher::run(core.clone(), committed));
         tokio::spawn(auth::watch_keys(Arc::downgrade(&core)));
         tokio::spawn(auth::enrol_waiting(Arc::downgrade(&core), listed));
+        tokio::spawn(topics::run_clock(core.clone()));
         Ok(Hub { core })
     }
 
@@ -501,6 +508,7 @@ impl Hub {
     /// Waits for what is under way, then closes store and registry. The shards have ended before.
     pub async fn close(&self) {
         self.drain();
+        self.core.topics.close();
         let _all = self.core.under_way.write().await;
         self.core.store.close().await;
         self.core.registry.close().await;

@@ -9,6 +9,7 @@
 //! - `posts`: waiting for room in a shard's queue.
 //! - `pump`: events of a shard: logins, pulls, acks, ends of connections.
 //! - `memory`: session table, live counts, tags, ids.
+//! - `topics`: kept sessions, shared groups, retained messages, wills.
 //! - [`HubStats`]: what is counted.
 
 mod auth;
@@ -21,6 +22,9 @@ mod posts;
 mod pump;
 mod push;
 mod stats;
+mod topics;
+
+pub use topics::PUBLISH_LABELS;
 
 pub use auth::{AUTOMATIC_DEVICES_MAX, AuthOptions, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
 pub use stats::{AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};

@@ -144,6 +144,15 @@ impl Rig {
         Rig { app, secret, ..rig }
     }
 
+    /// The same folder, opened again; the clock goes on. What came to the shards before is gone.
+    pub async fn restarted(self) -> Rig {
+        self.hub.close().await;
+        let (app, secret, now) = (self.app, self.secret, self.now.load(Ordering::SeqCst));
+        let rig =
+            Rig::start_at(now, self.folder, "messages", self.events.len(), DuplicateLogin::Takeover).await;
+        Rig { app, secret, ..rig }
+    }
+
     async fn start(
         folder: tempfile::TempDir,
         messages: &str,
@@ -151,7 +160,17 @@ impl Rig {
         duplicate_login: DuplicateLogin,
         auth: AuthOptions,
     ) -> Rig {
-        let now = Arc::new(AtomicU64::new(START_MS));
+        Rig::start_at(START_MS, folder, messages, shards, duplicate_login).await
+    }
+
+    async fn start_at(
+        start_ms: u64,
+        folder: tempfile::TempDir,
+        messages: &str,
+        shards: usize,
+        duplicate_login: DuplicateLogin,
+    ) -> Rig {
+        let now = Arc::new(AtomicU64::new(start_ms));
         let clock: Arc<dyn Fn() -> WallMs + Send + Sync> = {
             let now = now.clone();
             Arc::new(move || WallMs(now.load(Ordering::SeqCst)))
@@ -275,6 +294,11 @@ impl Rig {
     ) {
         let closed = Closed { from, client, app: self.app.id, reason, unacked, lived_s: 1, will: None };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
+    }
+
+    /// Lets time pass, without waiting.
+    pub fn pass(&self, ms: u64) {
+        self.now.fetch_add(ms, Ordering::SeqCst);
     }
 
     pub async fn ack(

@@ -7,6 +7,8 @@ use longwire_proto::wire::TopicBody;
 use longwire_proto::wire::mqtt::{SharedPublish, Version};
 use std::sync::{Arc, OnceLock};
 
+pub use crate::domain::topic::TopicWish;
+
 /// A message published to a topic, shared by all who get it.
 #[derive(Debug)]
 pub struct TopicMessage {
@@ -22,6 +24,8 @@ pub struct TopicMessage {
     pub deadline: WallMs,
     /// Who published it; `ClientId(0)`: the API. A subscription with *no local* leaves out its own (MQTT-3.8.3-3).
     pub publisher: ClientId,
+    /// The publisher marked it as sent before (DUP).
+    pub dup: bool,
     /// Whole packets of QoS 0 without properties of their own, made when first asked for: 3.1.1 and 5.0.
     frames: [OnceLock<Bytes>; 2],
 }
@@ -36,7 +40,13 @@ impl TopicMessage {
         (qos, retain): (u8, bool),
         deadline: WallMs,
     ) -> TopicMessage {
-        TopicMessage { app, shared, qos, retain, deadline, publisher, frames: Default::default() }
+        TopicMessage { app, shared, qos, retain, deadline, publisher, dup: false, frames: Default::default() }
+    }
+
+    /// The same, marked as sent before (DUP): what the business has of it is not stored again.
+    #[must_use]
+    pub fn sent_before(self) -> TopicMessage {
+        TopicMessage { dup: true, ..self }
     }
 
     /// The packet of QoS 0 that all subscribers without wishes of their own get.
@@ -118,21 +128,6 @@ pub struct MqttAttach {
     pub user: Box<str>,
 }
 
-/// A subscription as stored with a kept session.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TopicWish {
-    /// The filter, `$share/{group}/` included.
-    pub filter: Box<str>,
-    /// Highest QoS wanted, 0 to 2.
-    pub qos: u8,
-    /// Not what this device publishes itself.
-    pub no_local: bool,
-    /// The retain flag as it was published.
-    pub retain_as_published: bool,
-    /// The subscription identifier; 0 = none.
-    pub identifier: u32,
-}
-
 /// Something that a session wants from the hub.
 #[derive(Debug)]
 pub enum TopicEvent {
@@ -154,7 +149,8 @@ pub enum TopicEvent {
     Subscribe {
         /// The identifier to answer; 0: nobody waits (a resumed session joins its shared groups).
         packet_id: u16,
-        /// What is wanted, and whether retained messages are: 0 yes, 1 if the subscription is new, 2 no.
+        /// What is wanted, and whether retained messages are: 0 yes, 1 if the subscription is new, 2 no. Of sessions that
+        /// are not kept the hub does not know what is new: their shard says 0 or 2 in place of 1.
         wishes: Vec<(TopicWish, u8)>,
         /// The session outlives its connection.
         is_kept: bool,

@@ -23,6 +23,7 @@ use super::border::{Closed, Event, Events, Handle, Login};
 use super::hub::Core;
 use super::memory::deciding::Deciding;
 use super::memory::live::Change;
+use crate::domain::AppId;
 use crate::store::port::{End, Settle};
 use desk::Read;
 use logins::Verified;
@@ -51,7 +52,7 @@ pub(super) async fn serve(core: Arc<Core>, events: impl Events) {
     let (upward, rising) = mpsc::channel(uplink::WAITING_MAX);
     let uplink = Uplink::new(core.clone(), upward);
     let (asks, asked) = mpsc::channel(topics::WAITING_MAX);
-    let topics = TopicDesk::new(asks);
+    let topics = TopicDesk::new(core.clone(), asks);
     let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends, uplink, topics };
     tokio::join!(
         pump.run(events),
@@ -69,6 +70,10 @@ struct Pump {
     ends: mpsc::Sender<Vec<Settle>>,
     uplink: Uplink,
     topics: TopicDesk,
+}
+
+fn topics_from(handle: Handle, client: ClientId, app: AppId) -> super::border::topics::From {
+    super::border::topics::From { handle, client, app }
 }
 
 /// What one batch of events leaves to be written down together.
@@ -163,7 +168,7 @@ impl Pump {
     }
 
     fn closed(&self, closed: Closed, notes: &mut Notes) {
-        let Closed { from, client, app, reason, unacked, lived_s, will: _ } = closed;
+        let Closed { from, client, app, reason, unacked, lived_s, will } = closed;
         notes.changes.extend(unacked.into_iter().map(Change::Landed));
         let Some(client) = client else {
             if let Some((client, app)) = self.deciding.ended(from) {
@@ -173,7 +178,8 @@ impl Pump {
             return;
         };
         self.count_takeover(client, reason);
-        self.core.sessions.leave(client, app, from);
+        let was_current = self.core.sessions.leave(client, app, from);
+        self.core.connection_ended(topics_from(from, client, app), will, was_current);
         tracing::info!(client = client.0, reason = reason.label(), lived_s, "session ended");
     }
 

@@ -10,7 +10,7 @@ use crate::store::port::{Page, PageEntry as Stored};
 use bytes::Bytes;
 use longwire_proto::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 use longwire_proto::session::{FeedStart, Offer, PageEntry};
-use longwire_proto::wire::{Gap, PushHead, ServerFrame, Welcome, push_frame};
+use longwire_proto::wire::{Gap, GapReason, PushHead, ServerFrame, Welcome, push_frame};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -183,7 +183,9 @@ impl Shard {
                 Stored::Message { position, message, shared, .. } => {
                     (*position, *message, shared.len() as u32, false)
                 }
-                Stored::Gap { position, message, .. } => (*position, *message, 0, true),
+                Stored::Gap { position, message, .. } | Stored::Released { position, message } => {
+                    (*position, *message, 0, true)
+                }
             };
             match session.deliveries().page_entry(source, position, message, bytes, gap) {
                 PageEntry::Send { previous } => self.send_stored(slot, source, previous, entry),
@@ -211,23 +213,25 @@ impl Shard {
                 self.await_ack(slot);
             }
             Stored::Gap { position, message, reason, count } => {
-                let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
-                let gap = Gap {
-                    source,
-                    position: *position,
-                    previous,
-                    reason: *reason,
-                    message: *message,
-                    count: *count,
-                };
-                let mut frame = Vec::with_capacity(64);
-                ServerFrame::Gap(gap).encode(session.client(), &mut frame);
-                let awaits = session.deliveries().has_unacked();
-                self.send_later(slot, Piece::whole(Bytes::from(frame)));
-                if awaits {
-                    self.await_ack(slot);
-                }
+                let (position, message, reason, count) = (*position, *message, *reason, *count);
+                self.send_gap(slot, Gap { source, position, previous, reason, message, count });
             }
+            // The native protocol has no release: the device, which got it as an MQTT client, takes note of the place.
+            Stored::Released { position, message } => {
+                let (position, message, reason) = (*position, *message, GapReason::Dropped);
+                self.send_gap(slot, Gap { source, position, previous, reason, message, count: 1 });
+            }
+        }
+    }
+
+    fn send_gap(&mut self, slot: u32, gap: Gap) {
+        let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
+        let mut frame = Vec::with_capacity(64);
+        ServerFrame::Gap(gap).encode(session.client(), &mut frame);
+        let awaits = session.deliveries().has_unacked();
+        self.send_later(slot, Piece::whole(Bytes::from(frame)));
+        if awaits {
+            self.await_ack(slot);
         }
     }
 

@@ -80,7 +80,7 @@ fn is_refusal(reason: CloseReason) -> bool {
     )
 }
 
-fn by_label(
+pub(super) fn by_label(
     page: &mut Page<'_>,
     label: &'static str,
     [name, help]: [&str; 2],

@@ -2,6 +2,7 @@
 
 mod hub;
 mod store;
+mod topics;
 
 use crate::api::ApiStats;
 use crate::delivery::HubStats;
@@ -66,6 +67,7 @@ impl Collector for Sources {
         loops(&mut page, &self.gate)?;
         hub::hub(&mut page, &self.hub)?;
         store::store(&mut page, &self.store)?;
+        topics::topics(&mut page, &self.names, &self.store)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
         page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped)?;

@@ -63,9 +63,17 @@ impl SharedPublish {
         properties: &Properties<'_>,
         payload: &[u8],
     ) -> Result<SharedPublish, Oversized> {
+        SharedPublish::stored(topic, properties.as_bytes(), payload)
+    }
+
+    /// The same from parts that were kept: `properties` as [`SharedPublish::properties`] gave them.
+    ///
+    /// # Errors
+    /// As [`SharedPublish::encode`].
+    pub fn stored(topic: &str, properties: &[u8], payload: &[u8]) -> Result<SharedPublish, Oversized> {
         let length = u16::try_from(topic.len()).map_err(|_| Oversized)?;
         let topic_end = 2 + topic.len();
-        let payload_at = topic_end + properties.as_bytes().len();
+        let payload_at = topic_end + properties.len();
         let total = payload_at + payload.len();
         if total > REMAINING_MAX as usize - MIDDLE_BYTES_MAX {
             return Err(Oversized);
@@ -73,7 +81,7 @@ impl SharedPublish {
         let mut bytes = Vec::with_capacity(total);
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(topic.as_bytes());
-        bytes.extend_from_slice(properties.as_bytes());
+        bytes.extend_from_slice(properties);
         bytes.extend_from_slice(payload);
         Ok(SharedPublish { bytes, topic_end: topic_end as u32, payload_at: payload_at as u32 })
     }

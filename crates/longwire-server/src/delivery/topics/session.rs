@@ -1,0 +1,121 @@
+//! Sessions from login to end.
+
+use crate::delivery::border::topics::{From, TopicWish, Will};
+use crate::delivery::hub::Core;
+use crate::domain::{AppId, ClientId};
+use crate::store::port::StoreError;
+use crate::store::sessions::{Change, Work};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::held::kept::EXPIRY_S_MAX;
+
+/// What a login says of its session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionWish {
+    /// The device.
+    pub client: ClientId,
+    /// Its app.
+    pub app: AppId,
+    /// The session so far is not wanted (MQTT-3.1.2-4).
+    pub clean_start: bool,
+    /// Seconds that it is to outlive its connection; clipped to 30 days.
+    pub expiry_s: u32,
+}
+
+/// What it begins with.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SessionStart {
+    /// It was there (MQTT-3.2.2-2).
+    pub present: bool,
+    /// What it had subscribed to.
+    pub subscriptions: Vec<TopicWish>,
+    /// Identifiers of QoS 2 from the device that await PUBREL.
+    pub awaiting_release: Vec<u16>,
+    /// Seconds that hold.
+    pub expiry_s: u32,
+}
+
+impl Core {
+    /// Begins the session of an MQTT client, when its login is accepted and stands in the session table: what the client had
+    /// is resumed or ends, its will is called back or sent, and what is kept is durable before this returns. Read the
+    /// login's view after it, so that a mailbox which was emptied by a clean start is seen empty.
+    ///
+    /// # Errors
+    /// The store's: refuse the login.
+    pub(in crate::delivery) async fn begin_session(
+        &self,
+        wish: SessionWish,
+    ) -> Result<SessionStart, StoreError> {
+        let SessionWish { client, app, clean_start, expiry_s } = wish;
+        let (topics, now) = (&self.topics, (self.clock)());
+        let expiry_s = expiry_s.min(EXPIRY_S_MAX);
+        let mut changes = Vec::new();
+        let order = topics.order.lock().await;
+        let found = {
+            let mut kept = topics.kept.lock();
+            if clean_start {
+                topics.wills.lock().hasten(client, now);
+                // A client that never had a session costs no commit: it can have no topic messages either.
+                if kept.end(client) {
+                    topics.stats.sessions_ended.fetch_add(1, Relaxed);
+                    changes.push(Change::End(client));
+                }
+            }
+            let found = kept.begin(client, app, expiry_s);
+            changes.extend(kept.row(client));
+            found
+        };
+        if found.is_some() && topics.wills.lock().call_back(client) {
+            topics.stats.wills_called_back.fetch_add(1, Relaxed);
+        }
+        let queued = self.store.queue(changes.into_iter().map(Work::Change).collect()).await;
+        drop(order);
+        for done in queued.outcomes().await {
+            done?;
+        }
+        let Some(subscriptions) = found else {
+            return Ok(SessionStart { expiry_s, ..SessionStart::default() });
+        };
+        topics.stats.sessions_resumed.fetch_add(1, Relaxed);
+        let view = self.store.session(client).await?;
+        let awaiting_release = view.map(|view| view.unreleased).unwrap_or_default();
+        Ok(SessionStart { present: true, subscriptions, awaiting_release, expiry_s })
+    }
+
+    /// The connection of a device has ended. Memory only, so that the pump may call it: what is to be stored follows with the
+    /// next tick. `was_current`: no newer connection has taken its place.
+    pub(in crate::delivery) fn connection_ended(
+        &self,
+        from: From,
+        will: Option<Box<Will>>,
+        was_current: bool,
+    ) {
+        let (topics, now) = (&self.topics, (self.clock)());
+        topics.groups.lock().leave(from.handle);
+        let mut kept = topics.kept.lock();
+        // A session that is not kept ends with its connection, and its will does not wait (MQTT-3.1.3-9). Nor if a newer
+        // connection has it: that one has resumed the session, or begun another.
+        let (is_kept, expiry_s) = match kept.row(from.client) {
+            Some(Change::Keep { expiry_s, .. }) => (true, expiry_s),
+            _ => (false, 0),
+        };
+        if was_current {
+            kept.left(from.client, now.0);
+        }
+        drop(kept);
+        let Some(will) = will else { return };
+        if !was_current && is_kept && will.delay_s > 0 {
+            topics.stats.wills_called_back.fetch_add(1, Relaxed);
+            return;
+        }
+        let delay_s = if was_current { will.delay_s.min(expiry_s) } else { 0 };
+        if !topics.wills.lock().add(from.client, *will, delay_s, now) {
+            topics.stats.wills_dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The client said at its end how long its session is kept. Memory only; the connection's end writes it.
+    pub(in crate::delivery) fn session_expiry(&self, client: ClientId, seconds: u32) {
+        self.topics.kept.lock().set_expiry(client, seconds.min(EXPIRY_S_MAX));
+    }
+}
