@@ -7,7 +7,6 @@ use hub_rig::mqtt::{accepted, attached, mqtt};
 use hub_rig::{Rig, START_MS, until};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use longwire_proto::close::CloseReason;
-use longwire_server::delivery::AuthOptions;
 use longwire_server::delivery::border::{Command, Event};
 use longwire_server::domain::login_ways::{CallOutWay, JwtAlgorithm, JwtKey, JwtWay, LoginWays};
 use longwire_server::domain::{AppKey, DeviceName};
@@ -181,7 +180,7 @@ async fn a_file_of_keys_is_read_again_when_it_changes() {
     set(&rig, ways(path.to_str().unwrap())).await;
     let token = |secret: &str, kid: &str| {
         let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::HS256) };
-        encode(&header, &claims("a"), &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+        encode(&header, &json!({"exp": NOW_S + 60}), &EncodingKey::from_secret(secret.as_bytes())).unwrap()
     };
     accepted(&rig, mqtt(&rig, "a", Some("shop"), Some(&token(SECRET, "one")))).await;
     assert_eq!(refused(&rig, "a", &token(SECRET, "two")).await, CloseReason::BadToken);
@@ -239,7 +238,7 @@ async fn a_verified_certificate_is_its_device_and_ways_survive_a_restart() {
     let mut ways = by_keys(vec![key(JwtAlgorithm::Hs256, SECRET)]);
     ways.certificates = HashMap::from([("CN of 7".to_owned(), device)]);
     set(&rig, ways).await;
-    let rig = rig.restarted(AuthOptions::default()).await;
+    let rig = rig.restarted().await;
     let with = |rig: &Rig, client_id: &str, user_name: &str, subject: Option<&str>| {
         let mut login = mqtt(rig, client_id, Some(user_name), None);
         login.mqtt.as_mut().unwrap().certificate = subject.map(Box::from);

@@ -129,28 +129,23 @@ impl Rig {
         self.again("other", AuthOptions::default()).await
     }
 
-    /// Ends the node and starts it again, with these ways in.
-    pub async fn restarted(self, auth: AuthOptions) -> Rig {
+    /// The same folder, opened again; the clock goes on. What came to the shards before is gone.
+    pub async fn restarted(self) -> Rig {
+        self.restarted_with(AuthOptions::default()).await
+    }
+
+    /// The same, with these ways in.
+    pub async fn restarted_with(self, auth: AuthOptions) -> Rig {
         self.again("messages", auth).await
     }
 
     async fn again(self, messages: &str, auth: AuthOptions) -> Rig {
         self.hub.close().await;
-        let shards = self.events.len();
-        let Rig { secret, folder, app, events, store, hub, .. } = self;
-        drop((events, store, hub));
-        let rig = Rig::start(folder, messages, shards, DuplicateLogin::Takeover, auth).await;
-        let app = rig.hub.app(app.key.as_str()).unwrap();
-        Rig { app, secret, ..rig }
-    }
-
-    /// The same folder, opened again; the clock goes on. What came to the shards before is gone.
-    pub async fn restarted(self) -> Rig {
-        self.hub.close().await;
-        let (app, secret, now) = (self.app, self.secret, self.now.load(Ordering::SeqCst));
-        let rig =
-            Rig::start_at(now, self.folder, "messages", self.events.len(), DuplicateLogin::Takeover).await;
-        Rig { app, secret, ..rig }
+        let now = self.now.load(Ordering::SeqCst);
+        let (shards, policy) = (self.events.len(), DuplicateLogin::Takeover);
+        let rig = Rig::start_at(now, self.folder, messages, shards, policy, auth).await;
+        let app = rig.hub.app(self.app.key.as_str()).unwrap();
+        Rig { app, secret: self.secret, ..rig }
     }
 
     async fn start(
@@ -160,7 +155,7 @@ impl Rig {
         duplicate_login: DuplicateLogin,
         auth: AuthOptions,
     ) -> Rig {
-        Rig::start_at(START_MS, folder, messages, shards, duplicate_login).await
+        Rig::start_at(START_MS, folder, messages, shards, duplicate_login, auth).await
     }
 
     async fn start_at(
@@ -169,6 +164,7 @@ impl Rig {
         messages: &str,
         shards: usize,
         duplicate_login: DuplicateLogin,
+        auth: AuthOptions,
     ) -> Rig {
         let now = Arc::new(AtomicU64::new(start_ms));
         let clock: Arc<dyn Fn() -> WallMs + Send + Sync> = {

@@ -54,12 +54,17 @@ pub(in super::super) struct WaysOfApps {
 }
 
 impl WaysOfApps {
-    /// Of the apps as they are stored. What cannot be used is logged and lets nobody in.
+    /// Of the apps as they are stored; reads their files of keys, at the start. What cannot be used is logged and lets nobody in.
     pub(in super::super) fn load<'a>(apps: impl Iterator<Item = &'a App>) -> WaysOfApps {
         let ways = WaysOfApps::default();
         for app in apps {
             match Ways::new(&app.login_ways) {
-                Ok(made) => ways.set(app.id, Arc::new(made)),
+                Ok(made) => {
+                    if let Err(problem) = made.reload() {
+                        tracing::error!(app = app.key.as_str(), %problem, "keys for JWTs were not read");
+                    }
+                    ways.set(app.id, Arc::new(made));
+                }
                 Err(problem) => {
                     tracing::error!(app = app.key.as_str(), %problem, "the app's login ways cannot be used");
                 }

@@ -1,13 +1,16 @@
 //! A login from token to answer.
 
+use super::super::border::topics::From;
 use super::super::border::{Attach, Command, Handle, Login};
 use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
+use super::super::topics::SessionStart;
 use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
 use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
+use futures_util::future::join_all;
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::{Class, Network};
 use std::net::IpAddr;
@@ -117,9 +120,10 @@ pub(super) async fn decide(core: Arc<Core>, deciding: Arc<Deciding>, wishes: Vec
         entered.extend(table.displace(occupied).await);
     }
     let retags = core.retags.load(SeqCst);
-    let views = table.views(&entered).await;
-    for (wish, view) in entered.iter().zip(views) {
-        table.answer(wish, view).await;
+    let views = table.views(&entered.iter().collect::<Vec<_>>()).await;
+    let (views, starts) = table.begin(&entered, views).await;
+    for ((wish, view), start) in entered.iter().zip(views).zip(starts) {
+        table.answer(wish, view, start).await;
     }
     if core.retags.load(SeqCst) != retags {
         table.retag(&entered).await;
@@ -135,7 +139,7 @@ type Judged = Result<LoginView, CloseReason>;
 
 impl Table<'_> {
     async fn displace(&self, wishes: Vec<Wish>) -> Vec<Wish> {
-        let views = self.views(&wishes).await;
+        let views = self.views(&wishes.iter().collect::<Vec<_>>()).await;
         let mut entered = Vec::with_capacity(wishes.len());
         for (wish, view) in wishes.into_iter().zip(views) {
             if let Err(reason) = view {
@@ -185,7 +189,44 @@ impl Table<'_> {
         false
     }
 
-    async fn views(&self, wishes: &[Wish]) -> Vec<Judged> {
+    /// Begins the sessions of the MQTT clients among them that are let in: one that is refused changes no session. A client that
+    /// wants a new session gets the view that follows, since what waited for the old one may have gone with it.
+    async fn begin(
+        &self,
+        wishes: &[Wish],
+        mut views: Vec<Judged>,
+    ) -> (Vec<Judged>, Vec<Option<SessionStart>>) {
+        let begun = wishes.iter().zip(&views).map(|(wish, view)| async {
+            let mqtt = wish.mqtt.as_ref().filter(|_| view.is_ok())?;
+            Some(self.core.begin_session(mqtt.session(wish.token)).await)
+        });
+        let mut starts = Vec::with_capacity(wishes.len());
+        let mut anew = Vec::new();
+        let begun = join_all(begun).await;
+        for (at, begun) in begun.into_iter().enumerate() {
+            starts.push(match begun {
+                None => None,
+                Some(Ok(start)) => {
+                    if wishes[at].mqtt.as_ref().is_some_and(|mqtt| mqtt.clean_start) {
+                        anew.push(at);
+                    }
+                    Some(start)
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a login was refused: its session cannot be kept");
+                    views[at] = Err(CloseReason::StoreUnavailable);
+                    None
+                }
+            });
+        }
+        let again = self.views(&anew.iter().map(|at| &wishes[*at]).collect::<Vec<_>>()).await;
+        for (at, view) in anew.into_iter().zip(again) {
+            views[at] = view;
+        }
+        (views, starts)
+    }
+
+    async fn views(&self, wishes: &[&Wish]) -> Vec<Judged> {
         if wishes.is_empty() {
             return Vec::new();
         }
@@ -209,7 +250,7 @@ impl Table<'_> {
         }
     }
 
-    async fn read(&self, wishes: &[Wish]) -> Result<Vec<Option<LoginView>>, StoreError> {
+    async fn read(&self, wishes: &[&Wish]) -> Result<Vec<Option<LoginView>>, StoreError> {
         let views = self.core.store.logins(wishes.iter().map(|wish| wish.token.client).collect()).await?;
         if views.len() == wishes.len() {
             return Ok(views);
@@ -217,25 +258,45 @@ impl Table<'_> {
         Err(StoreError::Unavailable(format!("{} views for {} clients", views.len(), wishes.len())))
     }
 
-    async fn answer(&self, wish: &Wish, view: Judged) {
-        let attach = view.and_then(|view| self.attach(wish, view));
-        match attach {
+    async fn answer(&self, wish: &Wish, view: Judged, start: Option<SessionStart>) {
+        let has_session = start.is_some();
+        match view.and_then(|view| self.attach(wish, view, start)) {
             Ok(attach) => {
-                // Gone, or displaced and told so.
                 if !self.deciding.decide(wish.from) {
+                    // Gone, or displaced and told so.
                     wish.leaves(self.core);
+                    self.left(wish, has_session);
                 } else if self.core.sessions.is_current(wish.token.client, wish.from) {
                     self.core.stats.logins_accepted.fetch_add(1, Relaxed);
                     self.core.posts.send(wish.from.shard(), Command::Attach(Box::new(attach))).await;
                 }
             }
-            Err(reason) => self.refuse(wish, reason).await,
+            Err(reason) => {
+                self.refuse(wish, reason).await;
+                self.left(wish, has_session);
+            }
         }
     }
 
-    fn attach(&self, wish: &Wish, view: LoginView) -> Result<Attach, CloseReason> {
+    /// A session that began has no connection, unless a newer one has it.
+    fn left(&self, wish: &Wish, has_session: bool) {
+        if !has_session {
+            return;
+        }
+        let Token { client, app, .. } = wish.token;
+        let was_current = self.core.sessions.current(client).is_none();
+        self.core.connection_ended(From { handle: wish.from, client, app }, None, was_current);
+    }
+
+    fn attach(
+        &self,
+        wish: &Wish,
+        view: LoginView,
+        start: Option<SessionStart>,
+    ) -> Result<Attach, CloseReason> {
         let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
-        let mqtt = wish.mqtt.as_ref().map(|mqtt| Box::new(mqtt.attach(&view.device)));
+        let start = start.unwrap_or_default();
+        let mqtt = wish.mqtt.as_ref().map(|mqtt| Box::new(mqtt.attach(&view.device, start)));
         Ok(Attach {
             to: wish.from,
             client: wish.token.client,
@@ -258,7 +319,7 @@ impl Table<'_> {
 
     /// Tags changed while these logins were read: what was attached may be older than the change.
     async fn retag(&self, wishes: &[Wish]) {
-        let views = self.views(wishes).await;
+        let views = self.views(&wishes.iter().collect::<Vec<_>>()).await;
         for (wish, view) in wishes.iter().zip(views) {
             if let Ok(view) = view {
                 self.core.retag(wish.from, wish.token.app, &view.device.tags).await;

@@ -172,7 +172,10 @@ impl Pump {
         notes.changes.extend(unacked.into_iter().map(Change::Landed));
         let Some(client) = client else {
             if let Some((client, app)) = self.deciding.ended(from) {
-                self.core.sessions.leave(client, app, from);
+                if self.core.sessions.leave(client, app, from) {
+                    // Its answer, with a session that began, reached nobody.
+                    self.core.connection_ended(topics_from(from, client, app), None, true);
+                }
                 self.count_takeover(client, reason);
             }
             return;

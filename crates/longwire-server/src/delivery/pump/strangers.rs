@@ -6,6 +6,7 @@ use super::super::border::Login;
 use super::super::border::topics::{MqttAttach, MqttLogin};
 use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
+use super::super::topics::{SessionStart, SessionWish};
 use super::desk::Read;
 use super::logins::{self, Verified};
 use crate::domain::topic::Rules;
@@ -22,6 +23,8 @@ pub(super) struct MqttWish {
     client_id: Box<str>,
     /// The device that the user name speaks of.
     device: Option<Box<str>>,
+    /// The session so far is not wanted.
+    pub(super) clean_start: bool,
     expiry_s: u32,
     rules: Arc<Rules>,
     /// See [`MqttAttach::user`].
@@ -60,7 +63,14 @@ impl MqttWish {
         let user = mqtt.user_name.filter(|_| rules.names_user()).unwrap_or_default();
         let user = user.split_once('/').map_or(&*user, |(_, behind)| behind).into();
         let expiry_s = core.auth.expiry_s(mqtt.expiry_s);
-        MqttWish { client_id: mqtt.client_id, device: None, expiry_s, rules, user }
+        MqttWish {
+            client_id: mqtt.client_id,
+            device: None,
+            clean_start: mqtt.clean_start,
+            expiry_s,
+            rules,
+            user,
+        }
     }
 
     /// # Errors
@@ -76,14 +86,20 @@ impl MqttWish {
         Ok(())
     }
 
-    pub(super) fn attach(&self, device: &Device) -> MqttAttach {
+    /// The session that it wants, of the device that it turned out to be.
+    pub(super) fn session(&self, token: Token) -> SessionWish {
+        let Token { client, app, .. } = token;
+        SessionWish { client, app, clean_start: self.clean_start, expiry_s: self.expiry_s }
+    }
+
+    pub(super) fn attach(&self, device: &Device, start: SessionStart) -> MqttAttach {
         let name: Box<str> = device.name.as_str().into();
         MqttAttach {
-            session_present: false,
+            session_present: start.present,
             assigned: self.client_id.is_empty().then(|| name.clone()),
-            expiry_s: self.expiry_s,
-            subscriptions: Vec::new(),
-            awaiting_release: Vec::new(),
+            expiry_s: start.expiry_s,
+            subscriptions: start.subscriptions,
+            awaiting_release: start.awaiting_release,
             rules: self.rules.clone(),
             name,
             user: self.user.clone(),
