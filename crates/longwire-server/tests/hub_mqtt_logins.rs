@@ -145,7 +145,7 @@ async fn devices_that_register_themselves_are_bounded_and_stay() {
     assert!(retry_after_s > 0);
     // One that an app has registered is none of them.
     accepted(&rig, mqtt(&rig, "known", None, None)).await;
-    let rig = rig.restarted_with(two).await;
+    let rig = rig.restarted(two).await;
     let (_, again) = accepted(&rig, mqtt(&rig, "a", None, None)).await;
     assert_eq!(again.client, first.client);
     assert_eq!(rig.refused(mqtt(&rig, "c", None, None)).await.0, CloseReason::DeviceQuota);
@@ -228,7 +228,7 @@ async fn topic_rules_that_change_reach_sessions_that_are_there_and_survive() {
     // Rules that speak of the user name bring it along.
     let by_user = ["allow publish of/%u".to_owned()];
     rig.hub.set_topic_rules(&rig.app.key, Some(&by_user)).await.unwrap();
-    let rig = rig.restarted().await;
+    let rig = rig.restarted(AuthOptions::default()).await;
     let given = attached(&rig, mqtt(&rig, "", Some("shop/pump-1"), Some(&device.token))).await;
     assert_eq!(&*given.user, "pump-1");
     assert!(may(&given, "of/pump-1") && !may(&given, "plant/x"));
@@ -275,7 +275,7 @@ async fn a_kept_session_is_there_at_the_next_login_and_a_clean_start_ends_it() {
     let mut other = kept(&rig, &token, true, 0);
     other.mqtt.as_mut().unwrap().client_id = "pump-2".into();
     assert_eq!(rig.refused(other).await.0, CloseReason::BadClientId);
-    let rig = rig.restarted().await;
+    let rig = rig.restarted(AuthOptions::default()).await;
     let (from, attach) = accepted(&rig, kept(&rig, &token, false, 60)).await;
     let given = attach.mqtt.unwrap();
     assert!(given.session_present);

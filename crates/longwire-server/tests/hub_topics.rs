@@ -9,12 +9,14 @@ use hub_topics_rig::{Client, TopicRig, content, message, retained, wish};
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, Source, TraceId};
 use longwire_proto::wire::TopicBody;
+use longwire_proto::wire::mqtt::Version;
 use longwire_server::delivery::border::topics::{
-    PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, Will,
+    MqttLogin, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, Will,
 };
-use longwire_server::delivery::border::{Closed, Command, Event, Shards};
-use longwire_server::delivery::hub::ApiPublish;
-use longwire_server::domain::WallMs;
+use longwire_server::delivery::border::{Closed, Command, Event, Login, Shards};
+use longwire_server::delivery::hub::{Publication, PushError};
+use longwire_server::domain::topic::TopicName;
+use longwire_server::domain::{Audience, WallMs};
 use longwire_server::store::port::PageEntry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -377,22 +379,37 @@ async fn what_the_business_publishes_reaches_live_and_kept_subscribers() {
     rig.subscribe(&phone, &[("a/#", 1)]).await;
     rig.close(&phone).await;
     rig.shards.interests().shards[1].add(rig.app.id, "a/b");
-    let nobody = Client { handle: rig.handle(0), client: ClientId(0), shard: 0 };
-    let publish =
-        |topic: &str| ApiPublish { message: Arc::new(message(&rig, &nobody, topic, 1)), trace: TraceId(5) };
-    let sent = rig.hub.publish(publish("a/b")).await.unwrap();
+    let publication = |topic: &str, qos| Publication {
+        app: rig.app.id,
+        topic: TopicName::parse("topic", topic).unwrap(),
+        payload: bytes::Bytes::from_static(b"news"),
+        qos,
+        retain: false,
+        ttl_s: None,
+        is_text: true,
+        content_type: Some("text/plain".into()),
+        user_properties: vec![("k".into(), "v".into())],
+        trace: TraceId(5),
+    };
+    let sent = rig.hub.publish(&publication("a/b", 1)).await.unwrap();
     assert_eq!((sent.stored_for, sent.shards, sent.outcome), (1, 1, PublishOutcome::Taken));
-    assert!(matches!(rig.shards.next(1).await, Command::Topic(TopicCommand::Publish(_))));
+    let Command::Topic(TopicCommand::Publish(message)) = rig.shards.next(1).await else { panic!() };
+    assert_eq!((message.shared.payload(), message.publisher), (&b"news"[..], ClientId(0)));
+    assert!(message.shared.properties().windows(10).any(|part| part == b"text/plain"));
     assert_eq!(rig.shards.waiting(0), 0);
-    let story = rig.hub.message(&rig.app, sent.message.unwrap()).await.unwrap().unwrap();
+    let story = rig.hub.message(&rig.app, sent.message).await.unwrap().unwrap();
     assert_eq!((story.view.record.trace, story.view.counts.created), (TraceId(5), 1));
-    let sent = rig.hub.publish(publish("b")).await.unwrap();
-    assert_eq!((sent.message, sent.outcome), (None, PublishOutcome::Nobody));
-    for topic in ["$up/x", "$push/x"] {
-        assert_eq!(rig.hub.publish(publish(topic)).await.unwrap().outcome, PublishOutcome::NotAllowed);
-    }
+    let sent = rig.hub.publish(&publication("b", 1)).await.unwrap();
+    assert_eq!((sent.stored_for, sent.outcome), (0, PublishOutcome::Nobody));
+    assert!(rig.hub.message(&rig.app, sent.message).await.unwrap().is_none());
+    let to_topic = Audience::Topic(TopicName::parse("topic", "a/b").unwrap());
+    let receipt = rig.hub.push(&rig.app, rig.push(to_topic, 60)).await.unwrap();
+    assert_eq!((receipt.matched, receipt.durability), (None, "local"));
+    assert_eq!(rig.mailbox(phone.client).await.len(), 2);
+    rig.store.close().await;
+    assert!(rig.hub.publish(&publication("a/b", 1)).await.is_err());
     rig.hub.drain();
-    assert!(rig.hub.publish(publish("a/b")).await.is_err());
+    assert!(matches!(rig.hub.publish(&publication("b", 0)).await, Err(PushError::Draining)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -482,4 +499,46 @@ async fn a_connection_that_ended_joins_no_group() {
     let sender = rig.connect("sender", 0).await;
     assert_eq!(rig.publish(&sender, message(&rig, &sender, "a", 1)).await, PublishOutcome::Nobody);
     assert_eq!(rig.hub.topic_census().groups, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_resumes_what_is_kept_and_one_that_is_refused_disturbs_nothing() {
+    let rig = TopicRig::new(1).await;
+    let device = rig.register("pump", None, &[]).await;
+    let login = |client_id: &str, clean_start, expiry_s| {
+        let mqtt = MqttLogin {
+            version: Version::V5,
+            client_id: client_id.into(),
+            user_name: Some("shop".into()),
+            password: Some(device.token.as_bytes().into()),
+            clean_start,
+            expiry_s,
+            certificate: None,
+        };
+        Login { mqtt: Some(Box::new(mqtt)), ..rig.wish(rig.handle(0), "") }
+    };
+    let attached = async |login: Login| {
+        let handle = login.from;
+        rig.tell(0, Event::Login(Box::new(login))).await;
+        let Command::Attach(attach) = rig.shards.next(0).await else { panic!() };
+        (Client { handle, client: attach.client, shard: 0 }, attach.mqtt.unwrap())
+    };
+    let (pump, given) = attached(login("pump", false, 90 * 86_400)).await;
+    assert!(!given.session_present && given.expiry_s == 28 * 86_400, "clipped");
+    let wishes = vec![(wish("a", 1), 2)];
+    rig.ask(&pump, TopicEvent::Subscribe { packet_id: 3, wishes, is_kept: true }).await;
+    assert_eq!(rig.answered(&pump, 3).await, [SubscribeOutcome::Done]);
+    rig.close(&pump).await;
+    let told = rig.refused(login("other", true, 0)).await;
+    assert_eq!(told.0, CloseReason::BadClientId);
+    assert_eq!(rig.hub.topic_census().subscriptions, 1, "a clean start that is refused ends nothing");
+    let (pump, given) = attached(login("pump", false, 60)).await;
+    assert!(given.session_present && given.subscriptions.len() == 1 && given.expiry_s == 60);
+    rig.close(&pump).await;
+    let (pump, given) = attached(login("pump", true, 0)).await;
+    assert!(!given.session_present && given.subscriptions.is_empty());
+    assert_eq!(rig.hub.topic_census().sessions, 0);
+    rig.close(&pump).await;
+    let (_, given) = attached(login("pump", false, 60)).await;
+    assert!(!given.session_present);
 }

@@ -1,7 +1,7 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
 use super::Api;
-use super::endpoints::{admin, apps, devices, messages, probes, push, upstream};
+use super::endpoints::{admin, apps, devices, messages, probes, push, topics, upstream};
 use super::exchange::fault::Fault;
 use axum::Router;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(messages::message))
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))
+        .routes(routes!(topics::publish))
+        .routes(routes!(topics::retained, topics::clear_retained))
         .routes(routes!(admin::drain))
         .routes(routes!(admin::memory))
         .routes(routes!(admin::shards))

@@ -24,7 +24,7 @@ use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::Registry;
 use crate::store::upstream::UpstreamRequest;
 
-pub use super::topics::{ApiPublish, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
+pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 pub use crate::store::registry::RegisterError;
 pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
 
@@ -115,6 +115,10 @@ pub enum PushError {
     /// An alias matches more devices than one push may address.
     #[error("the aliases match {0} devices; one push may address 1000")]
     TooManyTargets(usize),
+    /// Topics: a bound is reached. Too many kept sessions or filters meet the topic, what is retained is full, all mailboxes are,
+    /// or no member of a shared group has room.
+    #[error("a limit of topics is reached: mailboxes, retained messages, or subscribers of one topic")]
+    TopicQuota,
     /// The node is stopping.
     #[error("the node is draining")]
     Draining,

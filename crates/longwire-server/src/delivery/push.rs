@@ -30,6 +30,9 @@ enum Reach {
 impl Core {
     /// See [`super::hub::Hub::push`].
     pub(super) async fn push(&self, app: &App, push: Push) -> Result<Receipt, PushError> {
+        if let Audience::Topic(topic) = &push.audience {
+            return self.push_to_topic(app.id, topic, &push).await;
+        }
         let _under_way = self.under_way.read().await;
         if self.posts.stopping() {
             return Err(PushError::Draining);
@@ -136,6 +139,8 @@ impl Core {
 
     async fn reach(&self, app: AppId, audience: &Audience) -> Result<Reach, PushError> {
         let found: Vec<Vec<ClientId>> = match audience {
+            // Who subscribed is not looked up but matched, in `topics`.
+            Audience::Topic(_) => return Err(PushError::NobodyMatches),
             Audience::All => return Ok(Reach::Tagged(Vec::new())),
             Audience::AnyTag(tags) => return Ok(Reach::Tagged(tags.clone())),
             Audience::Devices(names) => {

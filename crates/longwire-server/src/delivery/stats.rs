@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The labels of [`HubStats::accepted`], in order.
-pub const AUDIENCE_LABELS: [&str; 4] = ["registration_id", "alias", "tag", "all"];
+pub const AUDIENCE_LABELS: [&str; 5] = ["registration_id", "alias", "tag", "all", "topic"];
 /// The labels of [`HubStats::feedback`], in order.
 pub const FEEDBACK_LABELS: [&str; 4] = ["received", "displayed", "clicked", "dismissed"];
 /// The labels of [`HubStats::upstream`], in order.
@@ -62,9 +62,9 @@ pub struct HubStats {
     /// Commands given up because a shard took nothing while the node was stopping.
     pub commands_dropped: AtomicU64,
     /// Stored messages accepted, by [`AUDIENCE_LABELS`].
-    pub accepted: [AtomicU64; 4],
+    pub accepted: [AtomicU64; 5],
     /// Online-only messages accepted, by [`AUDIENCE_LABELS`].
-    pub online_only: [AtomicU64; 4],
+    pub online_only: [AtomicU64; 5],
     /// Deliveries given to sockets or outboxes.
     pub deliveries_sent: AtomicU64,
     /// Online-only deliveries dropped at a full outbox.
@@ -112,6 +112,7 @@ impl HubStats {
             Audience::Aliases(_) => 1,
             Audience::AnyTag(_) => 2,
             Audience::All => 3,
+            Audience::Topic(_) => 4,
         };
         let counters = if stored { &self.accepted } else { &self.online_only };
         counters[index].fetch_add(1, Relaxed);

@@ -1,5 +1,6 @@
 //! Whom a push is for.
 
+use super::topic::TopicName;
 use super::{Alias, DeviceName, Tag};
 
 /// Entries of `registration_id` or `alias` in one push.
@@ -19,4 +20,6 @@ pub enum Audience {
     AnyTag(Vec<Tag>),
     /// Every device of the app.
     All,
+    /// Whoever subscribed to a topic.
+    Topic(TopicName),
 }

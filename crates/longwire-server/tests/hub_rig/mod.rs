@@ -119,7 +119,7 @@ impl Rig {
     }
 
     async fn with(shards: usize, policy: DuplicateLogin, auth: AuthOptions) -> Rig {
-        let rig = Rig::start(tempfile::tempdir().unwrap(), "messages", shards, policy, auth).await;
+        let rig = Rig::start(START_MS, tempfile::tempdir().unwrap(), "messages", shards, policy, auth).await;
         let (app, secret) = rig.hub.create_app(AppKey::parse("shop").unwrap(), false).await.unwrap();
         Rig { app, secret, ..rig }
     }
@@ -129,36 +129,22 @@ impl Rig {
         self.again("other", AuthOptions::default()).await
     }
 
-    /// The same folder, opened again; the clock goes on. What came to the shards before is gone.
-    pub async fn restarted(self) -> Rig {
-        self.restarted_with(AuthOptions::default()).await
-    }
-
-    /// The same, with these ways in.
-    pub async fn restarted_with(self, auth: AuthOptions) -> Rig {
+    /// Ends the node and starts it again, with these ways in; the clock goes on.
+    pub async fn restarted(self, auth: AuthOptions) -> Rig {
         self.again("messages", auth).await
     }
 
     async fn again(self, messages: &str, auth: AuthOptions) -> Rig {
         self.hub.close().await;
-        let now = self.now.load(Ordering::SeqCst);
-        let (shards, policy) = (self.events.len(), DuplicateLogin::Takeover);
-        let rig = Rig::start_at(now, self.folder, messages, shards, policy, auth).await;
-        let app = rig.hub.app(self.app.key.as_str()).unwrap();
-        Rig { app, secret: self.secret, ..rig }
+        let (shards, start_ms) = (self.events.len(), self.now.load(Ordering::SeqCst));
+        let Rig { secret, folder, app, events, store, hub, .. } = self;
+        drop((events, store, hub));
+        let rig = Rig::start(start_ms, folder, messages, shards, DuplicateLogin::Takeover, auth).await;
+        let app = rig.hub.app(app.key.as_str()).unwrap();
+        Rig { app, secret, ..rig }
     }
 
     async fn start(
-        folder: tempfile::TempDir,
-        messages: &str,
-        shards: usize,
-        duplicate_login: DuplicateLogin,
-        auth: AuthOptions,
-    ) -> Rig {
-        Rig::start_at(START_MS, folder, messages, shards, duplicate_login, auth).await
-    }
-
-    async fn start_at(
         start_ms: u64,
         folder: tempfile::TempDir,
         messages: &str,

@@ -5,6 +5,7 @@ use crate::hub_rig::Rig;
 use bytes::Bytes;
 use longwire_proto::id::{ClientId, Position, Source};
 use longwire_proto::wire::mqtt::SharedPublish;
+use longwire_server::delivery::AuthOptions;
 use longwire_server::delivery::border::topics::{
     From, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
 };
@@ -44,7 +45,7 @@ impl TopicRig {
     }
 
     pub async fn restarted(self) -> TopicRig {
-        TopicRig { rig: self.rig.restarted().await, ..self }
+        TopicRig { rig: self.rig.restarted(AuthOptions::default()).await, ..self }
     }
 
     /// Connects a device to the first shard.

@@ -6,14 +6,16 @@ use crate::id::ClientId;
 use crate::limit::BEFORE_LOGIN_BYTES_MAX;
 use crate::session::FeedStart;
 use crate::wire::mqtt::{
-    ConnAck, Connect, Decoder, Limits, Packet, Properties, PropertiesBuf, Property, Reason, Side, Version,
-    encode,
+    ConnAck, Connect, Decoder, Kind, Limits, Packet, Properties, PropertiesBuf, Property, Reason, Side,
+    Version, encode,
 };
 
 /// Before CONNECT.
 #[derive(Debug, Default)]
 pub struct Awaiting {
     assembler: PacketAssembler,
+    /// What came so far says 5.0; told only if the first bytes hold it.
+    is_v5: bool,
 }
 
 /// What a session keeps of its CONNECT.
@@ -66,6 +68,9 @@ impl Awaiting {
         let packet_bytes_max = limits.packet_bytes_max.min(BEFORE_LOGIN_BYTES_MAX as u32);
         let limits = Limits { packet_bytes_max, ..*limits };
         let decoder = Decoder::new(Version::V5, Side::Client, &limits);
+        if self.assembler.held_bytes() == 0 {
+            self.is_v5 = says_v5(input);
+        }
         match self.assembler.next(input, &decoder, true)? {
             None => Ok(None),
             // An enhanced authentication is refused: there is none (MQTT-4.12.0-1).
@@ -82,6 +87,16 @@ impl Awaiting {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.assembler.held_bytes()
+    }
+
+    /// Says no before there is a CONNECT. A version that is not spoken here is told in the form that every version knows
+    /// (MQTT-3.1.2-2); else a client of 5.0 is told why, others nothing.
+    pub fn refuse(&self, reason: Reason, out: &mut Vec<u8>) {
+        match reason {
+            Reason::UnsupportedProtocolVersion => refuse(Version::V311, reason, out),
+            _ if self.is_v5 => refuse(Version::V5, reason, out),
+            _ => {}
+        }
     }
 
     /// CONNECT was read; the decision is awaited. `rest`: what the client sent behind it, as it may (MQTT 3.1.4).
@@ -140,6 +155,7 @@ impl Deciding {
         welcome(self.terms.version, granted, out);
         let mut terms = self.terms;
         terms.keep_alive_s = granted.keep_alive_s.unwrap_or(terms.keep_alive_s);
+        terms.is_kept = granted.expiry_s.map_or(terms.is_kept, |seconds| seconds > 0);
         (Session::new(client, mailbox, log, terms), self.rest)
     }
 
@@ -149,8 +165,20 @@ impl Deciding {
     }
 }
 
+/// Whether a CONNECT, whole or not, names protocol and level of 5.0.
+fn says_v5(input: &[u8]) -> bool {
+    let length = input.iter().skip(1).take(4).position(|byte| byte & 0x80 == 0).map_or(4, |at| at + 1);
+    input.get(1 + length..).is_some_and(|body| body.starts_with(b"\0\x04MQTT\x05"))
+}
+
 /// CONNACK with a refusal. Nothing for a reason that 3.1.1 cannot say.
-pub(super) fn refuse(version: Version, reason: Reason, out: &mut Vec<u8>) {
+fn refuse(version: Version, reason: Reason, out: &mut Vec<u8>) {
+    let reason = match reason {
+        fits if fits.fits(Kind::ConnAck, Side::Server) => fits,
+        Reason::ServerShuttingDown | Reason::SessionTakenOver => Reason::ServerUnavailable,
+        Reason::AdministrativeAction => Reason::NotAuthorized,
+        _ => Reason::Unspecified,
+    };
     if version == Version::V311 && reason.connect_return().is_none() {
         return;
     }

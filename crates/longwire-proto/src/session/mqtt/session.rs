@@ -243,7 +243,9 @@ impl Session {
     /// Says why the connection ends; in 3.1.1 a server has no word for it.
     pub fn end(&self, ending: Ending, out: &mut Vec<u8>) {
         if self.terms.version == Version::V5 {
-            let answer = Disconnect { reason: ending.reason, properties: Properties::default() };
+            let fits = ending.reason.fits(Kind::Disconnect, Side::Server);
+            let reason = if fits { ending.reason } else { Reason::Unspecified };
+            let answer = Disconnect { reason, properties: Properties::default() };
             let _ = encode(&Packet::Disconnect(answer), self.terms.version, out);
         }
     }

@@ -7,4 +7,5 @@ pub(super) mod messages;
 pub(super) mod probes;
 pub(super) mod push;
 mod push_request;
+pub(super) mod topics;
 pub(super) mod upstream;

@@ -3,6 +3,7 @@
 use crate::api::exchange::fault::Fault;
 use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
 use crate::domain::message::{MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, TTL_S_DEFAULT, TTL_S_MAX};
+use crate::domain::topic::TopicName;
 use crate::domain::{Alias, Audience, Content, DeviceName, Invalid, Kind, Push, Tag, TraceId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,7 +43,7 @@ enum Everyone {
     All,
 }
 
-/// Exactly one of the three.
+/// Exactly one of the four.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AudienceObject {
@@ -55,6 +56,9 @@ struct AudienceObject {
     /// Devices with at least one of these tags.
     #[schema(min_items = 1, max_items = 20)]
     tag: Option<Vec<String>>,
+    /// Whoever subscribed to this topic: as a publish of QoS 1, of QoS 0 if the ttl is 0.
+    #[schema(max_length = 256)]
+    topic: Option<String>,
 }
 
 /// What a person sees; at most 4,096 bytes as compact JSON, which is what the device gets. At least one field.
@@ -136,7 +140,7 @@ impl<'de> Deserialize<'de> for AudienceField {
         impl<'de> Visitor<'de> for Field {
             type Value = AudienceField;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"all\" or an object with one of registration_id, alias, tag")
+                f.write_str("\"all\" or an object with one of registration_id, alias, tag, topic")
             }
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<AudienceField, E> {
                 if word == "all" {
@@ -185,20 +189,23 @@ impl AudienceField {
             AudienceField::All(Everyone::All) => return Ok(Audience::All),
             AudienceField::Some(object) => object,
         };
-        match (object.registration_id, object.alias, object.tag) {
-            (Some(names), None, None) => {
+        match (object.registration_id, object.alias, object.tag, object.topic) {
+            (Some(names), None, None, None) => {
                 list("audience.registration_id", &names, ADDRESSES_MAX, DeviceName::parse)
                     .map(Audience::Devices)
             }
-            (None, Some(aliases), None) => {
+            (None, Some(aliases), None, None) => {
                 list("audience.alias", &aliases, ADDRESSES_MAX, Alias::parse).map(Audience::Aliases)
             }
-            (None, None, Some(tags)) => {
+            (None, None, Some(tags), None) => {
                 let mut tags = list("audience.tag", &tags, TAGS_IN_AUDIENCE_MAX, Tag::parse)?;
                 tags.sort();
                 Ok(Audience::AnyTag(tags))
             }
-            _ => Err(Fault::invalid("audience: exactly one of registration_id, alias, tag is needed")),
+            (None, None, None, Some(topic)) => {
+                Ok(Audience::Topic(TopicName::parse("audience.topic", &topic)?))
+            }
+            _ => Err(Fault::invalid("audience: exactly one of registration_id, alias, tag, topic is needed")),
         }
     }
 }

@@ -181,6 +181,9 @@ impl From<PushError> for Fault {
                 Fault::new(StatusCode::UNPROCESSABLE_ENTITY, 1010, "nobody_matches", text)
             }
             PushError::TooManyTargets(_) => Fault::too_large(text),
+            PushError::TopicQuota => {
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, 2004, "topic_quota", text).after(30)
+            }
             PushError::Draining => {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
             }

@@ -1,16 +1,13 @@
 //! A login from token to answer.
 
-use super::super::border::topics::From;
 use super::super::border::{Attach, Command, Handle, Login};
-use super::super::hub::Core;
+use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
-use super::super::topics::SessionStart;
 use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
 use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
-use futures_util::future::join_all;
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::{Class, Network};
 use std::net::IpAddr;
@@ -120,10 +117,10 @@ pub(super) async fn decide(core: Arc<Core>, deciding: Arc<Deciding>, wishes: Vec
         entered.extend(table.displace(occupied).await);
     }
     let retags = core.retags.load(SeqCst);
-    let views = table.views(&entered.iter().collect::<Vec<_>>()).await;
-    let (views, starts) = table.begin(&entered, views).await;
-    for ((wish, view), start) in entered.iter().zip(views).zip(starts) {
-        table.answer(wish, view, start).await;
+    let views = table.views(&entered).await;
+    let judged = table.begin_sessions(&entered, views).await;
+    for (wish, judged) in entered.iter().zip(judged) {
+        table.answer(wish, judged).await;
     }
     if core.retags.load(SeqCst) != retags {
         table.retag(&entered).await;
@@ -136,10 +133,11 @@ struct Table<'a> {
 }
 
 type Judged = Result<LoginView, CloseReason>;
+type Begun = Result<(LoginView, SessionStart), CloseReason>;
 
 impl Table<'_> {
     async fn displace(&self, wishes: Vec<Wish>) -> Vec<Wish> {
-        let views = self.views(&wishes.iter().collect::<Vec<_>>()).await;
+        let views = self.views(&wishes).await;
         let mut entered = Vec::with_capacity(wishes.len());
         for (wish, view) in wishes.into_iter().zip(views) {
             if let Err(reason) = view {
@@ -189,44 +187,7 @@ impl Table<'_> {
         false
     }
 
-    /// Begins the sessions of the MQTT clients among them that are let in: one that is refused changes no session. A client that
-    /// wants a new session gets the view that follows, since what waited for the old one may have gone with it.
-    async fn begin(
-        &self,
-        wishes: &[Wish],
-        mut views: Vec<Judged>,
-    ) -> (Vec<Judged>, Vec<Option<SessionStart>>) {
-        let begun = wishes.iter().zip(&views).map(|(wish, view)| async {
-            let mqtt = wish.mqtt.as_ref().filter(|_| view.is_ok())?;
-            Some(self.core.begin_session(mqtt.session(wish.token)).await)
-        });
-        let mut starts = Vec::with_capacity(wishes.len());
-        let mut anew = Vec::new();
-        let begun = join_all(begun).await;
-        for (at, begun) in begun.into_iter().enumerate() {
-            starts.push(match begun {
-                None => None,
-                Some(Ok(start)) => {
-                    if wishes[at].mqtt.as_ref().is_some_and(|mqtt| mqtt.clean_start) {
-                        anew.push(at);
-                    }
-                    Some(start)
-                }
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "a login was refused: its session cannot be kept");
-                    views[at] = Err(CloseReason::StoreUnavailable);
-                    None
-                }
-            });
-        }
-        let again = self.views(&anew.iter().map(|at| &wishes[*at]).collect::<Vec<_>>()).await;
-        for (at, view) in anew.into_iter().zip(again) {
-            views[at] = view;
-        }
-        (views, starts)
-    }
-
-    async fn views(&self, wishes: &[&Wish]) -> Vec<Judged> {
+    async fn views(&self, wishes: &[Wish]) -> Vec<Judged> {
         if wishes.is_empty() {
             return Vec::new();
         }
@@ -250,7 +211,7 @@ impl Table<'_> {
         }
     }
 
-    async fn read(&self, wishes: &[&Wish]) -> Result<Vec<Option<LoginView>>, StoreError> {
+    async fn read(&self, wishes: &[Wish]) -> Result<Vec<Option<LoginView>>, StoreError> {
         let views = self.core.store.logins(wishes.iter().map(|wish| wish.token.client).collect()).await?;
         if views.len() == wishes.len() {
             return Ok(views);
@@ -258,44 +219,46 @@ impl Table<'_> {
         Err(StoreError::Unavailable(format!("{} views for {} clients", views.len(), wishes.len())))
     }
 
-    async fn answer(&self, wish: &Wish, view: Judged, start: Option<SessionStart>) {
-        let has_session = start.is_some();
-        match view.and_then(|view| self.attach(wish, view, start)) {
+    /// Begins the sessions of MQTT clients that are let in, together. A mailbox that a clean start empties may stand in the
+    /// view as waiting: its first page says that nothing is there.
+    async fn begin_sessions(&self, wishes: &[Wish], views: Vec<Judged>) -> Vec<Begun> {
+        let asks = |wish: &Wish| {
+            let Token { client, app, .. } = wish.token;
+            wish.mqtt.as_ref().map(|mqtt| mqtt.session(client, app))
+        };
+        let pairs = wishes.iter().zip(&views);
+        let asked = pairs.filter_map(|(wish, view)| view.as_ref().ok().and_then(|_| asks(wish))).collect();
+        let mut starts = self.core.begin_sessions(asked).await.into_iter();
+        let begun = |(wish, view): (&Wish, Judged)| {
+            let view = view?;
+            let start = match wish.mqtt.is_some().then(|| starts.next()).flatten() {
+                Some(start) => start.map_err(|_| CloseReason::StoreUnavailable)?,
+                None => SessionStart::default(),
+            };
+            Ok((view, start))
+        };
+        wishes.iter().zip(views).map(begun).collect()
+    }
+
+    async fn answer(&self, wish: &Wish, begun: Begun) {
+        let attach = begun.and_then(|(view, start)| self.attach(wish, view, start));
+        match attach {
             Ok(attach) => {
+                // Gone, or displaced and told so.
                 if !self.deciding.decide(wish.from) {
-                    // Gone, or displaced and told so.
                     wish.leaves(self.core);
-                    self.left(wish, has_session);
+                    self.core.session_without_connection(wish.token.client);
                 } else if self.core.sessions.is_current(wish.token.client, wish.from) {
                     self.core.stats.logins_accepted.fetch_add(1, Relaxed);
                     self.core.posts.send(wish.from.shard(), Command::Attach(Box::new(attach))).await;
                 }
             }
-            Err(reason) => {
-                self.refuse(wish, reason).await;
-                self.left(wish, has_session);
-            }
+            Err(reason) => self.refuse(wish, reason).await,
         }
     }
 
-    /// A session that began has no connection, unless a newer one has it.
-    fn left(&self, wish: &Wish, has_session: bool) {
-        if !has_session {
-            return;
-        }
-        let Token { client, app, .. } = wish.token;
-        let was_current = self.core.sessions.current(client).is_none();
-        self.core.connection_ended(From { handle: wish.from, client, app }, None, was_current);
-    }
-
-    fn attach(
-        &self,
-        wish: &Wish,
-        view: LoginView,
-        start: Option<SessionStart>,
-    ) -> Result<Attach, CloseReason> {
+    fn attach(&self, wish: &Wish, view: LoginView, start: SessionStart) -> Result<Attach, CloseReason> {
         let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
-        let start = start.unwrap_or_default();
         let mqtt = wish.mqtt.as_ref().map(|mqtt| Box::new(mqtt.attach(&view.device, start)));
         Ok(Attach {
             to: wish.from,
@@ -314,12 +277,13 @@ impl Table<'_> {
     async fn refuse(&self, wish: &Wish, reason: CloseReason) {
         self.deciding.decide(wish.from);
         wish.leaves(self.core);
+        self.core.session_without_connection(wish.token.client);
         self.core.refuse(wish.from, reason).await;
     }
 
     /// Tags changed while these logins were read: what was attached may be older than the change.
     async fn retag(&self, wishes: &[Wish]) {
-        let views = self.views(&wishes.iter().collect::<Vec<_>>()).await;
+        let views = self.views(wishes).await;
         for (wish, view) in wishes.iter().zip(views) {
             if let Ok(view) = view {
                 self.core.retag(wish.from, wish.token.app, &view.device.tags).await;

@@ -10,7 +10,7 @@ use super::super::topics::{SessionStart, SessionWish};
 use super::desk::Read;
 use super::logins::{self, Verified};
 use crate::domain::topic::Rules;
-use crate::domain::{App, AppId, Device, DeviceName, Token, WallMs};
+use crate::domain::{App, AppId, ClientId, Device, DeviceName, Token, WallMs};
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::mqtt::Version;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ pub(super) struct MqttWish {
     /// The device that the user name speaks of.
     device: Option<Box<str>>,
     /// The session so far is not wanted.
-    pub(super) clean_start: bool,
+    clean_start: bool,
     expiry_s: u32,
     rules: Arc<Rules>,
     /// See [`MqttAttach::user`].
@@ -87,8 +87,7 @@ impl MqttWish {
     }
 
     /// The session that it wants, of the device that it turned out to be.
-    pub(super) fn session(&self, token: Token) -> SessionWish {
-        let Token { client, app, .. } = token;
+    pub(super) fn session(&self, client: ClientId, app: AppId) -> SessionWish {
         SessionWish { client, app, clean_start: self.clean_start, expiry_s: self.expiry_s }
     }
 

@@ -3,20 +3,61 @@
 use super::publish::Sent;
 use super::session::{SessionStart, SessionWish};
 use super::{TopicCensus, TopicStats};
-use crate::delivery::border::topics::TopicMessage;
-use crate::delivery::hub::{Hub, PushError};
-use crate::domain::{AppId, TraceId};
+use crate::delivery::border::topics::{PublishOutcome, TopicMessage};
+use crate::delivery::hub::{Core, Hub, PushError, Receipt};
+use crate::domain::message::TTL_S_MAX;
+use crate::domain::topic::TopicName;
+use crate::domain::{AppId, ClientId, Kind, Push, TraceId, WallMs};
 use crate::store::port::StoreError;
 use crate::store::sessions::{Change, Work};
+use bytes::Bytes;
+use longwire_proto::wire::mqtt::{PropertiesBuf, Property, SharedPublish};
 use std::sync::Arc;
 
 /// A message that the business publishes.
 #[derive(Clone, Debug)]
-pub struct ApiPublish {
-    /// What is published; its publisher is `ClientId(0)`.
-    pub message: Arc<TopicMessage>,
+pub struct Publication {
+    /// Its app.
+    pub app: AppId,
+    /// Where.
+    pub topic: TopicName,
+    /// What; empty with `retain` clears what is retained.
+    pub payload: Bytes,
+    /// 0 to 2; 0 reaches only who is connected.
+    pub qos: u8,
+    /// Kept for later subscribers.
+    pub retain: bool,
+    /// Seconds that it lives; `None`: 72 h for kept sessions, for ever as retained.
+    pub ttl_s: Option<u32>,
+    /// The payload is UTF-8 text (MQTT-3.3.2-4).
+    pub is_text: bool,
+    /// MQTT's content type.
+    pub content_type: Option<String>,
+    /// MQTT's user properties.
+    pub user_properties: Vec<(String, String)>,
     /// The trace it belongs to.
     pub trace: TraceId,
+}
+
+impl Publication {
+    fn message(&self, now: WallMs) -> Option<TopicMessage> {
+        let mut properties = PropertiesBuf::default();
+        if self.is_text {
+            properties.push(Property::PayloadIsUtf8(true));
+        }
+        if let Some(content_type) = &self.content_type {
+            properties.push(Property::ContentType(content_type));
+        }
+        for (name, value) in &self.user_properties {
+            properties.push(Property::UserProperty((name, value)));
+        }
+        let topic = self.topic.as_str();
+        let shared = SharedPublish::encode(topic, &properties.as_properties(), &self.payload).ok()?;
+        let lives_ms = |seconds: u32| WallMs(now.0.saturating_add(u64::from(seconds) * 1000));
+        let deadline = self.ttl_s.map_or(WallMs(0), lives_ms);
+        let flags = (self.qos.min(2), self.retain);
+        Some(TopicMessage::new(self.app, ClientId(0), shared.map(Bytes::from), flags, deadline))
+    }
 }
 
 impl Hub {
@@ -37,19 +78,16 @@ impl Hub {
     /// # Errors
     /// The store's: refuse the login.
     pub async fn begin_session(&self, wish: SessionWish) -> Result<SessionStart, StoreError> {
-        self.core.begin_session(wish).await
+        let starts = self.core.begin_sessions(vec![wish]).await;
+        starts.into_iter().next().unwrap_or_else(|| Ok(SessionStart::default()))
     }
 
     /// Publishes to a topic, as the business. Returns when it is durable for those kept sessions that want it.
     ///
     /// # Errors
-    /// Draining.
-    pub async fn publish(&self, publish: ApiPublish) -> Result<Sent, PushError> {
-        let _under_way = self.core.under_way.read().await;
-        if self.core.posts.stopping() {
-            return Err(PushError::Draining);
-        }
-        Ok(self.core.publish(&publish.message, publish.trace).await)
+    /// Draining, a quota, or the store's.
+    pub async fn publish(&self, publication: &Publication) -> Result<Sent, PushError> {
+        self.core.publish_for_business(publication).await
     }
 
     /// The retained messages of an app that a valid filter means, after a topic, by topic, at most `max`.
@@ -79,5 +117,61 @@ impl Hub {
             done?;
         }
         Ok(true)
+    }
+}
+
+impl Core {
+    /// See [`Hub::publish`].
+    pub(in crate::delivery) async fn publish_for_business(
+        &self,
+        publication: &Publication,
+    ) -> Result<Sent, PushError> {
+        let _under_way = self.under_way.read().await;
+        if self.posts.stopping() {
+            return Err(PushError::Draining);
+        }
+        let message = publication.message((self.clock)()).ok_or(PushError::TopicQuota)?;
+        let sent = self.publish(&Arc::new(message), publication.trace).await;
+        match sent.outcome {
+            PublishOutcome::Taken | PublishOutcome::Nobody => Ok(sent),
+            PublishOutcome::Quota | PublishOutcome::NotAllowed => Err(PushError::TopicQuota),
+            PublishOutcome::Unavailable => {
+                let cause = "a publish was not stored, or only in part".to_owned();
+                Err(self.store.usable().err().unwrap_or(StoreError::Unknown(cause)).into())
+            }
+        }
+    }
+
+    /// A push to a topic: to who is connected if its ttl is 0, else also to kept sessions.
+    pub(in crate::delivery) async fn push_to_topic(
+        &self,
+        app: AppId,
+        topic: &TopicName,
+        push: &Push,
+    ) -> Result<Receipt, PushError> {
+        let ttl_s = push.ttl_s.min(TTL_S_MAX);
+        let publication = Publication {
+            app,
+            topic: topic.clone(),
+            payload: push.content.payload.clone(),
+            qos: u8::from(ttl_s > 0),
+            retain: false,
+            ttl_s: (ttl_s > 0).then_some(ttl_s),
+            is_text: push.content.kind != Kind::Custom,
+            content_type: None,
+            user_properties: Vec::new(),
+            trace: push.trace,
+        };
+        let sent = self.publish_for_business(&publication).await?;
+        self.stats.push_accepted(&push.audience, ttl_s > 0);
+        Ok(Receipt {
+            message: sent.message,
+            matched: None,
+            unknown: 0,
+            refused: sent.refused,
+            online: None,
+            durability: if ttl_s > 0 { "local" } else { "memory" },
+            ttl_s,
+        })
     }
 }

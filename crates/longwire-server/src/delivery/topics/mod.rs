@@ -17,7 +17,7 @@ mod publish;
 mod session;
 mod turn;
 
-pub use asked::ApiPublish;
+pub use asked::Publication;
 pub(super) use clock::run as run_clock;
 pub use publish::Sent;
 pub use session::{SessionStart, SessionWish};

@@ -38,9 +38,11 @@ pub(super) struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
     /// Its id, under which its books are found if it was stored for somebody.
-    pub message: Option<MessageId>,
+    pub message: MessageId,
     /// Kept sessions that it was stored for.
     pub stored_for: u64,
+    /// Kept sessions whose mailbox was full.
+    pub refused: u64,
     /// Shards whose live subscribers may want it.
     pub shards: u64,
     /// How it went.
@@ -262,7 +264,8 @@ impl Core {
             _ => None,
         });
         Sent {
-            message: accepted.map(|accepted| accepted.message),
+            message: accepted.map_or_else(|| self.ids.next((self.clock)()), |accepted| accepted.message),
+            refused: accepted.map_or(0, |accepted| accepted.refused.len() as u64),
             stored_for: accepted.map_or(0, |accepted| accepted.record.targets.len() as u64),
             shards: shards.len() as u64,
             outcome,

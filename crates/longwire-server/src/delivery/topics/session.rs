@@ -5,6 +5,7 @@ use crate::delivery::hub::Core;
 use crate::domain::{AppId, ClientId};
 use crate::store::port::StoreError;
 use crate::store::sessions::{Change, Work};
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::held::kept::EXPIRY_S_MAX;
@@ -36,50 +37,82 @@ pub struct SessionStart {
 }
 
 impl Core {
-    /// Begins the session of an MQTT client, when its login is accepted and stands in the session table: what the client had
-    /// is resumed or ends, its will is called back or sent, and what is kept is durable before this returns. Read the
-    /// login's view after it, so that a mailbox which was emptied by a clean start is seen empty.
-    ///
-    /// # Errors
-    /// The store's: refuse the login.
-    pub(in crate::delivery) async fn begin_session(
+    /// Begins the sessions of MQTT clients whose logins are accepted and stand in the session table: what a client had is
+    /// resumed or ends, its will is called back or sent, and what is kept is durable before this returns. One start per wish.
+    pub(in crate::delivery) async fn begin_sessions(
         &self,
-        wish: SessionWish,
-    ) -> Result<SessionStart, StoreError> {
-        let SessionWish { client, app, clean_start, expiry_s } = wish;
-        let (topics, now) = (&self.topics, (self.clock)());
-        let expiry_s = expiry_s.min(EXPIRY_S_MAX);
-        let mut changes = Vec::new();
+        wishes: Vec<SessionWish>,
+    ) -> Vec<Result<SessionStart, StoreError>> {
+        let topics = &self.topics;
+        let (mut changes, mut starts) = (Vec::new(), Vec::with_capacity(wishes.len()));
         let order = topics.order.lock().await;
-        let found = {
-            let mut kept = topics.kept.lock();
-            if clean_start {
-                topics.wills.lock().hasten(client, now);
-                // A client that never had a session costs no commit: it can have no topic messages either.
-                if kept.end(client) {
-                    topics.stats.sessions_ended.fetch_add(1, Relaxed);
-                    changes.push(Change::End(client));
-                }
-            }
-            let found = kept.begin(client, app, expiry_s);
-            changes.extend(kept.row(client));
-            found
-        };
-        if found.is_some() && topics.wills.lock().call_back(client) {
-            topics.stats.wills_called_back.fetch_add(1, Relaxed);
+        for wish in &wishes {
+            let from = changes.len();
+            let start = self.begin_in_memory(wish, &mut changes);
+            starts.push((start, from..changes.len()));
         }
         let queued = self.store.queue(changes.into_iter().map(Work::Change).collect()).await;
         drop(order);
-        for done in queued.outcomes().await {
-            done?;
-        }
-        let Some(subscriptions) = found else {
-            return Ok(SessionStart { expiry_s, ..SessionStart::default() });
+        let done = queued.outcomes().await;
+        let present =
+            |(wish, (start, _)): (&SessionWish, &(SessionStart, _))| start.present.then_some(wish.client);
+        let resumed: Vec<ClientId> = wishes.iter().zip(&starts).filter_map(present).collect();
+        let mut views = self.unreleased(resumed).await.into_iter();
+        let finish = |(mut start, work): (SessionStart, Range<usize>)| {
+            for one in done.get(work).unwrap_or_default() {
+                one.as_ref().map_err(Clone::clone)?;
+            }
+            if start.present {
+                start.awaiting_release = views.next().unwrap_or_else(|| Ok(Vec::new()))?;
+            }
+            Ok(start)
         };
+        starts.into_iter().map(finish).collect()
+    }
+
+    async fn unreleased(&self, clients: Vec<ClientId>) -> Vec<Result<Vec<u16>, StoreError>> {
+        let count = clients.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        match self.store.sessions_of(clients).await {
+            Ok(views) => views
+                .into_iter()
+                .map(|view| Ok(view.map(|view| view.unreleased).unwrap_or_default()))
+                .collect(),
+            Err(error) => vec![Err(error); count],
+        }
+    }
+
+    fn begin_in_memory(&self, wish: &SessionWish, changes: &mut Vec<Change>) -> SessionStart {
+        let &SessionWish { client, app, clean_start, expiry_s } = wish;
+        let (topics, now) = (&self.topics, (self.clock)());
+        let expiry_s = expiry_s.min(EXPIRY_S_MAX);
+        let mut kept = topics.kept.lock();
+        if clean_start {
+            topics.wills.lock().hasten(client, now);
+            // A client that never had a session costs no commit: it can have no topic messages either.
+            if kept.end(client) {
+                topics.stats.sessions_ended.fetch_add(1, Relaxed);
+                changes.push(Change::End(client));
+            }
+        }
+        let found = kept.begin(client, app, expiry_s);
+        changes.extend(kept.row(client));
+        drop(kept);
+        let Some(subscriptions) = found else { return SessionStart { expiry_s, ..SessionStart::default() } };
         topics.stats.sessions_resumed.fetch_add(1, Relaxed);
-        let view = self.store.session(client).await?;
-        let awaiting_release = view.map(|view| view.unreleased).unwrap_or_default();
-        Ok(SessionStart { present: true, subscriptions, awaiting_release, expiry_s })
+        if topics.wills.lock().call_back(client) {
+            topics.stats.wills_called_back.fetch_add(1, Relaxed);
+        }
+        SessionStart { present: true, subscriptions, awaiting_release: Vec::new(), expiry_s }
+    }
+
+    /// A session was begun for a connection that is not there any more.
+    pub(in crate::delivery) fn session_without_connection(&self, client: ClientId) {
+        if self.sessions.current(client).is_none() {
+            self.topics.kept.lock().left(client, (self.clock)().0);
+        }
     }
 
     /// The connection of a device has ended. Memory only, so that the pump may call it: what is to be stored follows with the

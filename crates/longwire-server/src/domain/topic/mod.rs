@@ -3,10 +3,12 @@
 
 mod filters;
 mod interest;
+mod name;
 mod rules;
 mod wish;
 
 pub use filters::{FilterId, Filters, TooWide};
-pub use interest::{Interest, InterestHash, Interests};
+pub use interest::{Interest, InterestHash, Interests, Places};
+pub use name::{TopicFilter, TopicName};
 pub use rules::{Act, RULES_MAX, Rules};
 pub use wish::TopicWish;

@@ -1,9 +1,12 @@
 //! Bytes from devices: one shared buffer, the session's judgement, answers straight back.
 
 use super::Shard;
+use super::mqtt::CONNECT;
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
-use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, handle, read_once};
+use crate::gate::connection::{
+    Connection, Conversation, ReadOutcome, broken_reason, handle, peer_of, read_once,
+};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use bytes::Bytes;
@@ -77,9 +80,9 @@ impl Shard {
     fn read(&mut self, slot: u32, to_the_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
-            let deciding = matches!(connection.conversation, Conversation::Deciding(_));
-            if deciding || connection.flags.unwritable || connection.flags.paused {
-                // Not read now: back-pressure (002-19), a brake, or the login is being decided. A peer that has gone is let go.
+            let flags = &connection.flags;
+            if connection.is_deciding() || flags.unwritable || flags.paused || flags.queued {
+                // Not read now: back-pressure (002-19), a brake, a queue, or the login is being decided. A peer that has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
                     self.close(slot, reason, 0);
@@ -87,9 +90,17 @@ impl Shard {
                 return;
             }
             connection.flags.unread = false;
+            if self.fanout.is_full() && connection.mqtt().is_some() {
+                // What it publishes would have nowhere to wait.
+                break;
+            }
             match read_once(&mut connection.socket, &mut self.scratch.read) {
                 ReadOutcome::Bytes(count) => {
-                    self.received(slot, count);
+                    if connection.flags.layered {
+                        self.arrived(slot, count);
+                    } else {
+                        self.received(slot, count);
+                    }
                     if count < self.scratch.read.len() && !to_the_end {
                         return;
                     }
@@ -105,15 +116,23 @@ impl Shard {
         self.list(slot);
     }
 
-    fn received(&mut self, slot: u32, count: usize) {
+    /// So many bytes of the conversation are in the scratch.
+    pub(super) fn received(&mut self, slot: u32, count: usize) {
         ShardStats::count(&self.stats.own().read_bytes, count as u64);
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         connection.read_s = now_s;
+        if connection.is_awaiting() && self.scratch.read[0] == CONNECT {
+            self.speaks_mqtt(slot);
+        }
+        let Some(connection) = self.slab.at(slot) else { return };
         let outcome = match connection.conversation {
             Conversation::Live(_) => self.received_live(slot, count),
             Conversation::Awaiting(_) => self.received_login(slot, count),
-            Conversation::Deciding(_) | Conversation::Over => Ok(()),
+            Conversation::Mqtt(_) | Conversation::MqttAwaiting(_) => {
+                return self.received_mqtt(slot, count);
+            }
+            Conversation::Deciding(_) | Conversation::MqttDeciding(_) | Conversation::Over => Ok(()),
         };
         match outcome {
             Ok(()) => {
@@ -128,6 +147,23 @@ impl Shard {
         }
     }
 
+    fn received_mqtt(&mut self, slot: u32, count: usize) {
+        let outcome = if self.slab.at(slot).is_some_and(|connection| connection.is_awaiting()) {
+            self.received_mqtt_login(slot, count)
+        } else {
+            // Messages go out to others while these bytes are gone through.
+            let read = std::mem::take(&mut self.scratch.read);
+            let outcome = self.received_packets(slot, &read[..count]);
+            self.scratch.read = read;
+            outcome
+        };
+        if let Err(ending) = outcome {
+            return self.end(slot, ending.close, 0, Some(ending.reason));
+        }
+        self.watch_frame(slot);
+        self.brake(slot);
+    }
+
     fn received_login(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
         let from = handle(self.id, slot, &self.slab);
         let Some(connection) = self.slab.at(slot) else { return Ok(()) };
@@ -138,7 +174,8 @@ impl Shard {
             self.options.heartbeat_min_s,
             self.options.heartbeat_max_s.max(self.options.heartbeat_min_s),
         );
-        let peer = connection.socket.peer_addr().map_err(|_| CloseReason::PeerLost)?;
+        let peer =
+            peer_of(&connection.socket, connection.layers.as_deref()).map_err(|_| CloseReason::PeerLost)?;
         let login = Login {
             from,
             client,
@@ -160,6 +197,7 @@ impl Shard {
             self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
             ShardStats::count(&self.stats.own().deciding, 1);
         }
+        Shard::settle_layers(connection);
         self.outlet.tell(Event::Login(Box::new(login)));
         Ok(())
     }
@@ -226,7 +264,7 @@ impl Shard {
     }
 
     /// So many heartbeats of one read are answered: counted by how long they waited in this turn.
-    fn record_heartbeats(&mut self, count: u64) {
+    pub(super) fn record_heartbeats(&mut self, count: u64) {
         let us = self.turn_began.elapsed().as_micros() as u64;
         let stats = self.stats.own();
         let bucket = HEARTBEAT_BUCKETS_US.iter().position(|bound| us <= *bound);
@@ -296,15 +334,18 @@ impl Shard {
     }
 
     /// Starts or ends the deadline of an unfinished frame.
-    fn watch_frame(&mut self, slot: u32) {
+    pub(super) fn watch_frame(&mut self, slot: u32) {
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         let held = match &connection.conversation {
             Conversation::Live(session) => session.held_bytes(),
+            Conversation::Mqtt(live) => live.assembler.held_bytes(),
             // Before login its own deadline is shorter.
             _ => 0,
         };
-        if held == 0 {
+        let begun = connection.layers.as_ref().is_some_and(|layers| layers.is_under_way());
+        let live = connection.heartbeat_s().is_some();
+        if held == 0 && !(begun && live) {
             connection.flags.in_frame = false;
         } else if !connection.flags.in_frame && !connection.flags.half_closed {
             connection.flags.in_frame = true;

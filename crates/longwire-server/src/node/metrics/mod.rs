@@ -1,6 +1,7 @@
 //! What `/metrics` shows: atomics of the rooms, read when asked.
 
 mod hub;
+mod hub_topics;
 mod store;
 mod topics;
 
@@ -64,10 +65,11 @@ impl Collector for Sources {
         connections(&mut page, &self.gate)?;
         outboxes(&mut page, &self.gate, &self.names)?;
         deliveries(&mut page, &self.gate)?;
+        topics::topics(&mut page, &self.gate)?;
         loops(&mut page, &self.gate)?;
         hub::hub(&mut page, &self.hub)?;
         store::store(&mut page, &self.store)?;
-        topics::topics(&mut page, &self.names, &self.store)?;
+        hub_topics::hub_topics(&mut page, &self.names, &self.store)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
         page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped)?;
@@ -204,6 +206,12 @@ fn admission(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         sum(gate, |s| &s.awaiting),
     )?;
     page.counter("longwire_logins_decided", "logins decided", sum(gate, |s| &s.decided))?;
+    page.counter("longwire_tls_handshakes", "TLS handshakes begun", sum(gate, |s| &s.handshakes))?;
+    page.gauge(
+        "longwire_tls_handshakes_waiting",
+        "TLS handshakes that wait for their turn, 1,024 at most",
+        sum(gate, |s| &s.handshakes_waiting),
+    )?;
     let rejected: Vec<_> = Rejection::ALL
         .iter()
         .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.rejected[*reason as usize])))

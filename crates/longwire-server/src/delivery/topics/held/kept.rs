@@ -114,7 +114,10 @@ impl Kept {
     /// The device's connection has ended. True: it has a session, whose end is to be written.
     pub(in crate::delivery::topics) fn left(&mut self, client: ClientId, now_ms: u64) -> bool {
         let Some(session) = self.sessions.get_mut(&client) else { return false };
-        self.due.remove(&(due_ms(session), client));
+        // A connection of the native protocol leaves the session as it is.
+        if session.ended_ms != 0 {
+            return false;
+        }
         session.ended_ms = now_ms.max(1);
         self.due.insert((due_ms(session), client));
         self.unwritten.insert(client);

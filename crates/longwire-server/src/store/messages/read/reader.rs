@@ -24,7 +24,7 @@ pub(crate) enum Question {
     Message(AppId, MessageId, Reply<Option<MessageView>>),
     Device(AppId, DeviceName, Reply<Option<DeviceView>>),
     Upstream(UpstreamRequest, Reply<Option<UpstreamPage>>),
-    Session(ClientId, Reply<Option<SessionView>>),
+    SessionsOf(Vec<ClientId>, Reply<Vec<Option<SessionView>>>),
     Sessions(Option<ClientId>, usize, Reply<Vec<KeptSession>>),
     Retained(Option<(AppId, Box<str>)>, usize, Reply<Vec<Retained>>),
 }
@@ -50,7 +50,7 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Message(app, message, reply) => give(reply, || lookup::message(engine, app, message)),
         Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
         Question::Upstream(request, reply) => give(reply, || upstream::page(engine, &request)),
-        Question::Session(client, reply) => give(reply, || sessions::session(engine, client)),
+        Question::SessionsOf(clients, reply) => give(reply, || sessions::of(engine, &clients)),
         Question::Sessions(after, max, reply) => give(reply, || sessions::sessions(engine, after, max)),
         Question::Retained(after, max, reply) => {
             give(reply, || sessions::retained(engine, after.as_ref(), max));

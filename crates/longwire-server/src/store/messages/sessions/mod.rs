@@ -81,7 +81,15 @@ impl MessageStore {
     /// # Errors
     /// The store is closed, or a table is damaged.
     pub async fn session(&self, client: ClientId) -> Result<Option<SessionView>, StoreError> {
-        self.ask(|reply| Question::Session(client, reply)).await
+        Ok(self.sessions_of(vec![client]).await?.into_iter().next().flatten())
+    }
+
+    /// The kept sessions of devices, in their order; `None` for one that has none.
+    ///
+    /// # Errors
+    /// The store is closed, or a table is damaged.
+    pub async fn sessions_of(&self, clients: Vec<ClientId>) -> Result<Vec<Option<SessionView>>, StoreError> {
+        self.ask(|reply| Question::SessionsOf(clients, reply)).await
     }
 
     /// At most `max` kept sessions after a device, in the order of their numbers; for the start.

@@ -10,12 +10,16 @@ use crate::store::sessions::{KeptSession, Retained, SessionView, UNRELEASED_MAX}
 use fjall::{Readable, Snapshot};
 use std::ops::Bound;
 
-/// A device's session.
-pub(crate) fn session(engine: &Engine, client: ClientId) -> Result<Option<SessionView>, Fault> {
+/// The sessions of devices.
+pub(crate) fn of(engine: &Engine, clients: &[ClientId]) -> Result<Vec<Option<SessionView>>, Fault> {
     let snapshot = engine.database.snapshot();
-    let found = row(engine, &snapshot, Space::Sessions, &keys::client(client), SessionRow::decode)?;
+    clients.iter().map(|client| session(engine, &snapshot, *client)).collect()
+}
+
+fn session(engine: &Engine, snapshot: &Snapshot, client: ClientId) -> Result<Option<SessionView>, Fault> {
+    let found = row(engine, snapshot, Space::Sessions, &keys::client(client), SessionRow::decode)?;
     let Some(found) = found else { return Ok(None) };
-    let session = whole(engine, &snapshot, client, found)?;
+    let session = whole(engine, snapshot, client, found)?;
     let mut unreleased = Vec::new();
     let range = keys::unreleased(client, 0)..=keys::unreleased(client, u16::MAX);
     for entry in snapshot.range(engine.spaces.of(Space::Unreleased), range).take(UNRELEASED_MAX) {
