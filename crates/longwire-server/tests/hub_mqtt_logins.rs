@@ -3,52 +3,20 @@
 
 mod hub_rig;
 
+use hub_rig::mqtt::{accepted, attached, mqtt};
 use hub_rig::{Rig, devices, until};
 use longwire_proto::close::CloseReason;
-use longwire_proto::wire::Class;
-use longwire_proto::wire::mqtt::Version;
+use longwire_proto::id::ClientId;
 use longwire_server::delivery::AuthOptions;
-use longwire_server::delivery::border::topics::{MqttAttach, MqttLogin};
-use longwire_server::delivery::border::{Attach, Command, Event, Handle, Login};
+use longwire_server::delivery::border::topics::{From, MqttAttach, TopicCommand, TopicEvent, TopicWish};
+use longwire_server::delivery::border::{Command, Event, Handle, Login};
 use longwire_server::domain::AppKey;
 use longwire_server::domain::topic::Act;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::SeqCst;
 
-/// A client that presents these: client id, user name, password.
-fn mqtt(rig: &Rig, client_id: &str, user_name: Option<&str>, password: Option<&str>) -> Login {
-    let mqtt = MqttLogin {
-        version: Version::V5,
-        client_id: client_id.into(),
-        user_name: user_name.map(Box::from),
-        password: password.map(|password| password.as_bytes().into()),
-        clean_start: true,
-        expiry_s: 0,
-        certificate: None,
-    };
-    let login = rig.wish(rig.handle(0), "");
-    Login { class: Class::Iot, app_key: String::new(), mqtt: Some(Box::new(mqtt)), ..login }
-}
-
 fn anonymous() -> AuthOptions {
     AuthOptions { anonymous: Some(AppKey::parse("shop").unwrap()), ..AuthOptions::default() }
-}
-
-/// What a login that is accepted is given.
-async fn accepted(rig: &Rig, login: Login) -> (Handle, Box<Attach>) {
-    let from = login.from;
-    rig.tell(0, Event::Login(Box::new(login))).await;
-    match rig.shards.next(0).await {
-        Command::Attach(attach) => {
-            assert_eq!(attach.to, from);
-            (from, attach)
-        }
-        other => panic!("not an Attach: {other:?}"),
-    }
-}
-
-async fn attached(rig: &Rig, login: Login) -> MqttAttach {
-    *accepted(rig, login).await.1.mqtt.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,4 +232,80 @@ async fn topic_rules_that_change_reach_sessions_that_are_there_and_survive() {
     let given = attached(&rig, mqtt(&rig, "", Some("shop/pump-1"), Some(&device.token))).await;
     assert_eq!(&*given.user, "pump-1");
     assert!(may(&given, "of/pump-1") && !may(&given, "plant/x"));
+}
+
+/// A kept session of `pump-1`.
+fn kept(rig: &Rig, token: &str, clean_start: bool, expiry_s: u32) -> Login {
+    let mut login = mqtt(rig, "pump-1", Some("shop"), Some(token));
+    let wish = login.mqtt.as_mut().unwrap();
+    (wish.clean_start, wish.expiry_s) = (clean_start, expiry_s);
+    login
+}
+
+async fn subscribe(rig: &Rig, handle: Handle, client: ClientId, filter: &str) {
+    let wish = TopicWish {
+        filter: filter.into(),
+        qos: 1,
+        no_local: false,
+        retain_as_published: false,
+        identifier: 0,
+    };
+    let from = From { handle, client, app: rig.app.id };
+    let event = TopicEvent::Subscribe { packet_id: 5, wishes: vec![(wish, 2)], is_kept: true };
+    rig.tell(0, Event::Topic(from, Box::new(event))).await;
+    assert!(matches!(rig.shards.next(0).await, Command::Topic(TopicCommand::Answered { .. })));
+}
+
+async fn hang_up(rig: &Rig, from: Handle, client: ClientId) {
+    rig.close(from, Some(client), Vec::new()).await;
+    until(|| async { rig.hub.stats().sessions_online.load(SeqCst) == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_session_is_there_at_the_next_login_and_a_clean_start_ends_it() {
+    let rig = Rig::new(1).await;
+    let token = rig.register("pump-1", None, &[]).await.token;
+    let (from, attach) = accepted(&rig, kept(&rig, &token, false, 60)).await;
+    let client = attach.client;
+    let given = attach.mqtt.unwrap();
+    assert_eq!((given.session_present, given.expiry_s, given.subscriptions.len()), (false, 60, 0));
+    subscribe(&rig, from, client, "device/pump-1/orders").await;
+    hang_up(&rig, from, client).await;
+    // A login that is refused leaves the session as it is, whatever it asked for.
+    let mut other = kept(&rig, &token, true, 0);
+    other.mqtt.as_mut().unwrap().client_id = "pump-2".into();
+    assert_eq!(rig.refused(other).await.0, CloseReason::BadClientId);
+    let rig = rig.restarted(AuthOptions::default()).await;
+    let (from, attach) = accepted(&rig, kept(&rig, &token, false, 60)).await;
+    let given = attach.mqtt.unwrap();
+    assert!(given.session_present);
+    assert_eq!(&*given.subscriptions[0].filter, "device/pump-1/orders");
+    hang_up(&rig, from, client).await;
+    let (from, attach) = accepted(&rig, kept(&rig, &token, true, 60)).await;
+    let given = attach.mqtt.unwrap();
+    assert_eq!((given.session_present, given.subscriptions.len()), (false, 0));
+    hang_up(&rig, from, client).await;
+    // It is over when its time is.
+    rig.now.fetch_add(61_000, SeqCst);
+    until(|| async { rig.store.session(client).await.unwrap().is_none() }).await;
+    assert!(!attached(&rig, kept(&rig, &token, false, 60)).await.session_present);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_session_whose_client_hung_up_before_the_answer_runs_out() {
+    let rig = Rig::new(1).await;
+    let device = rig.register("pump-1", None, &[]).await;
+    let login = kept(&rig, &device.token, false, 60);
+    let from = login.from;
+    rig.tell(0, Event::Login(Box::new(login))).await;
+    rig.close(from, None, Vec::new()).await;
+    // Whether the answer or the end came first.
+    until(|| async { rig.hub.stats().sessions_online.load(SeqCst) == 0 }).await;
+    let other = rig.register("other", None, &[]).await;
+    accepted_among(&rig, mqtt(&rig, "other", Some("shop"), Some(&other.token))).await;
+    until(|| async {
+        rig.now.fetch_add(61_000, SeqCst);
+        rig.store.session(device.client).await.unwrap().is_none()
+    })
+    .await;
 }

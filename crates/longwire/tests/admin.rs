@@ -212,6 +212,52 @@ fn a_dead_connection_does_not_keep_its_device_out() {
 }
 
 #[test]
+fn topic_rules_and_login_ways_are_set_by_the_operator_and_tell_no_secret() {
+    let server = TestServer::start();
+    let put = |app: &str, what: &str, body: &Value| {
+        let path = format!("/v1/admin/apps/{app}/{what}");
+        server.operator().request("PUT", &path, Some(body.to_string().as_bytes())).unwrap()
+    };
+    let app = server.app_key.as_str();
+    let rules = json!({"topic_rules": ["allow all fleet/%c/#"]});
+    let answer = put(app, "topic_rules", &rules);
+    assert_eq!((answer.status, &answer.json), (200, &rules));
+    assert_eq!(put("nobody", "topic_rules", &rules).status, 404);
+    let secret = "a shared secret of more than 32 bytes";
+    let ways = json!({
+        "jwt": {"keys": [{"algorithm": "HS256", "secret": secret}]},
+        "call_out": {"url": "http://127.0.0.1:9/"},
+        "certificates": {"CN 7": "truck-7"},
+    });
+    let answer = put(app, "login_ways", &ways);
+    let told = json!({"jwt_keys": 1, "jwks_file": false, "call_out": true, "certificates": 1});
+    assert_eq!((answer.status, &answer.json), (200, &told));
+    assert_eq!(put("nobody", "login_ways", &ways).status, 404);
+    for (what, body, part) in [
+        ("topic_rules", json!({"topic_rules": ["allow read x"]}), "topic_rules[0]"),
+        (
+            "login_ways",
+            json!({"jwt": {"keys": [{"algorithm": "none", "secret": secret}]}}),
+            "jwt.keys[0].algorithm",
+        ),
+        (
+            "login_ways",
+            json!({"jwt": {"keys": [{"algorithm": "RS256", "secret": secret}]}}),
+            "jwt.keys[0].public_key",
+        ),
+        ("login_ways", json!({"jwt": {"jwks_file": "/nowhere/keys.json"}}), "jwt.jwks_file"),
+        ("login_ways", json!({"call_out": {"url": "http://192.0.2.1/"}}), "call_out.url"),
+        ("login_ways", json!({"certificates": {"CN": "a/b"}}), "certificates[CN]"),
+    ] {
+        let answer = put(app, what, &body);
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(answer.text.contains(part) && !answer.text.contains(secret), "{}", answer.text);
+    }
+    let path = format!("/v1/admin/apps/{app}/login_ways");
+    assert_eq!(server.api.request("PUT", &path, Some(b"{}")).unwrap().status, 401);
+}
+
+#[test]
 fn an_apps_policy_goes_before_the_nodes_and_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = TestServer::start_in(folder.path());

@@ -252,6 +252,22 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
 }
 
 #[test]
+fn clients_without_credentials_are_refused_on_an_open_listener() {
+    let output = longwire(&[
+        "serve",
+        "--device-bind",
+        "0.0.0.0:0",
+        "--set",
+        "listener.device.insecure_plaintext=true",
+        "--set",
+        "auth.anonymous=true",
+    ]);
+    assert!(!output.status.success());
+    let said = err(&output);
+    assert!(said.contains("auth.anonymous") && said.contains("listener.device.bind"), "{said}");
+}
+
+#[test]
 fn the_verbs_of_a_device_and_of_a_business_meet() {
     let server = TestServer::start();
     let api = server.api_address.to_string();

@@ -37,6 +37,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(admin::duplicate_login))
         .routes(routes!(admin::heartbeat))
         .routes(routes!(apps::topic_rules))
+        .routes(routes!(apps::login_ways))
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))

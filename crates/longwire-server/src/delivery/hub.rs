@@ -1,6 +1,6 @@
 //! What the API asks of the hub, and what the hub's parts share.
 
-use super::auth::{self, Auth, AuthOptions, Enrolment};
+use super::auth::{self, Auth, AuthOptions, Enrolment, Ways, WaysOfApps};
 use super::border::{Command, Events, Handle, Shards};
 use super::devices::Turns;
 use super::dispatcher;
@@ -13,7 +13,7 @@ use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use super::topics::{self, Topics};
-pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
+use crate::domain::LoginWays;
 use crate::domain::topic::Rules;
 use crate::domain::{
     App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
@@ -24,6 +24,7 @@ use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::Registry;
 use crate::store::upstream::UpstreamRequest;
 
+pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 pub use crate::store::registry::RegisterError;
 pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
 
@@ -242,6 +243,7 @@ impl Hub {
         let Parts { store, registry, shards, committed, clock, token_ttl_s, .. } = parts;
         let (lists, listed) = mpsc::channel(auth::LISTS_WAITING_MAX);
         let apps = registry.apps().await?;
+        let ways = WaysOfApps::load(apps.iter());
         let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
         let stats = Arc::new(HubStats::default());
         let seed = RandomState::new().hash_one(0_u8);
@@ -254,7 +256,7 @@ impl Hub {
             token_ttl_s,
             duplicate_login: parts.duplicate_login,
             heartbeat: parts.heartbeat,
-            auth: Auth::new(parts.auth, Enrolment::new(lists)),
+            auth: Auth::new(parts.auth, Enrolment::new(lists), ways),
             conflicts: Guard::new(guard::TAKEOVERS),
             bad_logins: Guard::new(guard::BAD_LOGINS),
             began: Instant::now(),
@@ -271,6 +273,7 @@ impl Hub {
             apps: RwLock::new(apps),
         });
         tokio::spawn(dispatcher::run(core.clone(), committed));
+        tokio::spawn(auth::watch_keys(Arc::downgrade(&core)));
         tokio::spawn(auth::enrol_waiting(Arc::downgrade(&core), listed));
         tokio::spawn(topics::run_clock(core.clone()));
         Ok(Hub { core })
@@ -420,6 +423,24 @@ impl Hub {
         let Some(app) = self.core.app(key.as_str()) else { return Ok(false) };
         self.core.registry.set_topic_rules(app.id, lines.map(|lines| lines.join("\n"))).await?;
         app.topic_rules.replace(rules.unwrap_or_default());
+        Ok(true)
+    }
+
+    /// Sets how the app's MQTT clients may prove who they are beside device tokens, from the next login on. False: no such app.
+    ///
+    /// # Errors
+    /// A key, file or URL that cannot be used, or the registry's.
+    pub async fn set_login_ways(&self, key: &AppKey, ways: LoginWays) -> Result<bool, SetError> {
+        let made = Arc::new(Ways::new(&ways)?);
+        let looked = made.clone();
+        let looked = tokio::task::spawn_blocking(move || looked.reload()).await;
+        looked.map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+        let Some(app) = self.core.app(key.as_str()) else { return Ok(false) };
+        self.core.registry.set_login_ways(app.id, &ways).await?;
+        if let Some(app) = self.core.apps.write().get_mut(key.as_str()) {
+            *app = Arc::new(App { login_ways: Arc::new(ways), ..(**app).clone() });
+        }
+        self.core.auth.ways.set(app.id, made);
         Ok(true)
     }
 

@@ -14,6 +14,22 @@ pub const FEEDBACK_LABELS: [&str; 4] = ["received", "displayed", "clicked", "dis
 /// The labels of [`HubStats::upstream`], in order.
 pub const UPSTREAM_LABELS: [&str; 5] = ["done", "unsupported", "not_allowed", "quota", "busy"];
 
+/// The labels of [`HubStats::call_outs`], in order.
+pub const CALL_OUT_LABELS: [&str; 4] = ["answered", "remembered", "failed", "held_back"];
+
+/// What became of a question to an app's own login service.
+#[derive(Clone, Copy)]
+pub(super) enum CallOutOutcome {
+    /// The service said yes or no.
+    Answered,
+    /// It had said so of late.
+    Remembered,
+    /// No answer, or not in time, or something else.
+    Failed,
+    /// Not asked, because it has not answered of late or too many wait.
+    HeldBack,
+}
+
 /// The hub's counters. All rise, except `sessions_online`.
 #[derive(Debug, Default)]
 pub struct HubStats {
@@ -25,6 +41,8 @@ pub struct HubStats {
     pub logins_refused: Tally,
     /// Devices that registered themselves by logging in.
     pub devices_enrolled: AtomicU64,
+    /// Questions to apps' own login services, by [`CALL_OUT_LABELS`].
+    pub call_outs: [AtomicU64; 4],
     /// Connections displaced by a newer login.
     pub takeovers: AtomicU64,
     /// Times that connections of one device displaced each other too often, so that its logins were delayed.
@@ -68,6 +86,10 @@ pub struct HubStats {
 impl HubStats {
     pub(super) fn login_refused(&self, reason: CloseReason) {
         self.logins_refused[reason].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn called_out(&self, outcome: CallOutOutcome) {
+        self.call_outs[outcome as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn feedback_came(&self, kind: AckKind) {

@@ -1,7 +1,7 @@
 //! A tenant: key, hashed secret, policies.
 
 use super::topic::Rules;
-use super::{HeartbeatPolicy, Invalid};
+use super::{HeartbeatPolicy, Invalid, LoginWays};
 use longwire_proto::limit::APP_KEY_BYTES_MAX;
 use std::fmt;
 use std::sync::Arc;
@@ -133,4 +133,6 @@ pub struct App {
     pub heartbeat: HeartbeatPolicy,
     /// What its devices may do with topics.
     pub topic_rules: Arc<Rules>,
+    /// How its MQTT clients may prove who they are beside device tokens.
+    pub login_ways: Arc<LoginWays>,
 }

@@ -1,6 +1,8 @@
 //! A hub on a real store, with shards that write down what they are told.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod mqtt;
+
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::wire::{Class, Network};
@@ -215,6 +217,7 @@ impl Rig {
             duplicate_login: None,
             heartbeat: HeartbeatPolicy::default(),
             topic_rules: Arc::default(),
+            login_ways: Arc::default(),
         });
         let secret = AppSecret::presented("");
         Rig { hub, shards, events, app, secret, now, store, slots: AtomicU32::new(1), folder }

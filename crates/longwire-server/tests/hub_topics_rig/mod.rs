@@ -5,7 +5,6 @@ use crate::hub_rig::Rig;
 use bytes::Bytes;
 use longwire_proto::id::{ClientId, Position, Source};
 use longwire_proto::wire::mqtt::SharedPublish;
-use longwire_server::delivery::AuthOptions;
 use longwire_server::delivery::border::topics::{
     From, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
 };

@@ -1,13 +1,22 @@
 //! Who an MQTT client is, from what it presents.
 //!
 //! - `way`: which of the ways in a client takes; what needs memory only is decided there.
+//! - `ways`: what apps have beside device tokens; `jwt`: signed claims; `call_out`: asking the operator's service, with its
+//!   `breaker` and its remembered `answers`.
 //! - `enrolment`: devices that name themselves, registered in batches by their first login.
 
+mod answers;
+mod breaker;
+mod call_out;
 mod enrolment;
+mod jwt;
 mod way;
+mod ways;
 
+pub(super) use call_out::Question;
 pub(super) use enrolment::{Enrolment, LISTS_WAITING_MAX, run as enrol_waiting};
 pub(super) use way::{Way, name_of, way};
+pub(super) use ways::{Ways, WaysOfApps, watch as watch_keys};
 
 use crate::domain::AppKey;
 use crate::domain::topic::Rules;
@@ -48,13 +57,14 @@ impl Default for AuthOptions {
 pub(super) struct Auth {
     pub(super) options: AuthOptions,
     pub(super) enrolment: Enrolment,
+    pub(super) ways: WaysOfApps,
     /// Of clients without credentials.
     pub(super) open_rules: Arc<Rules>,
 }
 
 impl Auth {
-    pub(super) fn new(options: AuthOptions, enrolment: Enrolment) -> Auth {
-        Auth { options, enrolment, open_rules: Arc::new(Rules::open()) }
+    pub(super) fn new(options: AuthOptions, enrolment: Enrolment, ways: WaysOfApps) -> Auth {
+        Auth { options, enrolment, ways, open_rules: Arc::new(Rules::open()) }
     }
 
     /// What is granted of a session expiry: `u32::MAX` leaves it to us.

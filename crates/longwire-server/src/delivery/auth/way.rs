@@ -2,6 +2,8 @@
 
 use super::super::border::topics::MqttLogin;
 use super::super::hub::Core;
+use super::jwt;
+use super::ways::Ways;
 use crate::domain::{App, DeviceName, Token, TokenFault};
 use longwire_proto::close::CloseReason;
 use std::sync::Arc;
@@ -10,6 +12,12 @@ use std::sync::Arc;
 pub(in super::super) enum Way {
     /// A device token that is good. `device`: the name behind `app/`, which must be the token's device.
     Token { app: Arc<App>, token: Token, device: Option<Box<str>> },
+    /// A JWT that a key of the app is to verify. `device`: as above.
+    Jwt { app: Arc<App>, ways: Arc<Ways>, device: Option<Box<str>> },
+    /// A client certificate that is this device's. `device`: as above.
+    Certificate { app: Arc<App>, name: DeviceName, device: Option<Box<str>> },
+    /// The app's own service is to be asked.
+    Ask { app: Arc<App>, ways: Arc<Ways> },
     /// Without credentials, where that is allowed.
     Anonymous { app: Arc<App> },
 }
@@ -31,11 +39,25 @@ pub(in super::super) fn way(core: &Core, login: &MqttLogin) -> Result<Way, Close
         None => (&**user_name, None),
     };
     let app = core.app(app_key).ok_or(CloseReason::UnknownApp)?;
-    let password = login.password.as_deref().ok_or(CloseReason::BadToken)?;
-    match core.token_key.verify(password, (core.clock)()) {
-        Ok(token) if token.app == app.id => Ok(Way::Token { app, token, device: device.map(Box::from) }),
-        Err(TokenFault::Expired) => Err(CloseReason::ExpiredToken),
-        Ok(_) | Err(TokenFault::Bad) => Err(CloseReason::BadToken),
+    let device = device.map(Box::from);
+    let ways = core.auth.ways.of(app.id);
+    let Some(password) = login.password.as_deref() else {
+        let name =
+            login.certificate.as_deref().and_then(|subject| ways.as_ref()?.device_of(subject).cloned());
+        return match (name, ways) {
+            (Some(name), _) => Ok(Way::Certificate { app, name, device }),
+            (None, Some(ways)) if ways.call_out.is_some() => Ok(Way::Ask { app, ways }),
+            _ => Err(CloseReason::BadToken),
+        };
+    };
+    match (core.token_key.verify(password, (core.clock)()), ways) {
+        (Ok(token), _) if token.app == app.id => Ok(Way::Token { app, token, device }),
+        (Err(TokenFault::Expired), _) => Err(CloseReason::ExpiredToken),
+        (Err(TokenFault::Bad), Some(ways)) if ways.jwt.is_some() && jwt::looks_like_one(password) => {
+            Ok(Way::Jwt { app, ways, device })
+        }
+        (Err(TokenFault::Bad), Some(ways)) if ways.call_out.is_some() => Ok(Way::Ask { app, ways }),
+        _ => Err(CloseReason::BadToken),
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::border::{Attach, Command, Handle, Login};
 use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
-use super::strangers::{self, MqttWish, Stranger};
+use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
 use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
@@ -42,6 +42,8 @@ pub(super) enum Verified {
     Wish(Wish),
     /// It names itself: its device is found, or made, by name.
     Stranger(Stranger),
+    /// The app's own service is to be asked.
+    Asking(Asking),
 }
 
 /// Checks everything that needs no store.

@@ -134,6 +134,12 @@ impl Pump {
                 self.deciding.begin(from, (ClientId(0), stranger.app.id));
                 self.read(Read::Stranger(Box::new(stranger))).await;
             }
+            Ok(Verified::Asking(asking)) => {
+                self.deciding.begin(from, (ClientId(0), asking.app.id));
+                let (core, deciding, reads) = (self.core.clone(), self.deciding.clone(), self.reads.clone());
+                // Ends with the answer, or its time.
+                tokio::spawn(strangers::ask(core, deciding, asking, reads));
+            }
             Err(reason) => {
                 let retry_after_s = logins::slowed(&self.core, reason, peer);
                 self.read(Read::Refused { to: from, reason, retry_after_s }).await;
@@ -166,7 +172,10 @@ impl Pump {
         notes.changes.extend(unacked.into_iter().map(Change::Landed));
         let Some(client) = client else {
             if let Some((client, app)) = self.deciding.ended(from) {
-                self.core.sessions.leave(client, app, from);
+                if self.core.sessions.leave(client, app, from) {
+                    // Its answer, with a session that began, reached nobody.
+                    self.core.connection_ended(topics_from(from, client, app), None, true);
+                }
                 self.count_takeover(client, reason);
             }
             return;

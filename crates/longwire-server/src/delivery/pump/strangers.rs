@@ -1,17 +1,21 @@
 //! Logins of MQTT clients. One with a device token is decided like a native one; one that names itself is a stranger until
 //! its name is found, or registered.
 
-use super::super::auth::{Way, name_of, way};
+use super::super::auth::{Question, Way, Ways, name_of, way};
 use super::super::border::Login;
 use super::super::border::topics::{MqttAttach, MqttLogin};
-use super::super::hub::{Core, SessionStart, SessionWish};
+use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
+use super::super::topics::{SessionStart, SessionWish};
+use super::desk::Read;
 use super::logins::{self, Verified};
 use crate::domain::topic::Rules;
 use crate::domain::{App, AppId, ClientId, Device, DeviceName, Token, WallMs};
 use longwire_proto::close::CloseReason;
+use longwire_proto::wire::mqtt::Version;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// What an MQTT client wants beside being let in.
 pub(super) struct MqttWish {
@@ -19,6 +23,7 @@ pub(super) struct MqttWish {
     client_id: Box<str>,
     /// The device that the user name speaks of.
     device: Option<Box<str>>,
+    /// The session so far is not wanted.
     clean_start: bool,
     expiry_s: u32,
     rules: Arc<Rules>,
@@ -29,9 +34,28 @@ pub(super) struct MqttWish {
 /// A client whose name says which device it is.
 pub(super) struct Stranger {
     pub(super) app: Arc<App>,
-    name: DeviceName,
+    claim: Claim,
     login: Login,
     mqtt: Box<MqttWish>,
+}
+
+/// What a stranger goes by.
+enum Claim {
+    /// A name that is believed.
+    Name(DeviceName),
+    /// A JWT, still to be verified: signatures take too long for the pump.
+    Jwt(Arc<Ways>, Box<[u8]>),
+}
+
+/// A client about which the app's own service is asked.
+pub(super) struct Asking {
+    pub(super) app: Arc<App>,
+    ways: Arc<Ways>,
+    login: Login,
+    mqtt: Box<MqttWish>,
+    user_name: Box<str>,
+    password: Box<[u8]>,
+    version: Version,
 }
 
 impl MqttWish {
@@ -39,8 +63,14 @@ impl MqttWish {
         let user = mqtt.user_name.filter(|_| rules.names_user()).unwrap_or_default();
         let user = user.split_once('/').map_or(&*user, |(_, behind)| behind).into();
         let expiry_s = core.auth.expiry_s(mqtt.expiry_s);
-        let clean_start = mqtt.clean_start;
-        MqttWish { client_id: mqtt.client_id, device: None, clean_start, expiry_s, rules, user }
+        MqttWish {
+            client_id: mqtt.client_id,
+            device: None,
+            clean_start: mqtt.clean_start,
+            expiry_s,
+            rules,
+            user,
+        }
     }
 
     /// # Errors
@@ -56,7 +86,7 @@ impl MqttWish {
         Ok(())
     }
 
-    /// What is asked of the session.
+    /// The session that it wants, of the device that it turned out to be.
     pub(super) fn session(&self, client: ClientId, app: AppId) -> SessionWish {
         SessionWish { client, app, clean_start: self.clean_start, expiry_s: self.expiry_s }
     }
@@ -76,33 +106,103 @@ impl MqttWish {
     }
 }
 
+impl Stranger {
+    /// # Errors
+    /// Why it is not believed.
+    fn name(&self, now: WallMs) -> Result<DeviceName, CloseReason> {
+        match &self.claim {
+            Claim::Name(name) => Ok(name.clone()),
+            Claim::Jwt(ways, token) => {
+                let jwt = ways.jwt.as_ref().ok_or(CloseReason::BadToken)?;
+                jwt.verify(token, now)?.map_or_else(|| name_of(&self.mqtt.client_id), Ok)
+            }
+        }
+    }
+}
+
 /// Checks what an MQTT client presents, as far as memory can.
 ///
 /// # Errors
 /// The reason to refuse with.
-pub(super) fn verify(core: &Core, login: Login, mqtt: MqttLogin) -> Result<Verified, CloseReason> {
+pub(super) fn verify(core: &Core, login: Login, mut mqtt: MqttLogin) -> Result<Verified, CloseReason> {
     match way(core, &mqtt)? {
         Way::Token { app, token, device } => {
             let wish = MqttWish { device, ..MqttWish::new(core, mqtt, app.topic_rules.clone()) };
             Ok(Verified::Wish(logins::wish(core, &app, &login, token, Some(Box::new(wish)))))
         }
-        Way::Anonymous { app } => {
-            let name = name_of(&mqtt.client_id)?;
-            let mqtt = Box::new(MqttWish::new(core, mqtt, core.auth.open_rules.clone()));
-            Ok(Verified::Stranger(Stranger { app, name, login, mqtt }))
+        Way::Jwt { app, ways, device } => {
+            let claim = Claim::Jwt(ways, mqtt.password.take().unwrap_or_default());
+            let mqtt = MqttWish { device, ..MqttWish::new(core, mqtt, app.topic_rules.clone()) };
+            Ok(Verified::Stranger(Stranger { app, claim, login, mqtt: Box::new(mqtt) }))
         }
+        Way::Certificate { app, name, device } => {
+            let mqtt = MqttWish { device, ..MqttWish::new(core, mqtt, app.topic_rules.clone()) };
+            Ok(Verified::Stranger(Stranger { app, claim: Claim::Name(name), login, mqtt: Box::new(mqtt) }))
+        }
+        Way::Ask { app, ways } => {
+            let user_name = mqtt.user_name.clone().unwrap_or_default();
+            let (password, version) = (mqtt.password.take().unwrap_or_default(), mqtt.version);
+            let mqtt = Box::new(MqttWish::new(core, mqtt, app.topic_rules.clone()));
+            Ok(Verified::Asking(Asking { app, ways, login, mqtt, user_name, password, version }))
+        }
+        Way::Anonymous { app } => {
+            let claim = Claim::Name(name_of(&mqtt.client_id)?);
+            let mqtt = Box::new(MqttWish::new(core, mqtt, core.auth.open_rules.clone()));
+            Ok(Verified::Stranger(Stranger { app, claim, login, mqtt }))
+        }
+    }
+}
+
+/// Asks the app's own service; a stranger that it lets in goes on like the others.
+pub(super) async fn ask(core: Arc<Core>, deciding: Arc<Deciding>, asking: Asking, reads: mpsc::Sender<Read>) {
+    let Asking { app, ways, login, mqtt, user_name, password, version } = asking;
+    let Some(call_out) = &ways.call_out else {
+        return refuse(&core, &deciding, &login, CloseReason::Internal, None).await;
+    };
+    let password = String::from_utf8_lossy(&password);
+    let protocol = if version == Version::V5 { "mqtt5" } else { "mqtt3.1.1" };
+    let question = Question {
+        client_id: &mqtt.client_id,
+        user_name: &user_name,
+        password: &password,
+        peer: login.peer,
+        protocol,
+    };
+    let answer = call_out.ask(&question, || core.now_ms(), &core.stats).await;
+    let named = |name: Option<DeviceName>| name.map_or_else(|| name_of(&mqtt.client_id), Ok);
+    match answer.and_then(|name| named(name).map_err(|reason| (reason, None))) {
+        Ok(name) => {
+            let stranger = Stranger { app, claim: Claim::Name(name), login, mqtt };
+            // The desk ends after the last who asks.
+            let _ = reads.send(Read::Stranger(Box::new(stranger))).await;
+        }
+        Err((reason, wait_s)) => refuse(&core, &deciding, &login, reason, wait_s).await,
+    }
+}
+
+async fn refuse(core: &Core, deciding: &Deciding, login: &Login, reason: CloseReason, wait_s: Option<u16>) {
+    deciding.decide(login.from);
+    match wait_s.or_else(|| logins::slowed(core, reason, login.peer.ip())) {
+        Some(wait_s) => core.refuse_until(login.from, reason, wait_s).await,
+        None => core.refuse(login.from, reason).await,
     }
 }
 
 /// Finds or makes the devices of strangers, and decides their logins.
 pub(super) async fn admit(core: Arc<Core>, deciding: Arc<Deciding>, strangers: Vec<Stranger>) {
-    let mut by_app: HashMap<AppId, Vec<Stranger>> = HashMap::new();
+    let mut by_app: HashMap<AppId, (Vec<Stranger>, Vec<DeviceName>)> = HashMap::new();
     for stranger in strangers {
-        by_app.entry(stranger.app.id).or_default().push(stranger);
+        match stranger.name((core.clock)()) {
+            Ok(name) => {
+                let (strangers, names) = by_app.entry(stranger.app.id).or_default();
+                strangers.push(stranger);
+                names.push(name);
+            }
+            Err(reason) => refuse(&core, &deciding, &stranger.login, reason, None).await,
+        }
     }
     let mut wishes = Vec::new();
-    for (app, strangers) in by_app {
-        let names: Vec<DeviceName> = strangers.iter().map(|stranger| stranger.name.clone()).collect();
+    for (app, (strangers, names)) in by_app {
         let clients = core.auth.enrolment.clients(&core, app, &names).await;
         for (stranger, client) in strangers.into_iter().zip(clients) {
             let from = stranger.login.from;
@@ -114,10 +214,7 @@ pub(super) async fn admit(core: Arc<Core>, deciding: Arc<Deciding>, strangers: V
                     let Stranger { app, login, mqtt, .. } = stranger;
                     wishes.push(logins::wish(&core, &app, &login, token, Some(mqtt)));
                 }
-                Err(reason) => {
-                    deciding.decide(from);
-                    core.refuse(from, reason).await;
-                }
+                Err(reason) => refuse(&core, &deciding, &stranger.login, reason, None).await,
             }
         }
     }

@@ -427,7 +427,7 @@ pub const SETTINGS: &[Setting] = &[
         SESSION_EXPIRY_DEFAULT_S as u64,
         "seconds",
         1,
-        10 * 365 * DAY_S,
+        30 * DAY_S,
         "How long a session outlives its connection where the client leaves it to the server (3.1.1 without clean session; 5.0 with 0xFFFFFFFF).",
     ),
     integer(
@@ -435,7 +435,7 @@ pub const SETTINGS: &[Setting] = &[
         SESSION_EXPIRY_MAX_S as u64,
         "seconds",
         1,
-        10 * 365 * DAY_S,
+        30 * DAY_S,
         "How long a session outlives its connection at most; a client that asks for more is told this.",
     ),
     text(

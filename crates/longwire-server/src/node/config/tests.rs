@@ -83,7 +83,7 @@ fn clients_without_credentials_are_served_on_loopback_only() {
     assert!(text.contains("auth.anonymous") && text.contains("listener.device.bind"), "{text}");
     layers.assignment("auth.anonymous=false");
     assert_eq!(Config::build(layers).unwrap().auth.anonymous, None);
-    assert!(problems("[mqtt]\nsession_expiry = 3000000\n")[0].contains("mqtt.session_expiry_max"));
+    assert!(problems("[mqtt]\nsession_expiry = 2500000\n")[0].contains("mqtt.session_expiry_max"));
 }
 
 #[test]

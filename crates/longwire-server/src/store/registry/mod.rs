@@ -2,11 +2,13 @@
 //!
 //! - [`registrations`]: registrations that wait together share a transaction.
 //! - [`automatic`]: devices that register themselves by logging in.
+//! - [`login_ways`]: how they are written.
 //! - [`open`]: opening the file, and what is checked then.
 //! - [`rows`]: rows and the values of the domain; [`dialect`]: the statements.
 
 mod automatic;
 mod dialect;
+mod login_ways;
 mod open;
 mod registrations;
 mod rows;
@@ -19,8 +21,8 @@ use super::lock::FolderLock;
 use super::messages::OpenError;
 use super::port::StoreError;
 use crate::domain::{
-    App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy, Registration,
-    SecretHash, TokenKey,
+    App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy, LoginWays,
+    Registration, SecretHash, TokenKey,
 };
 use parking_lot::Mutex;
 use sqlx::SqlitePool;
@@ -124,6 +126,7 @@ impl Registry {
                     duplicate_login: None,
                     heartbeat: HeartbeatPolicy::default(),
                     topic_rules: Arc::default(),
+                    login_ways: Arc::default(),
                 })
             }
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -167,6 +170,15 @@ impl Registry {
     /// The registry failed.
     pub async fn set_topic_rules(&self, app: AppId, lines: Option<String>) -> Result<(), StoreError> {
         self.set_text(dialect::SET_TOPIC_RULES, app, lines).await
+    }
+
+    /// Sets how the app's MQTT clients may prove who they are.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn set_login_ways(&self, app: AppId, ways: &LoginWays) -> Result<(), StoreError> {
+        let text = (*ways != LoginWays::default()).then(|| login_ways::encode(ways));
+        self.set_text(dialect::SET_LOGIN_WAYS, app, text).await
     }
 
     async fn set_text(

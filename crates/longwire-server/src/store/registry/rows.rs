@@ -1,10 +1,10 @@
 //! Rows of the registry and how they become values of the domain.
 
-use super::dialect;
+use super::{dialect, login_ways};
 use crate::domain::topic::Rules;
 use crate::domain::{
     Alias, App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy,
-    HeartbeatProfile, Invalid, SecretHash, Tag,
+    HeartbeatProfile, Invalid, LoginWays, SecretHash, Tag,
 };
 use crate::store::port::StoreError;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -36,6 +36,7 @@ impl FromRow<'_, SqliteRow> for AppRow {
             duplicate_login: policy.map_err(|invalid| unreadable("duplicate_login", invalid))?,
             heartbeat: heartbeat(row)?,
             topic_rules: topic_rules(row)?,
+            login_ways: login_ways(row)?,
         }))
     }
 }
@@ -69,6 +70,12 @@ fn topic_rules(row: &SqliteRow) -> sqlx::Result<Arc<Rules>> {
     let Some(lines) = row.try_get::<Option<&str>, _>("topic_rules")? else { return Ok(Arc::default()) };
     let rules = Rules::parse(lines.lines()).map_err(|invalid| unreadable("topic_rules", invalid))?;
     Ok(Arc::new(rules))
+}
+
+fn login_ways(row: &SqliteRow) -> sqlx::Result<Arc<LoginWays>> {
+    let Some(text) = row.try_get::<Option<&str>, _>("login_ways")? else { return Ok(Arc::default()) };
+    // Its problem does not repeat the text, which holds secrets.
+    login_ways::decode(text).map(Arc::new).map_err(|problem| unreadable("login_ways", problem))
 }
 
 fn number<T: TryFrom<i64>>(value: i64, column: &str) -> sqlx::Result<T> {
