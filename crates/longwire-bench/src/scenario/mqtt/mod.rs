@@ -19,6 +19,9 @@ use crate::server::{self, Server};
 
 /// Longer than any run, so that nobody pings while something is measured; brokers keep a deadline all the same.
 const KEEP_ALIVE_S: u16 = 1200;
+/// A publisher that goes flat out is what a server takes for an attack.
+const UNLIMITED: [&str; 4] =
+    ["--set", "limits.inbound_messages_per_s=0", "--set", "limits.inbound_bytes_per_s=0"];
 /// Connections being opened at once where the opening is not what is measured.
 const UNDER_WAY_MAX: usize = 128;
 
@@ -113,7 +116,9 @@ impl Broker {
             return Ok(Broker { target, pid: args.pid, own: None });
         }
         let program = args.server_program.clone().map_or_else(server::program, Ok)?;
-        let server = Server::spawn(&program, &args.serve_arg)?;
+        let mut arguments = UNLIMITED.map(str::to_owned).to_vec();
+        arguments.extend(args.serve_arg.iter().cloned());
+        let server = Server::spawn(&program, &arguments)?;
         Ok(Broker { target: server.device, pid: server.pid, own: Some(server) })
     }
 
