@@ -10,6 +10,8 @@ use crate::scenario::crowd::heartbeat::HeartbeatArgs;
 use crate::scenario::crowd::mixed::MixedArgs;
 use crate::scenario::crowd::stall::StallArgs;
 use crate::scenario::crowd::storm::StormArgs;
+use crate::scenario::mqtt::MqttArgs;
+use crate::scenario::mqtt::load::LoadArgs;
 
 /// `longwire bench`: measure a server, and the machine beside it.
 #[derive(Clone, Debug, Args)]
@@ -58,7 +60,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, conflicts_with_all = ["target", "api", "app_key", "app_secret", "pid"])]
     pub(crate) spawn: bool,
     /// Where devices connect at a server that runs already.
-    #[arg(long, value_name = "HOST:PORT", requires_all = ["api", "app_key", "app_secret"])]
+    #[arg(long, value_name = "HOST:PORT")]
     pub(crate) target: Option<SocketAddr>,
     /// Its HTTP API.
     #[arg(long, value_name = "HOST:PORT", requires = "target")]
@@ -138,6 +140,11 @@ pub(crate) struct IdleArgs {
     /// Longest wait for memory to settle at a level, seconds.
     #[arg(long, default_value_t = 15)]
     pub(crate) settle_s: u64,
+    /// MQTT: all subscribe to the same topic.
+    #[arg(long, help_heading = "MQTT")]
+    pub(crate) common_topic: bool,
+    #[command(flatten)]
+    pub(crate) mqtt: MqttArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]
@@ -184,6 +191,10 @@ pub(crate) struct FanoutArgs {
     #[arg(long)]
     pub(crate) no_limit: bool,
     #[command(flatten)]
+    pub(crate) mqtt: MqttArgs,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -209,6 +220,10 @@ pub(crate) struct UnicastArgs {
     /// Directory for the fsync probe, on the file system of the server's data.
     #[arg(long, value_name = "DIR")]
     pub(crate) probe_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) mqtt: MqttArgs,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]

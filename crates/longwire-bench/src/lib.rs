@@ -7,7 +7,7 @@
 //!
 //! - `args`: the scenarios and their options.
 //! - `scenario`: `limit`, `idle`, `fanout`, `unicast`; `scenario::crowd`: `heartbeat`, `storm`, `churn`, `stall`, `mixed`,
-//!   `idle --total`.
+//!   `idle --total`; `scenario::mqtt`: `idle`, `fanout`, `unicast` and `storm` against any MQTT broker.
 //! - `server`: a server of our own, or one that runs already; its memory, processor time and metrics.
 //! - `child`, `order`: a child process and the words spoken with it.
 //! - `fleet`: many devices, bare readers, or connections that come and go, in one loop; `writer`: the bare write and echo loops, over
@@ -71,6 +71,10 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
     };
     match scenario {
         Scenario::Limit(limit) => scenario::limit::run(&limit),
+        Scenario::Idle(idle) if idle.mqtt.is_mqtt() => scenario::mqtt::idle::run(&idle),
+        Scenario::Fanout(fanout) if fanout.mqtt.is_mqtt() => scenario::mqtt::load::fanout(&fanout),
+        Scenario::Unicast(unicast) if unicast.mqtt.is_mqtt() => scenario::mqtt::load::unicast(&unicast),
+        Scenario::Storm(storm) if storm.mqtt.is_mqtt() => scenario::mqtt::storm::run(&storm),
         Scenario::Idle(idle) if idle.total.is_some() => scenario::crowd::total::run(&idle),
         Scenario::Idle(idle) => scenario::idle::run(&idle),
         Scenario::Fanout(fanout) => scenario::fanout::run(&fanout),

@@ -20,6 +20,12 @@ pub(crate) enum Order {
     Open { target: SocketAddr, source: Ipv4Addr, count: usize },
     /// Fleet: connect devices and log them in. Answer: `Opened`.
     LogIn { target: SocketAddr, source: Ipv4Addr, app_key: String, devices: Vec<Login>, heartbeat_s: u16 },
+    /// Fleet: connect MQTT clients. Answer: `Opened`, when all are welcomed and subscribed, or the time is over.
+    Clients(Clients),
+    /// Fleet: its publishers publish from now on. Answer: `Armed`.
+    Publish(Publish),
+    /// Fleet: its publishers stop. Answer: `Armed`.
+    Silence,
     /// Fleet: read every so many milliseconds instead of sleeping in epoll; 0 sleeps in epoll. Answer: `Armed`.
     Sweep { interval_ms: u64 },
     /// Fleet: whether stored deliveries are acked. Answer: `Armed`.
@@ -63,6 +69,62 @@ pub(crate) struct Part {
 impl Part {
     /// All connections.
     pub(crate) const WHOLE: Part = Part { slice: 0, slices: 1, fleets: 1 };
+}
+
+/// MQTT clients of one fleet. Their ids are `prefix`, a hyphen and a number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Clients {
+    pub(crate) target: SocketAddr,
+    pub(crate) source: Ipv4Addr,
+    pub(crate) prefix: String,
+    /// The number of the first.
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    /// MQTT 5.0, not 3.1.1.
+    pub(crate) v5: bool,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) keep_alive_s: u16,
+    /// Messages of QoS 1 and 2 that each may have unfinished.
+    pub(crate) in_flight_max: u16,
+    /// Connections being opened at once.
+    pub(crate) under_way_max: usize,
+    pub(crate) part: Play,
+    /// Each welcome counts as a message; its latency is the time since the connection was begun.
+    pub(crate) count_welcomes: bool,
+}
+
+/// What an MQTT client is there for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Play {
+    /// It connects.
+    Idle,
+    /// It subscribes to one topic, the same for all or (`each`) its own: the topic, a slash and its number.
+    Subscriber { topic: String, each: bool, qos: u8 },
+    /// It publishes when told to.
+    Publisher,
+}
+
+/// What the publishers of one fleet do, by turns.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    /// 0: to that topic; else to so many, by turns: the topic, a slash and a number.
+    pub(crate) topics: usize,
+    /// The number of the first of them.
+    pub(crate) first: usize,
+    /// Bytes of a message, at least those of a stamp.
+    pub(crate) bytes: usize,
+    pub(crate) qos: u8,
+    /// Messages per second by the clock; 0 = flat out.
+    pub(crate) per_s: f64,
+    /// Messages that may be published and not received by this fleet; 0 = any number.
+    pub(crate) window: u64,
+    /// How often this fleet receives each.
+    pub(crate) fan: u64,
+    pub(crate) messages_max: u64,
+    pub(crate) within_ms: u64,
 }
 
 /// More devices for a swarm.
@@ -143,6 +205,9 @@ pub(crate) struct Tally {
     pub(crate) repeated: u64,
     /// Deliveries whose predecessor is missing.
     pub(crate) holes: u64,
+    /// Messages that this fleet published.
+    #[serde(default)]
+    pub(crate) published: u64,
     /// Connections that ended since the start.
     pub(crate) closed: u64,
     /// Why the last of them ended.

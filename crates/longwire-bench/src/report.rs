@@ -87,17 +87,20 @@ fn commit() -> String {
     }
 }
 
-/// The command line as it was given, the app's secret left out.
+/// Options whose values are not repeated.
+const SECRETS: [&str; 2] = ["--app-secret", "--password"];
+
+/// The command line as it was given, secrets left out.
 fn command() -> String {
     let mut words = vec!["longwire".to_owned()];
     let mut secret = false;
     for word in std::env::args().skip(1) {
         words.push(match word.split_once('=') {
             _ if secret => "***".into(),
-            Some(("--app-secret", _)) => "--app-secret=***".into(),
+            Some((name, _)) if SECRETS.contains(&name) => format!("{name}=***"),
             _ => word.clone(),
         });
-        secret = word == "--app-secret";
+        secret = SECRETS.contains(&word.as_str());
     }
     words.join(" ")
 }

@@ -12,14 +12,17 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect;
-use super::peer::{Over, Peer, Standing};
+use super::mqtt::{MqttTalk, Publishing};
+use super::peer::{Over, Peer, Standing, Talk};
 use crate::clock;
 use crate::latency::Latencies;
-use crate::order::{Login, Order, Report, Tally};
+use crate::order::{Clients, Login, Order, Publish, Report, Tally};
 use crate::source::source_of;
 
 /// Connections under way at once: well below any listener's backlog.
 const OPENING_MAX: usize = 128;
+/// Connections begun in one turn: accepting and answering go on between.
+const OPENING_PER_TURN_MAX: usize = 256;
 /// A connection that is not up after this counts as failed.
 const OPENING_TIME: Duration = Duration::from_secs(60);
 /// Bytes read at once.
@@ -37,6 +40,9 @@ pub(super) struct Count {
     pub(super) bytes: u64,
     pub(super) repeated: u64,
     pub(super) holes: u64,
+    /// Messages since the start.
+    pub(super) received: u64,
+    published: u64,
     latencies: Latencies,
 }
 
@@ -44,6 +50,7 @@ impl Count {
     /// One message, read at `read_ns`, sent at `stamp_ns` if it says so.
     pub(super) fn message(&mut self, bytes: u64, stamp_ns: Option<u64>, read_ns: u64) {
         self.messages += 1;
+        self.received += 1;
         self.bytes += bytes;
         if let Some(sent) = stamp_ns {
             self.latencies.record_ns(read_ns.saturating_sub(sent));
@@ -57,6 +64,7 @@ impl Count {
 
     fn clear(&mut self) {
         (self.messages, self.stored, self.bytes, self.repeated, self.holes) = (0, 0, 0, 0, 0);
+        self.published = 0;
         self.latencies.clear();
     }
 }
@@ -78,12 +86,21 @@ struct Pings {
 struct Opening {
     target: SocketAddr,
     source: Ipv4Addr,
-    /// `None`: bare connections.
-    logins: Option<(Credentials, VecDeque<Login>)>,
+    who: Who,
     left: usize,
+    under_way_max: usize,
     under_way: usize,
     failed: usize,
     deadline: Instant,
+}
+
+/// Who connects.
+#[derive(Debug)]
+enum Who {
+    /// Bare connections.
+    Nobody,
+    Devices(Credentials, VecDeque<Login>),
+    Clients(Clients),
 }
 
 /// All connections of this process.
@@ -99,6 +116,7 @@ pub(super) struct Crew {
     count: Count,
     expected: Option<(u64, Instant)>,
     pings: Option<Pings>,
+    publishing: Option<Publishing>,
     /// Nothing is read any more.
     deaf: bool,
     ack: bool,
@@ -120,6 +138,7 @@ impl Crew {
             count: Count::default(),
             expected: None,
             pings: None,
+            publishing: None,
             deaf: false,
             ack: true,
             begin: Instant::now(),
@@ -133,16 +152,23 @@ impl Crew {
         self.expected = Some((messages, Instant::now() + Duration::from_millis(within_ms)));
     }
 
-    fn open(
-        &mut self,
-        target: SocketAddr,
-        source: Ipv4Addr,
-        logins: Option<(Credentials, VecDeque<Login>)>,
-        count: usize,
-    ) -> Vec<Report> {
+    fn open(&mut self, target: SocketAddr, source: Ipv4Addr, who: Who, count: usize) -> Vec<Report> {
         let deadline = Instant::now() + OPENING_TIME + Duration::from_millis(count as u64);
-        self.opening =
-            Some(Opening { target, source, logins, left: count, under_way: 0, failed: 0, deadline });
+        let under_way_max = match &who {
+            Who::Clients(clients) => clients.under_way_max,
+            _ => OPENING_MAX,
+        };
+        self.why.clear();
+        self.opening = Some(Opening {
+            target,
+            source,
+            who,
+            left: count,
+            under_way_max,
+            under_way: 0,
+            failed: 0,
+            deadline,
+        });
         Vec::new()
     }
 
@@ -209,16 +235,20 @@ impl Crew {
     fn open_more(&mut self) {
         let now = self.now();
         let Some(opening) = self.opening.as_mut() else { return };
-        while opening.left > 0 && opening.under_way < OPENING_MAX {
+        let mut room = OPENING_PER_TURN_MAX;
+        while opening.left > 0 && opening.under_way < opening.under_way_max && room > 0 {
+            room -= 1;
+            let mut first = Vec::new();
+            let (talk, client) = match opening.who.next(opening.left, now, &mut first) {
+                Ok(next) => next,
+                Err(Over(why)) => {
+                    opening.left -= 1;
+                    opening.failed += 1;
+                    self.why = why;
+                    continue;
+                }
+            };
             opening.left -= 1;
-            let (mut first, mut client) = (Vec::new(), ClientId(1));
-            let session = opening.logins.as_mut().and_then(|(credentials, logins)| {
-                let login = logins.pop_front()?;
-                client = ClientId(login.client);
-                credentials.client = client;
-                credentials.token = login.token;
-                Some(ClientSession::begin(credentials, Memory::default(), now, &mut first))
-            });
             let index = self.peers.len();
             let opened = connect(source_of(opening.source, index), opening.target).and_then(|mut socket| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
@@ -228,7 +258,7 @@ impl Crew {
             match opened {
                 Ok(socket) => {
                     opening.under_way += 1;
-                    self.peers.push(Some(Peer::new(socket, client, session, first)));
+                    self.peers.push(Some(Peer::new(socket, client, talk, first)));
                 }
                 Err(error) => {
                     opening.failed += 1;
@@ -236,6 +266,50 @@ impl Crew {
                 }
             }
         }
+    }
+
+    fn begin_publishing(&mut self, order: Publish) -> Report {
+        let publishers: Vec<usize> = (0..self.peers.len())
+            .filter(|index| self.peers[*index].as_ref().is_some_and(Peer::is_publisher))
+            .collect();
+        if publishers.is_empty() {
+            return Report::Failed { text: "no client of this fleet publishes".into() };
+        }
+        self.publishing = Some(Publishing::begin(order, publishers, self.count.received));
+        Report::Armed
+    }
+
+    /// Publishes what is due, as far as windows and sockets have room.
+    fn publish(&mut self) {
+        let (now, instant) = (self.now(), Instant::now());
+        let Some(mut publishing) = self.publishing.take_if(|publishing| !publishing.is_over(instant)) else {
+            self.publishing = None;
+            return;
+        };
+        let mut due = publishing.due(self.count.received, instant);
+        let mut full = 0;
+        while due > 0 && full < publishing.publishers.len() {
+            let index = publishing.publishers[publishing.cursor];
+            publishing.cursor = (publishing.cursor + 1) % publishing.publishers.len();
+            let sent = self.peers[index].as_mut().map(|peer| peer.publish(publishing.next(), now));
+            match sent {
+                Some(Ok(true)) => {
+                    publishing.went();
+                    self.count.published += 1;
+                    (due, full) = (due - 1, 0);
+                }
+                Some(Ok(false)) | None => full += 1,
+                Some(Err(over)) => {
+                    full += 1;
+                    self.end_if(index, Err(over));
+                }
+            }
+        }
+        for &index in &publishing.publishers {
+            let flushed = self.peers[index].as_mut().map_or(Ok(()), Peer::flush);
+            self.end_if(index, flushed);
+        }
+        self.publishing = Some(publishing);
     }
 
     fn tally(&mut self) -> Tally {
@@ -246,6 +320,7 @@ impl Crew {
             bytes: self.count.bytes,
             repeated: self.count.repeated,
             holes: self.count.holes,
+            published: self.count.published,
             closed: self.closed,
             why: self.why.clone(),
             latency_us: self.count.latencies.buckets(),
@@ -259,18 +334,39 @@ impl Crew {
     }
 }
 
+impl Who {
+    /// The conversation of the next connection, when `left` are to be opened, and the device's number.
+    fn next(&mut self, left: usize, now: Millis, first: &mut Vec<u8>) -> Result<(Talk, ClientId), Over> {
+        match self {
+            Who::Nobody => Ok((Talk::Bare, ClientId(1))),
+            Who::Devices(credentials, logins) => {
+                let Some(login) = logins.pop_front() else { return Ok((Talk::Bare, ClientId(1))) };
+                credentials.client = ClientId(login.client);
+                credentials.token = login.token;
+                let session = ClientSession::begin(credentials, Memory::default(), now, first);
+                Ok((Talk::Native(Box::new(session)), credentials.client))
+            }
+            Who::Clients(clients) => {
+                let number = clients.first + clients.count - left;
+                let talk = MqttTalk::begin(clients, number, now, first)?;
+                Ok((Talk::Mqtt(Box::new(talk)), ClientId(1)))
+            }
+        }
+    }
+}
+
 impl super::Play for Crew {
     fn waker(&self, token: Token) -> io::Result<Waker> {
         Waker::new(self.poll.registry(), token)
     }
 
     fn is_hurried(&self) -> bool {
-        self.opening.is_some() || self.pings.is_some()
+        self.opening.is_some() || self.pings.is_some() || self.publishing.is_some()
     }
 
     fn follow(&mut self, order: Order) -> Vec<Report> {
         match order {
-            Order::Open { target, source, count } => self.open(target, source, None, count),
+            Order::Open { target, source, count } => self.open(target, source, Who::Nobody, count),
             Order::LogIn { target, source, app_key, devices, heartbeat_s } => {
                 let credentials = Credentials {
                     app_key,
@@ -281,7 +377,16 @@ impl super::Play for Crew {
                     heartbeat_s,
                 };
                 let count = devices.len();
-                self.open(target, source, Some((credentials, devices.into())), count)
+                self.open(target, source, Who::Devices(credentials, devices.into()), count)
+            }
+            Order::Clients(clients) => {
+                let (target, source, count) = (clients.target, clients.source, clients.count);
+                self.open(target, source, Who::Clients(clients), count)
+            }
+            Order::Publish(order) => vec![self.begin_publishing(order)],
+            Order::Silence => {
+                self.publishing = None;
+                vec![Report::Armed]
             }
             Order::Ack { on } => {
                 self.ack = on;
@@ -315,6 +420,7 @@ impl super::Play for Crew {
     fn turn(&mut self, wait: Duration) -> io::Result<()> {
         self.open_more();
         self.beat();
+        self.publish();
         let Some(mut events) = self.events.take() else { return Ok(()) };
         let mut wait = wait;
         loop {

@@ -1,6 +1,7 @@
 //! Many connections in one loop: devices that talk to a server, or bare readers of the writer.
 //!
 //! - `peer`: one connection and what it does with the bytes it gets.
+//! - `mqtt`: connections that speak MQTT, and what those that publish send.
 //! - `crew`: all connections of this process, opening them, reading them, the tally.
 //! - `slot`, `swarm`: devices of a few bytes each, which come back when the server is lost.
 //! - `churner`, `ending`: connections that come and go.
@@ -15,6 +16,7 @@ mod churner;
 mod conversation;
 mod crew;
 mod ending;
+mod mqtt;
 mod peer;
 mod slot;
 mod swarm;

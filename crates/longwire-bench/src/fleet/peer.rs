@@ -9,6 +9,7 @@ use longwire_proto::wire::{AckKind, Command, heartbeat};
 use mio::net::TcpStream;
 
 use super::crew::Count;
+use super::mqtt::MqttTalk;
 use crate::clock;
 use crate::latency::read_stamp;
 
@@ -18,12 +19,14 @@ const UNSENT_BYTES_MAX: usize = 256 * 1024;
 /// Receive buffer of a peer that does not read.
 const RECEIVE_BYTES_DEAF: usize = 4096;
 
+/// A publisher whose socket has so many bytes waiting publishes no more.
+const UNPUBLISHED_BYTES_MAX: usize = 64 * 1024;
+
 /// A connection: of a device, or a bare one that only counts frames.
 #[derive(Debug)]
 pub(super) struct Peer {
     socket: TcpStream,
-    /// `None` for a bare reader.
-    session: Option<Box<ClientSession>>,
+    talk: Talk,
     /// The beginning of a frame whose rest has not come (bare readers; a session keeps its own).
     cut: Vec<u8>,
     unsent: Vec<u8>,
@@ -33,6 +36,17 @@ pub(super) struct Peer {
     /// When the last of them went out; 0 when none waits for its answer.
     pinged_ns: u64,
     pub(super) standing: Standing,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug)]
+pub(super) enum Talk {
+    /// Nothing: a reader that counts frames.
+    Bare,
+    /// The native protocol.
+    Native(Box<ClientSession>),
+    /// MQTT.
+    Mqtt(Box<MqttTalk>),
 }
 
 /// How far a connection is.
@@ -55,15 +69,10 @@ impl From<io::Error> for Over {
 
 impl Peer {
     /// `first` goes out as soon as the socket is connected.
-    pub(super) fn new(
-        socket: TcpStream,
-        client: ClientId,
-        session: Option<ClientSession>,
-        first: Vec<u8>,
-    ) -> Peer {
+    pub(super) fn new(socket: TcpStream, client: ClientId, talk: Talk, first: Vec<u8>) -> Peer {
         Peer {
             socket,
-            session: session.map(Box::new),
+            talk,
             cut: Vec::new(),
             unsent: first,
             client,
@@ -79,7 +88,7 @@ impl Peer {
             if let Some(error) = self.socket.take_error()? {
                 return Err(error.into());
             }
-            if self.session.is_none() && self.socket.peer_addr().is_ok() {
+            if matches!(self.talk, Talk::Bare) && self.socket.peer_addr().is_ok() {
                 self.standing = Standing::Live;
             }
         }
@@ -107,10 +116,17 @@ impl Peer {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => break,
                 Err(error) => return Err(error.into()),
             };
-            if self.session.is_some() {
-                self.converse(&buffer[..bytes], now, ack, count)?;
-            } else {
-                self.count(&buffer[..bytes], count);
+            match &mut self.talk {
+                Talk::Bare => self.count(&buffer[..bytes], count),
+                Talk::Native(_) => self.converse(&buffer[..bytes], now, ack, count)?,
+                Talk::Mqtt(talk) => {
+                    if talk.receive(&buffer[..bytes], now, &mut self.unsent, count)? {
+                        self.standing = Standing::Live;
+                    }
+                    if !self.unsent.is_empty() {
+                        self.flush()?;
+                    }
+                }
             }
             if bytes < buffer.len() && !ending {
                 break;
@@ -120,7 +136,7 @@ impl Peer {
     }
 
     fn converse(&mut self, mut input: &[u8], now: Millis, ack: bool, count: &mut Count) -> Result<(), Over> {
-        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        let Talk::Native(session) = &mut self.talk else { return Ok(()) };
         let mut acks: Vec<MessageId> = Vec::new();
         let read_ns = clock::now_ns();
         let mut ponged = false;
@@ -212,17 +228,39 @@ impl Peer {
 
     /// The session's clock: heartbeats when due.
     pub(super) fn tick(&mut self, now: Millis) -> Result<(), Over> {
-        let Some(session) = self.session.as_mut() else { return Ok(()) };
-        if session.deadline() > now {
-            return Ok(());
-        }
-        if session.tick(now, &mut self.unsent) == Tick::Lost {
-            return Err(Over("the server does not answer".into()));
+        match &mut self.talk {
+            Talk::Bare => return Ok(()),
+            Talk::Native(session) if session.deadline() > now => return Ok(()),
+            Talk::Native(session) => {
+                if session.tick(now, &mut self.unsent) == Tick::Lost {
+                    return Err(Over("the server does not answer".into()));
+                }
+            }
+            Talk::Mqtt(talk) => talk.tick(now, &mut self.unsent)?,
         }
         if self.unsent.is_empty() { Ok(()) } else { self.flush() }
     }
 
-    fn flush(&mut self) -> Result<(), Over> {
+    /// Whether it is an MQTT client that publishes.
+    pub(super) fn is_publisher(&self) -> bool {
+        matches!(&self.talk, Talk::Mqtt(talk) if talk.is_publisher())
+    }
+
+    /// Publishes, to leave with the next [`Peer::flush`]; false when neither window nor socket has room.
+    pub(super) fn publish(
+        &mut self,
+        message: (&str, &[u8], longwire_proto::wire::mqtt::QoS),
+        now: Millis,
+    ) -> Result<bool, Over> {
+        match &mut self.talk {
+            Talk::Mqtt(talk) if self.unsent.len() < UNPUBLISHED_BYTES_MAX => {
+                talk.publish(message, now, &mut self.unsent)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Over> {
         while !self.unsent.is_empty() {
             match self.socket.write(&self.unsent) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),

@@ -43,16 +43,12 @@ pub(crate) struct Level {
 
 /// Runs the scenario.
 pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
-    let rising = args.levels.windows(2).all(|pair| pair[0] < pair[1]);
-    let Some(&most) = args.levels.last().filter(|&&most| rising && args.levels.len() > 1 && most <= 18_000)
-    else {
-        return Err(BenchError::Options("--levels needs at least two rising counts up to 18000".into()));
-    };
-    let Settled { mut online, pid, how, _folder } = Settled::begin(args, most as usize)?;
+    let most = levels_of(args)?;
+    let Settled { mut online, pid, how, _folder } = Settled::begin(args, most)?;
     let longest = Duration::from_secs(args.settle_s);
     // Shown, but no point of the line.
     let empty = settle(pid, 0, longest)?;
-    let progress = bar("filling", u64::from(most));
+    let progress = bar("filling", most as u64);
     let mut levels = Vec::new();
     for &level in &args.levels {
         let connections = online.log_in_up_to(level as usize)?;
@@ -67,14 +63,37 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     let balance = Balance::read(&online.api)?;
     let mut figures = Figures::new("idle");
     figures.row("settled before", how);
-    let rss = slope(&levels, |level| level.memory.rss_kib)?;
-    let pss = slope(&levels, |level| level.memory.pss_kib)?;
-    let anonymous = slope(&levels, |level| level.memory.anonymous_kib)?;
-    let slab = slope(&levels, |level| level.kernel.slab_kib)?;
-    figures.bytes_per_connection = Some(rss.slope);
+    report_memory(&mut figures, &empty, &levels)?;
     figures.lost = Some(0);
+    figures.row("connections of each shard", Balance::words(balance.as_ref()));
+    figures.extra("balance", balance);
+    report_loop(&mut figures, &online.lag, &LoopLag::read(&online.api)?);
+    figures.print(args.output.json);
+    Ok(())
+}
+
+/// The most connections of the levels.
+pub(crate) fn levels_of(args: &IdleArgs) -> Result<usize, BenchError> {
+    let rising = args.levels.windows(2).all(|pair| pair[0] < pair[1]);
+    match args.levels.last() {
+        Some(&most) if rising && args.levels.len() > 1 && most <= 18_000 => Ok(most as usize),
+        _ => Err(BenchError::Options("--levels needs at least two rising counts up to 18000".into())),
+    }
+}
+
+/// The slopes of a server's memory through its levels; the figure is that of its RSS.
+pub(crate) fn report_memory(
+    figures: &mut Figures,
+    empty: &Level,
+    levels: &[Level],
+) -> Result<(), BenchError> {
+    let rss = slope(levels, |level| level.memory.rss_kib)?;
+    let pss = slope(levels, |level| level.memory.pss_kib)?;
+    let anonymous = slope(levels, |level| level.memory.anonymous_kib)?;
+    let slab = slope(levels, |level| level.kernel.slab_kib)?;
+    figures.bytes_per_connection = Some(rss.slope);
     figures.row("connections", "server RSS / PSS / anonymous KiB, kernel slab KiB");
-    report_levels(&mut figures, &empty, &levels);
+    report_levels(figures, empty, levels);
     for (name, line) in [("RSS", rss), ("PSS", pss), ("anonymous", anonymous)] {
         figures.row(
             format!("{name} per connection"),
@@ -88,18 +107,14 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
         );
     }
     figures.row("kernel slab per connection", format!("{:.0} bytes, both ends of the loopback", slab.slope));
-    figures.row("connections of each shard", Balance::words(balance.as_ref()));
-    figures.extra("balance", balance);
     figures.extra("straight", rss.r_squared >= R_SQUARED_MIN);
     figures.extra("empty", empty);
-    figures.extra("levels", &levels);
+    figures.extra("levels", levels);
     figures.extra("pss_bytes_per_connection", pss.slope);
     figures.extra("anonymous_bytes_per_connection", anonymous.slope);
     figures.extra("kernel_slab_bytes_per_connection", slab.slope);
     figures.extra("r_squared", rss.r_squared);
     figures.extra("empty_bytes", rss.intercept);
-    report_loop(&mut figures, &online.lag, &LoopLag::read(&online.api)?);
-    figures.print(args.output.json);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod crowd;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod limit;
+pub(crate) mod mqtt;
 pub(crate) mod online;
 pub(crate) mod pulse;
 pub(crate) mod stuck;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::latency::Latencies;
-use crate::order::{Back, Gather, Login, Logins, Order, Report, Tally};
+use crate::order::{Back, Clients, Gather, Login, Logins, Order, Report, Tally};
 use crate::source::{first_of, slice_of, source_of};
 
 /// Connections of one fleet process: well below the 20,000 descriptors that a process may have, and little enough
@@ -41,7 +41,10 @@ pub(crate) struct Haul {
     pub(crate) bytes: u64,
     pub(crate) repeated: u64,
     pub(crate) holes: u64,
+    pub(crate) published: u64,
     pub(crate) closed: u64,
+    /// Why the last of them was closed, if any was.
+    pub(crate) why: String,
     pub(crate) latencies: Latencies,
 }
 
@@ -152,6 +155,63 @@ impl Team {
             })?;
         }
         self.opened(before + devices.len())
+    }
+
+    /// How so many are spread over the fleets.
+    pub(crate) fn shares(&self, count: usize) -> Vec<usize> {
+        let (fleets, mut left) = (self.fleets.len(), count);
+        (0..fleets)
+            .map(|index| {
+                let share = left.div_ceil(fleets - index);
+                left -= share;
+                share
+            })
+            .collect()
+    }
+
+    /// Connects `count` more MQTT clients, spread evenly and numbered through; returns how many are up in all.
+    pub(crate) fn clients(&mut self, clients: &Clients, count: usize) -> Result<usize, BenchError> {
+        let shares = self.shares(count);
+        let first = self.live();
+        self.clients_by(&Clients { first, ..clients.clone() }, &shares)
+    }
+
+    /// The same by shares: so many at each fleet.
+    pub(crate) fn clients_by(&mut self, clients: &Clients, shares: &[usize]) -> Result<usize, BenchError> {
+        let (before, mut first) = (self.live(), clients.first);
+        for (index, fleet) in self.fleets.iter_mut().enumerate() {
+            let count = shares.get(index).copied().unwrap_or_default();
+            let source = fleet.source;
+            fleet.child.order(&Order::Clients(Clients { source, first, count, ..clients.clone() }))?;
+            first += count;
+        }
+        self.opened(before + shares.iter().sum::<usize>())
+    }
+
+    /// Gives some fleets an order each and waits until they have taken it.
+    pub(crate) fn order_some(
+        &mut self,
+        orders: impl IntoIterator<Item = Option<Order>>,
+    ) -> Result<(), BenchError> {
+        for (fleet, order) in self.fleets.iter_mut().zip(orders) {
+            let Some(order) = order else { continue };
+            match fleet.child.ask(&order, ANSWER_TIME)? {
+                Report::Armed => {}
+                other => return Err(fleet.child.fault(format!("unexpected report: {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Expects so many messages in all, each fleet its share.
+    pub(crate) fn expect_share(&mut self, messages: usize, within: Duration) -> Result<(), BenchError> {
+        let within_ms = within.as_millis() as u64;
+        let orders: Vec<_> = self
+            .shares(messages)
+            .iter()
+            .map(|share| Some(Order::Expect { messages: *share as u64, within_ms }))
+            .collect();
+        self.order_some(orders)
     }
 
     fn opened(&mut self, wanted: usize) -> Result<usize, BenchError> {
@@ -268,7 +328,11 @@ impl Haul {
         self.bytes += tally.bytes;
         self.repeated += tally.repeated;
         self.holes += tally.holes;
+        self.published += tally.published;
         self.closed += tally.closed;
+        if tally.closed > 0 {
+            self.why.clone_from(&tally.why);
+        }
         self.latencies.add(&tally.latency_us);
     }
 
@@ -282,6 +346,8 @@ impl Haul {
         self.holes += later.holes;
         // Closed connections are counted from the start, not from the last tally.
         self.closed = self.closed.max(later.closed);
+        self.published += later.published;
+        self.why.clone_from(&later.why);
         self.latencies.add(&later.latencies.buckets());
     }
 }

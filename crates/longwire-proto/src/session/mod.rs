@@ -7,7 +7,7 @@
 //! - `rate`: how much a device may send.
 //! - `client`: the device's end; `talk` is what each frame means for it (login, dedup, order), `heartbeat` when it beats,
 //!   `memory` what outlives its connection.
-//! - [`mqtt`]: the server's end of an MQTT conversation.
+//! - [`mqtt`]: the server's end of an MQTT conversation; [`mqtt_client`]: the client's.
 
 mod client;
 mod deliveries;
@@ -15,6 +15,7 @@ mod feed;
 mod heartbeat;
 mod memory;
 pub mod mqtt;
+pub mod mqtt_client;
 mod rate;
 mod server;
 mod talk;

@@ -19,6 +19,7 @@ use crate::order::{Back, Login, Logins, Order};
 use crate::progress::bar;
 use crate::report::{Figures, grouped};
 use crate::scenario::bare::seconds;
+use crate::scenario::mqtt::MqttArgs;
 use crate::scenario::online::{HEARTBEAT_S, TAG};
 use crate::scenario::team::Team;
 use crate::server::{self, Server};
@@ -31,23 +32,31 @@ const ROWS_MAX: u64 = 60;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StormArgs {
+    /// MQTT: the broker. Nothing is killed: all clients connect at once.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "MQTT")]
+    pub(crate) target: Option<std::net::SocketAddr>,
+    /// MQTT: its process id, for processor time.
+    #[arg(long, requires = "target", help_heading = "MQTT")]
+    pub(crate) pid: Option<u32>,
+    #[command(flatten)]
+    pub(crate) mqtt: MqttArgs,
     /// Devices.
     #[arg(long, default_value_t = 18_000, value_parser = clap::value_parser!(u32).range(1..=18_000))]
-    devices: u32,
+    pub(crate) devices: u32,
     /// How they come back.
     #[arg(long, value_enum, default_value_t = Mode::Both)]
     mode: Mode,
     /// Longest wait for all to be back, seconds.
     #[arg(long, default_value_t = 90)]
-    seconds: u64,
+    pub(crate) seconds: u64,
     /// Another argument for the server; may be repeated.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
-    serve_arg: Vec<String>,
+    pub(crate) serve_arg: Vec<String>,
     /// The longwire program to start the server from (default: this one).
     #[arg(long, value_name = "PATH")]
-    server_program: Option<PathBuf>,
+    pub(crate) server_program: Option<PathBuf>,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(crate) output: OutputArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -87,6 +96,11 @@ struct Run<'a> {
 
 /// Runs the scenario.
 pub(crate) fn run(args: &StormArgs) -> Result<(), BenchError> {
+    if args.target.is_some() {
+        return Err(BenchError::Options(
+            "--target is for --protocol mqtt: this scenario kills its server".into(),
+        ));
+    }
     let mut run = Run::begin(args)?;
     let kinds: &[Back] = match args.mode {
         Mode::AtOnce => &[Back::AtOnce],
