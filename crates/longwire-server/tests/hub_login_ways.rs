@@ -239,7 +239,7 @@ async fn a_verified_certificate_is_its_device_and_ways_survive_a_restart() {
     let mut ways = by_keys(vec![key(JwtAlgorithm::Hs256, SECRET)]);
     ways.certificates = HashMap::from([("CN of 7".to_owned(), device)]);
     set(&rig, ways).await;
-    let rig = rig.restarted(AuthOptions::default()).await;
+    let rig = rig.restarted().await;
     let with = |rig: &Rig, client_id: &str, user_name: &str, subject: Option<&str>| {
         let mut login = mqtt(rig, client_id, Some(user_name), None);
         login.mqtt.as_mut().unwrap().certificate = subject.map(Box::from);
