@@ -45,6 +45,10 @@ pub enum CloseReason {
     ExpiredToken = 0x22,
     /// The token was revoked (its generation was raised).
     RevokedToken = 0x23,
+    /// The client id is not one that this device may use: not a valid name, or another device's.
+    BadClientId = 0x24,
+    /// The app has as many devices that registered themselves as it may.
+    DeviceQuota = 0x25,
     /// A newer login of the same device displaced this connection.
     TakenOver = 0x30,
     /// An operator or the API closed it.
@@ -66,6 +70,8 @@ pub enum CloseReason {
     Internal = 0x43,
     /// The node is short of memory and this connection held more outbound bytes than most.
     Shed = 0x44,
+    /// Whoever decides logins for this app does not answer, or too slowly; nobody is let in meanwhile.
+    AuthUnavailable = 0x45,
     /// The peer broke the WebSocket framing; the Close frame's code says how.
     BadWebSocket = 0x50,
     /// The TLS handshake failed, or a record did not decrypt.
@@ -78,7 +84,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [CloseReason; 34] = [
+    pub const ALL: [CloseReason; 37] = [
         CloseReason::PeerClosed,
         CloseReason::PeerLost,
         CloseReason::Idle,
@@ -99,6 +105,8 @@ impl CloseReason {
         CloseReason::BadToken,
         CloseReason::ExpiredToken,
         CloseReason::RevokedToken,
+        CloseReason::BadClientId,
+        CloseReason::DeviceQuota,
         CloseReason::TakenOver,
         CloseReason::Kicked,
         CloseReason::AckTimeout,
@@ -109,6 +117,7 @@ impl CloseReason {
         CloseReason::StoreUnavailable,
         CloseReason::Internal,
         CloseReason::Shed,
+        CloseReason::AuthUnavailable,
         CloseReason::BadWebSocket,
         CloseReason::BadTls,
         CloseReason::BadProxyHeader,
@@ -157,6 +166,8 @@ impl CloseReason {
             CloseReason::BadToken => "bad_token",
             CloseReason::ExpiredToken => "expired_token",
             CloseReason::RevokedToken => "revoked_token",
+            CloseReason::BadClientId => "bad_client_id",
+            CloseReason::DeviceQuota => "device_quota",
             CloseReason::TakenOver => "taken_over",
             CloseReason::Kicked => "kicked",
             CloseReason::AckTimeout => "ack_timeout",
@@ -167,6 +178,7 @@ impl CloseReason {
             CloseReason::StoreUnavailable => "store_unavailable",
             CloseReason::Internal => "internal",
             CloseReason::Shed => "shed",
+            CloseReason::AuthUnavailable => "auth_unavailable",
             CloseReason::BadWebSocket => "bad_websocket",
             CloseReason::BadTls => "bad_tls",
             CloseReason::BadProxyHeader => "bad_proxy_header",
@@ -183,6 +195,7 @@ impl CloseReason {
                 | CloseReason::BadToken
                 | CloseReason::ExpiredToken
                 | CloseReason::RevokedToken
+                | CloseReason::BadClientId
                 | CloseReason::UnsupportedVersion
                 | CloseReason::TakenOver
         )

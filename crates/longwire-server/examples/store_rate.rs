@@ -48,6 +48,7 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
                 deadline: WallMs(wall().0 + 86_400_000),
                 shared: body.clone(),
                 destination: Destination::Mailboxes(vec![client]),
+                received: None,
             })
             .await;
         took.push(begun.elapsed().as_micros() as u64);

@@ -155,7 +155,7 @@ async fn a_device_that_was_away_pulls_what_waits_in_order() {
             .iter()
             .filter_map(|entry| match entry {
                 PageEntry::Message { message, .. } => Some(*message),
-                PageEntry::Gap { .. } => None,
+                PageEntry::Released { .. } | PageEntry::Gap { .. } => None,
             })
             .collect();
         assert_eq!(ids, [message]);

@@ -7,6 +7,7 @@ use longwire_proto::wire::{
     AckKind, Assembler, Class, Connect, DeviceFrame, Network, ResultCode, ServerFrame, Upstream, VERSION,
     encode_acks,
 };
+use longwire_server::delivery::AuthOptions;
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
 use longwire_server::domain::{
     App, AppKey, Audience, Content, DeviceName, DuplicateLogin, HeartbeatRules, Push, Registration, Tag,
@@ -58,6 +59,7 @@ impl Node {
             token_ttl_s: 3600,
             duplicate_login: DuplicateLogin::Takeover,
             heartbeat: HeartbeatRules::default(),
+            auth: AuthOptions::default(),
         };
         let hub = Hub::start(parts).await.unwrap();
         for events in events {

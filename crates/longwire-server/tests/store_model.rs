@@ -3,11 +3,12 @@
 
 mod store_stage;
 
+use longwire_proto::id::Kind;
 use longwire_server::domain::{ClientId, Counts, Position, Source};
 use longwire_server::store::port::{Accepted, Destination, End};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use store_stage::{Stage, id, ids, tag_list};
+use store_stage::{RELEASED, Stage, id, ids, tag_list};
 
 const CLIENTS: u64 = 3;
 const SHORT_MS: u64 = 1000;
@@ -15,10 +16,12 @@ const LONG_MS: u64 = 1_000_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Mail { clients: u8, short: bool },
+    Mail { clients: u8, short: bool, topic: bool },
     Log { tags: u8, short: bool },
     Settle { client: u64, message: usize, gap: bool },
     SettleTwice { client: u64, message: usize },
+    Receive { client: u64, message: usize },
+    EndSession { client: u64 },
     Retag { client: u64, tags: u8 },
     Pass,
     Reopen,
@@ -28,11 +31,14 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let client = 1..=CLIENTS;
     prop_oneof![
-        4 => (1..8_u8, any::<bool>()).prop_map(|(clients, short)| Step::Mail { clients, short }),
+        4 => (1..8_u8, any::<bool>(), any::<bool>())
+            .prop_map(|(clients, short, topic)| Step::Mail { clients, short, topic }),
         4 => (0..4_u8, any::<bool>()).prop_map(|(tags, short)| Step::Log { tags, short }),
         8 => (client.clone(), 0..40_usize, any::<bool>())
             .prop_map(|(client, message, gap)| Step::Settle { client, message, gap }),
         2 => (client.clone(), 0..40_usize).prop_map(|(client, message)| Step::SettleTwice { client, message }),
+        3 => (client.clone(), 0..40_usize).prop_map(|(client, message)| Step::Receive { client, message }),
+        1 => client.clone().prop_map(|client| Step::EndSession { client }),
         1 => (client.clone(), 0..4_u8).prop_map(|(client, tags)| Step::Retag { client, tags }),
         1 => Just(Step::Pass),
         1 => Just(Step::Reopen),
@@ -54,6 +60,7 @@ fn names(mask: u8) -> Vec<&'static str> {
 enum Mail {
     Waiting,
     Marker,
+    Released,
     Gone,
 }
 
@@ -62,6 +69,7 @@ struct Message {
     deadline: u64,
     /// Tags of a log message.
     log: Option<u8>,
+    topic: bool,
     mail: BTreeMap<u64, Mail>,
     counts: Counts,
 }
@@ -92,7 +100,11 @@ impl Model {
             if *mail == Mail::Waiting {
                 count(&mut message.counts, end);
             }
-            *mail = Mail::Gone;
+            *mail = match (end, *mail) {
+                (_, Mail::Gone) => Mail::Gone,
+                (End::Received, _) => Mail::Released,
+                _ => Mail::Gone,
+            };
             return;
         }
         let reader = &self.readers[&client];
@@ -113,6 +125,14 @@ impl Model {
         }
     }
 
+    fn end_session(&mut self, client: u64) {
+        for message in self.messages.iter_mut().filter(|message| message.topic) {
+            let Some(mail) = message.mail.get_mut(&client) else { continue };
+            message.counts.dropped += u64::from(*mail == Mail::Waiting);
+            *mail = Mail::Gone;
+        }
+    }
+
     fn pass(&mut self, now: u64) {
         for message in self.messages.iter_mut().filter(|message| message.deadline <= now) {
             for mail in message.mail.values_mut().filter(|mail| **mail == Mail::Waiting) {
@@ -126,7 +146,8 @@ impl Model {
         let reader = &self.readers[&client];
         let waits = |at: &usize| match source {
             Source::Mailbox => {
-                matches!(self.messages[*at].mail.get(&client), Some(Mail::Waiting | Mail::Marker))
+                let mail = self.messages[*at].mail.get(&client);
+                matches!(mail, Some(Mail::Waiting | Mail::Marker | Mail::Released))
             }
             Source::AppLog => {
                 *at >= reader.cursor && self.matches(client, *at) && !reader.settled.contains(at)
@@ -134,7 +155,11 @@ impl Model {
         };
         let shown = |at| {
             let message: &Message = &self.messages[at];
-            if message.deadline <= now { -id(&message.accepted) } else { id(&message.accepted) }
+            match message.mail.get(&client) {
+                Some(Mail::Released) => RELEASED + id(&message.accepted),
+                _ if message.deadline <= now => -id(&message.accepted),
+                _ => id(&message.accepted),
+            }
         };
         (0..self.messages.len()).filter(waits).map(shown).collect()
     }
@@ -142,23 +167,26 @@ impl Model {
 
 fn count(counts: &mut Counts, end: End) {
     match end {
-        End::Delivered => counts.delivered += 1,
+        End::Delivered | End::Received => counts.delivered += 1,
         End::GapNoted => counts.expired += 1,
     }
 }
 
 async fn take(stage: &mut Stage, model: &mut Model, folder: &std::path::Path, step: &Step) {
     match *step {
-        Step::Mail { clients, short } => {
+        Step::Mail { clients, short, topic } => {
             let wanted: Vec<u64> =
                 (1..=CLIENTS).filter(|client| clients & (1 << (client - 1)) != 0).collect();
             let ttl = if short { SHORT_MS } else { LONG_MS };
             let to = Destination::Mailboxes(wanted.iter().map(|&client| ClientId(client)).collect());
-            let accepted = stage.push(to, ttl).await;
+            let mut accept = stage.accept(to, ttl, b"body");
+            accept.kind = if topic { Kind::Topic } else { Kind::Text };
+            let accepted = stage.store.accept(accept).await.unwrap();
             model.messages.push(Message {
                 accepted,
                 deadline: stage.now() + ttl,
                 log: None,
+                topic,
                 counts: Counts { created: wanted.len() as u64, ..Counts::default() },
                 mail: wanted.into_iter().map(|client| (client, Mail::Waiting)).collect(),
             });
@@ -168,7 +196,7 @@ async fn take(stage: &mut Stage, model: &mut Model, folder: &std::path::Path, st
             let accepted = stage.push(Destination::Log(tag_list(&names(tags))), ttl).await;
             let deadline = stage.now() + ttl;
             let (mail, counts) = (BTreeMap::new(), Counts::default());
-            model.messages.push(Message { accepted, deadline, log: Some(tags), mail, counts });
+            model.messages.push(Message { accepted, deadline, log: Some(tags), topic: false, mail, counts });
         }
         Step::Settle { client, message, gap } => {
             let end = if gap { End::GapNoted } else { End::Delivered };
@@ -177,6 +205,11 @@ async fn take(stage: &mut Stage, model: &mut Model, folder: &std::path::Path, st
         Step::SettleTwice { client, message } => {
             settle(stage, model, client, message, End::Delivered).await;
             settle(stage, model, client, message, End::Delivered).await;
+        }
+        Step::Receive { client, message } => settle(stage, model, client, message, End::Received).await,
+        Step::EndSession { client } => {
+            stage.store.end_session(ClientId(client)).await.unwrap();
+            model.end_session(client);
         }
         Step::Retag { client, tags } => {
             stage.register(client, &names(tags)).await;
@@ -231,7 +264,9 @@ async fn look(stage: &Stage, model: &Model, client: u64, at_a_time: u16) {
 fn position(entry: &longwire_server::store::port::PageEntry) -> Position {
     use longwire_server::store::port::PageEntry;
     match entry {
-        PageEntry::Message { position, .. } | PageEntry::Gap { position, .. } => *position,
+        PageEntry::Message { position, .. }
+        | PageEntry::Released { position, .. }
+        | PageEntry::Gap { position, .. } => *position,
     }
 }
 

@@ -39,6 +39,8 @@ impl Setup {
         layers.flag("--dev", "listener.device.bind", "127.0.0.1:0");
         layers.flag("--dev", "api.bind", "127.0.0.1:0");
         layers.flag("--dev", "log.level", "warn");
+        layers.flag("--dev", "auth.anonymous", "true");
+        layers.flag("--dev", "auth.anonymous_app", self.app.key.as_str());
         // A test that stops a server wants it gone, not its devices spread out.
         layers.flag("--dev", "node.drain_s", "5");
         layers.flag("--dev", "node.goaway_spread_s", "1");

@@ -27,7 +27,7 @@ pub use encode::encode_acks;
 pub use frame::*;
 pub(crate) use header::mix;
 pub use header::{Command, Header, MAGIC, heartbeat, padded_ping};
-pub use push::{PushHead, encode_push_shared, push_frame};
+pub use push::{PushHead, PushShared, encode_push_shared, push_frame};
 pub use topic_body::TopicBody;
 
 use crate::close::CloseReason;

@@ -4,6 +4,7 @@
 
 use super::encode::put_text;
 use super::header::{Command, Header};
+use super::read::Reader;
 use crate::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
 use crate::limit::{COLLAPSE_KEY_BYTES_MAX, HEADER_BYTES};
 
@@ -61,6 +62,36 @@ pub fn encode_push_shared(
     out.extend_from_slice(&trace.0.to_be_bytes());
     put_text(out, collapse_key, COLLAPSE_KEY_BYTES_MAX);
     out.extend_from_slice(payload);
+}
+
+/// The shared part of a PUSH, read again: what [`encode_push_shared`] wrote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PushShared<'a> {
+    /// The message.
+    pub message: MessageId,
+    /// What it is for the device.
+    pub kind: Kind,
+    /// The trace that the push belongs to; 0 = none.
+    pub trace: TraceId,
+    /// Newest of the same key replaces the older on the device; empty = none.
+    pub collapse_key: &'a str,
+    /// The content, by kind.
+    pub payload: &'a [u8],
+}
+
+impl<'a> PushShared<'a> {
+    /// Reads it; `None` for other bytes.
+    #[must_use]
+    pub fn decode(shared: &'a [u8]) -> Option<PushShared<'a>> {
+        let mut body = Reader::new(shared);
+        Some(PushShared {
+            message: MessageId(body.u128()?),
+            kind: Kind::from_code(body.u8()?)?,
+            trace: TraceId(body.u128()?),
+            collapse_key: body.text(COLLAPSE_KEY_BYTES_MAX)?,
+            payload: body.rest(),
+        })
+    }
 }
 
 /// A whole PUSH from a head and a shared part.

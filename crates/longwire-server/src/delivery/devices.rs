@@ -6,9 +6,10 @@ use crate::domain::{App, AppId, ClientId, DeviceName, Registration, Tag, Token, 
 use crate::store::port::{DeviceView, StoreError};
 use crate::store::registry::RegisterError;
 use longwire_proto::close::CloseReason;
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Locks over device names: registrations of different devices seldom wait for each other.
 const LOCKS: usize = 256;
@@ -26,7 +27,24 @@ impl Turns {
     }
 
     fn of(&self, app: AppId, name: &DeviceName) -> &Mutex<()> {
-        &self.locks[self.hash.hash_one((app, name)) as usize % LOCKS]
+        &self.locks[self.index(app, name)]
+    }
+
+    fn index(&self, app: AppId, name: &DeviceName) -> usize {
+        self.hash.hash_one((app, name)) as usize % LOCKS
+    }
+
+    /// The turns of many devices, taken in one order, so that two who wait for several never wait for each other.
+    pub(super) async fn of_all(&self, devices: &[(AppId, Vec<DeviceName>)]) -> Vec<MutexGuard<'_, ()>> {
+        let mut wanted = BTreeSet::new();
+        for (app, names) in devices {
+            wanted.extend(names.iter().map(|name| self.index(*app, name)));
+        }
+        let mut turns = Vec::with_capacity(wanted.len());
+        for index in wanted {
+            turns.push(self.locks[index].lock().await);
+        }
+        turns
     }
 }
 

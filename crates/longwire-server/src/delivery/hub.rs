@@ -1,5 +1,6 @@
 //! What the API asks of the hub, and what the hub's parts share.
 
+use super::auth::{self, Auth, AuthOptions, Enrolment};
 use super::border::{Command, Events, Handle, Shards};
 use super::devices::Turns;
 use super::dispatcher;
@@ -63,6 +64,8 @@ pub struct Parts {
     pub duplicate_login: DuplicateLogin,
     /// Heartbeats of devices whose app does not say, and the range for all.
     pub heartbeat: HeartbeatRules,
+    /// How MQTT clients may log in.
+    pub auth: AuthOptions,
 }
 
 /// A registered device, with its token.
@@ -155,6 +158,7 @@ pub(super) struct Core {
     pub(super) token_ttl_s: u64,
     pub(super) duplicate_login: DuplicateLogin,
     pub(super) heartbeat: HeartbeatRules,
+    pub(super) auth: Auth,
     /// Devices whose connections displace each other.
     pub(super) conflicts: Guard<ClientId>,
     /// Networks that bring bad logins.
@@ -196,6 +200,8 @@ impl Core {
                 | CloseReason::Draining
                 | CloseReason::Full
                 | CloseReason::AlreadyConnected
+                | CloseReason::AuthUnavailable
+                | CloseReason::DeviceQuota
         );
         let retry_after_s = if later { self.retry_after_s() } else { 0 };
         self.refuse_until(to, reason, retry_after_s).await;
@@ -214,8 +220,8 @@ impl Hub {
     /// # Errors
     /// The store's.
     pub async fn start(parts: Parts) -> Result<Hub, StoreError> {
-        let Parts { store, registry, shards, committed, clock, token_ttl_s, duplicate_login, heartbeat } =
-            parts;
+        let Parts { store, registry, shards, committed, clock, token_ttl_s, .. } = parts;
+        let (lists, listed) = mpsc::channel(auth::LISTS_WAITING_MAX);
         let apps = registry.apps().await?;
         let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
         let stats = Arc::new(HubStats::default());
@@ -225,8 +231,9 @@ impl Hub {
             registry,
             clock,
             token_ttl_s,
-            duplicate_login,
-            heartbeat,
+            duplicate_login: parts.duplicate_login,
+            heartbeat: parts.heartbeat,
+            auth: Auth::new(parts.auth, Enrolment::new(lists)),
             conflicts: Guard::new(guard::TAKEOVERS),
             bad_logins: Guard::new(guard::BAD_LOGINS),
             began: Instant::now(),
@@ -242,6 +249,7 @@ impl Hub {
             apps: RwLock::new(apps),
         });
         tokio::spawn(dispatcher::run(core.clone(), committed));
+        tokio::spawn(auth::enrol_waiting(Arc::downgrade(&core), listed));
         Ok(Hub { core })
     }
 

@@ -4,12 +4,14 @@
 //! - `push`: a push from audience to receipt.
 //! - `devices`: registration, and profiles kept equal to the registry.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
+//! - `auth`: who an MQTT client is.
 //! - [`border`]: commands to the shards and events from them; the port that the gate serves.
 //! - `posts`: waiting for room in a shard's queue.
 //! - `pump`: events of a shard: logins, pulls, acks, ends of connections.
 //! - `memory`: session table, live counts, tags, ids.
 //! - [`HubStats`]: what is counted.
 
+mod auth;
 pub mod border;
 mod devices;
 mod dispatcher;
@@ -20,4 +22,5 @@ mod pump;
 mod push;
 mod stats;
 
+pub use auth::{AUTOMATIC_DEVICES_MAX, AuthOptions, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
 pub use stats::{AUDIENCE_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};

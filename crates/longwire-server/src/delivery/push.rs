@@ -67,6 +67,7 @@ impl Core {
                 deadline,
                 shared,
                 destination,
+                received: None,
             };
             self.push_stored(accept, unknown, ttl_s).await?
         };

@@ -23,6 +23,8 @@ pub struct HubStats {
     pub logins_accepted: AtomicU64,
     /// Logins that were refused, by [`CloseReason::index`].
     pub logins_refused: Tally,
+    /// Devices that registered themselves by logging in.
+    pub devices_enrolled: AtomicU64,
     /// Connections displaced by a newer login.
     pub takeovers: AtomicU64,
     /// Times that connections of one device displaced each other too often, so that its logins were delayed.

@@ -1,5 +1,6 @@
 //! A tenant: key, hashed secret, policies.
 
+use super::topic::Rules;
 use super::{HeartbeatPolicy, Invalid};
 use longwire_proto::limit::APP_KEY_BYTES_MAX;
 use std::fmt;
@@ -130,4 +131,6 @@ pub struct App {
     pub duplicate_login: Option<DuplicateLogin>,
     /// Heartbeat and padding of its devices, as far as it says.
     pub heartbeat: HeartbeatPolicy,
+    /// What its devices may do with topics.
+    pub topic_rules: Arc<Rules>,
 }

@@ -20,7 +20,6 @@ mod pressure;
 mod queue;
 mod shard;
 mod stats;
-#[allow(dead_code, reason = "served by the MQTT session, next")]
 mod topics;
 pub mod transport;
 
@@ -30,7 +29,8 @@ pub use options::{GateError, GateOptions};
 pub use pressure::{Level, Pressure};
 pub use queue::{ShardEvents, Waiting};
 pub use stats::{
-    AppOutboxes, GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US,
+    AppOutboxes, GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US, TopicDrop,
+    TopicStats,
 };
 
 use crate::delivery::border::{Command, ShardId, Shards};
@@ -61,6 +61,7 @@ pub struct Gate {
 /// A gate that is made but closed: itself, the shards as the hub reaches them, and the events of each.
 pub type Prepared = (Gate, Arc<dyn Shards>, Vec<ShardEvents>);
 
+/// The queues of all shards, and who may want which topic.
 struct Queues {
     shards: Vec<Arc<ShardQueue>>,
     interests: Arc<Interests>,
@@ -97,14 +98,21 @@ impl Gate {
         let interests = Arc::new(Interests::new(count));
         let admission = Arc::new(Admission::new(&options));
         let judge = Arc::new(Judge::new());
-        let (mut queues, mut events, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        for index in 0..count {
+        let (mut shards, mut polls, mut events, mut threads) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..count {
             let poll = mio::Poll::new().map_err(GateError::Shard)?;
             let (queue, shard_events) = ShardQueue::new(&poll, options.command_queue, options.event_queue)
                 .map_err(GateError::Shard)?;
+            shards.push(queue);
+            polls.push(poll);
+            events.push(shard_events);
+        }
+        let queues = Arc::new(Queues { shards, interests });
+        for (index, poll) in polls.into_iter().enumerate() {
             let parts = ShardParts {
                 id: ShardId(index as u8),
-                queue: queue.clone(),
+                queues: queues.clone(),
                 stats: stats.clone(),
                 clock: clock.clone(),
                 admission: admission.clone(),
@@ -115,12 +123,9 @@ impl Gate {
                 .name(format!("shard-{index}"))
                 .spawn(move || Shard::new(parts, poll).run())
                 .map_err(GateError::Shard)?;
-            queues.push(queue);
-            events.push(shard_events);
             threads.push(thread);
         }
-        threads.push(judge.start(queues.clone()).map_err(GateError::Shard)?);
-        let queues = Arc::new(Queues { shards: queues, interests });
+        threads.push(judge.start(queues.shards.clone()).map_err(GateError::Shard)?);
         let gate = Gate { queues: queues.clone(), threads: Mutex::new(threads), judge, stats, options };
         Ok((gate, queues, events))
     }

@@ -191,6 +191,69 @@ pub struct ShardStats {
     pub events_held_back: AtomicU64,
     /// Commands that found their connection gone.
     pub commands_missed: AtomicU64,
+    /// Topics.
+    pub topics: TopicStats,
+}
+
+/// What one shard does with topics.
+#[derive(Debug, Default)]
+pub struct TopicStats {
+    /// Sessions of MQTT clients now.
+    pub sessions: AtomicU64,
+    /// Subscriptions now, without shared groups.
+    pub subscriptions: AtomicU64,
+    /// Messages published by clients, by QoS.
+    pub published: [AtomicU64; 3],
+    /// Messages given to subscribers' sockets or outboxes without a store in between.
+    pub delivered: AtomicU64,
+    /// Messages that did not reach a subscriber, or all of one shard, by [`TopicDrop::ALL`].
+    pub dropped: [AtomicU64; TopicDrop::ALL.len()],
+}
+
+/// Why a message to a topic was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TopicDrop {
+    /// The subscriber's outbox was above its high mark, or the node is pressed.
+    Outbox = 0,
+    /// QoS 1 or 2: the subscriber's window and its queue were full.
+    Queue = 1,
+    /// Larger than the subscriber takes (MQTT-3.1.2-24).
+    TooLarge = 2,
+    /// Its expiry interval had run out.
+    Expired = 3,
+    /// The queue of a shard was full: none of its subscribers gets it.
+    ShardFull = 4,
+    /// The topic met too many wildcard filters of a shard: none of its subscribers gets it.
+    TooWide = 5,
+    /// The publisher may not publish there.
+    NotAllowed = 6,
+}
+
+impl TopicDrop {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [TopicDrop; 7] = [
+        TopicDrop::Outbox,
+        TopicDrop::Queue,
+        TopicDrop::TooLarge,
+        TopicDrop::Expired,
+        TopicDrop::ShardFull,
+        TopicDrop::TooWide,
+        TopicDrop::NotAllowed,
+    ];
+
+    /// The word in metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            TopicDrop::Outbox => "outbox",
+            TopicDrop::Queue => "queue",
+            TopicDrop::TooLarge => "too_large",
+            TopicDrop::Expired => "expired",
+            TopicDrop::ShardFull => "shard_full",
+            TopicDrop::TooWide => "too_wide",
+            TopicDrop::NotAllowed => "not_allowed",
+        }
+    }
 }
 
 impl ShardStats {

@@ -4,10 +4,12 @@
 //! - [`port`]: what the message store is asked and answers, as data, so that another engine can take the same questions.
 //! - [`messages`]: the embedded engine (fjall) on threads of its own, with group commit.
 //! - [`upstream`]: the same for what devices send to the business.
+//! - [`sessions`]: the same for sessions that outlive their connections, and retained messages.
 //! - [`registry`]: apps and devices in SQL (SQLite; the dialect apart).
 
 mod lock;
 pub mod messages;
 pub mod port;
 pub mod registry;
+pub mod sessions;
 pub mod upstream;

@@ -28,6 +28,9 @@ pub enum StoreError {
     /// Every target's mailbox is full: nothing was stored.
     #[error("the mailbox is full")]
     MailboxFull,
+    /// The publisher's identifier awaits its release: the message was stored before, and is not stored again.
+    #[error("this message was stored before")]
+    Repeated,
     /// The engine failed before anything was stored.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
@@ -64,6 +67,9 @@ pub struct Accept {
     pub shared: Bytes,
     /// Where it goes.
     pub destination: Destination,
+    /// The identifier of QoS 2 under which a kept session published it: remembered in the same commit, and refused as
+    /// [`StoreError::Repeated`] while it is.
+    pub received: Option<(ClientId, u16)>,
 }
 
 /// A message that is durable.
@@ -94,8 +100,11 @@ pub struct Committed {
 /// How a delivery ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// The device said that it has the message.
+    /// The device said that it has the message. Of one that it was recorded to have received, this takes the marker.
     Delivered,
+    /// The device has the message and will say so again (PUBREC of QoS 2): counted as delivered, and a marker stays in the
+    /// mailbox until [`End::Delivered`] (PUBCOMP). In a log, which keeps no markers, it is the end.
+    Received,
     /// The device took note that it was left out as expired. Of a mailbox delivery the end was recorded at the
     /// deadline already, so this only removes the marker; of a log delivery it is the end.
     GapNoted,
@@ -165,6 +174,13 @@ pub enum PageEntry {
         deadline: WallMs,
         /// The shared part of its PUSH.
         shared: Bytes,
+    },
+    /// The device has it (PUBREC); what it waits for is PUBREL.
+    Released {
+        /// Its place.
+        position: Position,
+        /// Its id.
+        message: MessageId,
     },
     /// Something that was left out; one message, or a range with `MessageId(0)`.
     Gap {

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod admission;
+mod mqtt;
+mod mqtt_rig;
+mod mqtt_stored;
 mod peers;
 mod rates;
 mod rig;

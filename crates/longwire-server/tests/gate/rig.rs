@@ -1,5 +1,6 @@
 //! A gate with a hub of the test's own behind it, and devices over real sockets.
 
+use crate::mqtt_rig as mqtt;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, MessageId, Position, TraceId};
@@ -79,8 +80,18 @@ impl Rig {
                 let mut batch = Vec::new();
                 while shard_events.take(&mut batch, 256).await {
                     for event in batch.drain(..) {
-                        if let Event::Login(login) = &event {
-                            shards.post(login.from.shard(), answer(login.from, login.client)).unwrap();
+                        let answer = match &event {
+                            Event::Login(login) if login.mqtt.is_some() => {
+                                Some((login.from, mqtt::attach(login)))
+                            }
+                            Event::Login(login) => Some((login.from, answer(login.from, login.client))),
+                            Event::Topic(from, event) => {
+                                mqtt::hub_answer(*from, event).map(|answer| (from.handle, answer))
+                            }
+                            _ => None,
+                        };
+                        if let Some((to, answer)) = answer {
+                            shards.post(to.shard(), answer).unwrap();
                         }
                         events.lock().unwrap().push(event);
                     }

@@ -4,6 +4,7 @@
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::wire::{Class, Network};
+use longwire_server::delivery::AuthOptions;
 use longwire_server::delivery::border::{
     Attach, Closed, Command, Event, Events, Handle, Login, ShardId, Shards,
 };
@@ -107,16 +108,37 @@ impl Rig {
 
     /// With this policy for devices that log in twice.
     pub async fn with_policy(shards: usize, policy: DuplicateLogin) -> Rig {
-        let rig = Rig::start(tempfile::tempdir().unwrap(), "messages", shards, policy).await;
+        Rig::with(shards, policy, AuthOptions::default()).await
+    }
+
+    /// With these ways in for MQTT clients.
+    pub async fn with_auth(shards: usize, auth: AuthOptions) -> Rig {
+        Rig::with(shards, DuplicateLogin::Takeover, auth).await
+    }
+
+    async fn with(shards: usize, policy: DuplicateLogin, auth: AuthOptions) -> Rig {
+        let rig = Rig::start(tempfile::tempdir().unwrap(), "messages", shards, policy, auth).await;
         let (app, secret) = rig.hub.create_app(AppKey::parse("shop").unwrap(), false).await.unwrap();
         Rig { app, secret, ..rig }
     }
 
     /// The same registry, with a message store that is empty.
     pub async fn with_lost_messages(self) -> Rig {
+        self.again("other", AuthOptions::default()).await
+    }
+
+    /// Ends the node and starts it again, with these ways in.
+    pub async fn restarted(self, auth: AuthOptions) -> Rig {
+        self.again("messages", auth).await
+    }
+
+    async fn again(self, messages: &str, auth: AuthOptions) -> Rig {
         self.hub.close().await;
-        let (app, secret) = (self.app, self.secret);
-        let rig = Rig::start(self.folder, "other", self.events.len(), DuplicateLogin::Takeover).await;
+        let shards = self.events.len();
+        let Rig { secret, folder, app, events, store, hub, .. } = self;
+        drop((events, store, hub));
+        let rig = Rig::start(folder, messages, shards, DuplicateLogin::Takeover, auth).await;
+        let app = rig.hub.app(app.key.as_str()).unwrap();
         Rig { app, secret, ..rig }
     }
 
@@ -125,6 +147,7 @@ impl Rig {
         messages: &str,
         shards: usize,
         duplicate_login: DuplicateLogin,
+        auth: AuthOptions,
     ) -> Rig {
         let now = Arc::new(AtomicU64::new(START_MS));
         let clock: Arc<dyn Fn() -> WallMs + Send + Sync> = {
@@ -157,6 +180,7 @@ impl Rig {
             token_ttl_s: 3600,
             duplicate_login,
             heartbeat: HeartbeatRules::default(),
+            auth,
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -173,6 +197,7 @@ impl Rig {
             open_registration: false,
             duplicate_login: None,
             heartbeat: HeartbeatPolicy::default(),
+            topic_rules: Arc::default(),
         });
         let secret = AppSecret::presented("");
         Rig { hub, shards, events, app, secret, now, store, slots: AtomicU32::new(1), folder }

@@ -80,6 +80,7 @@ impl Stage {
             deadline: WallMs(self.now() + ttl_ms),
             shared: Bytes::copy_from_slice(body),
             destination,
+            received: None,
         }
     }
     pub async fn push(&self, destination: Destination, ttl_ms: u64) -> Accepted {
@@ -190,11 +191,15 @@ pub fn device(client: u64, tags: &[&str]) -> Device {
     }
 }
 
+/// Added to the id of a message that the device has and that waits for its release.
+pub const RELEASED: i128 = 1 << 100;
+
 /// Message ids in a page, gaps as negative numbers; a gap without an id as 0.
 pub fn ids(page: &Page) -> Vec<i128> {
     let id = |entry: &PageEntry| match entry {
         PageEntry::Message { message, .. } => message.0 as i128,
         PageEntry::Gap { message, .. } => -(message.0 as i128),
+        PageEntry::Released { message, .. } => RELEASED + message.0 as i128,
     };
     page.entries.iter().map(id).collect()
 }

@@ -84,6 +84,16 @@ impl Awaiting {
         self.assembler.held_bytes()
     }
 
+    /// Says no to what was no CONNECT. A version that is not spoken here is told in the form that every version knows
+    /// (MQTT-3.1.2-2); who sent bytes that make no sense is told nothing.
+    pub fn refuse(reason: Reason, out: &mut Vec<u8>) {
+        match reason {
+            Reason::UnsupportedProtocolVersion => refuse(Version::V311, reason, out),
+            Reason::MalformedPacket | Reason::ProtocolError | Reason::PacketTooLarge => {}
+            _ => refuse(Version::V5, reason, out),
+        }
+    }
+
     /// CONNECT was read; the decision is awaited. `rest`: what the client sent behind it, as it may (MQTT 3.1.4).
     #[must_use]
     pub fn decide(self, terms: Terms, rest: &[u8]) -> Deciding {
@@ -140,6 +150,7 @@ impl Deciding {
         welcome(self.terms.version, granted, out);
         let mut terms = self.terms;
         terms.keep_alive_s = granted.keep_alive_s.unwrap_or(terms.keep_alive_s);
+        terms.is_kept = granted.expiry_s.map_or(terms.is_kept, |seconds| seconds > 0);
         (Session::new(client, mailbox, log, terms), self.rest)
     }
 

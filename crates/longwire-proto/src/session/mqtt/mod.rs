@@ -65,11 +65,12 @@ pub const fn reason_of(close: CloseReason) -> Reason {
         CloseReason::Kicked | CloseReason::RevokedToken => Reason::AdministrativeAction,
         CloseReason::Draining => Reason::ServerShuttingDown,
         CloseReason::Full | CloseReason::Shed => Reason::ServerBusy,
-        CloseReason::StoreUnavailable => Reason::ServerUnavailable,
+        CloseReason::StoreUnavailable | CloseReason::AuthUnavailable => Reason::ServerUnavailable,
         CloseReason::UnknownApp | CloseReason::BadToken | CloseReason::ExpiredToken => {
             Reason::BadUserNameOrPassword
         }
-        CloseReason::AlreadyConnected => Reason::ClientIdNotValid,
+        CloseReason::AlreadyConnected | CloseReason::BadClientId => Reason::ClientIdNotValid,
+        CloseReason::DeviceQuota => Reason::QuotaExceeded,
         CloseReason::Conflict => Reason::ConnectionRateExceeded,
         CloseReason::FrameTooLong | CloseReason::TooMuchBeforeLogin => Reason::PacketTooLarge,
         CloseReason::BadCommand | CloseReason::BadBody | CloseReason::BadMagic => Reason::MalformedPacket,

@@ -70,6 +70,13 @@ impl Session {
         Some(packet_id)
     }
 
+    /// What [`send_unstored`](Self::send_unstored) gave a place to is not sent after all; 0 had none.
+    pub fn unsent(&mut self, packet_id: u16) {
+        if packet_id != 0 {
+            self.unstored_ends(|unstored| unstored.packet_id == packet_id);
+        }
+    }
+
     /// Numbers of what was sent without a store and is not finished.
     pub fn unstored(&self) -> impl Iterator<Item = u64> + '_ {
         self.flows.iter().flat_map(|flows| &flows.unstored).map(|unstored| unstored.number)

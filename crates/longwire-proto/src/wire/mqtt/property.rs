@@ -388,6 +388,12 @@ pub struct PropertiesBuf {
 }
 
 impl PropertiesBuf {
+    /// Those of a wire form that was valid once: what [`Properties::as_bytes`] gave. What follows a fault is left out.
+    #[must_use]
+    pub fn from_wire(bytes: &[u8]) -> PropertiesBuf {
+        Properties { bytes, seen: u64::MAX }.iter().collect()
+    }
+
     /// Appends one. Texts and binaries are at most 65,535 bytes.
     pub fn push(&mut self, property: Property<'_>) {
         self.seen |= 1 << property.key() as u8;

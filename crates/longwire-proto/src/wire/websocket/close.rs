@@ -87,7 +87,10 @@ pub const fn close_code(reason: CloseReason) -> u16 {
         | CloseReason::UpgradeRefused => 1002,
         CloseReason::FrameTooLong | CloseReason::TooMuchBeforeLogin => 1009,
         CloseReason::Internal => 1011,
-        CloseReason::Full | CloseReason::StoreUnavailable | CloseReason::Shed => 1013,
+        CloseReason::Full
+        | CloseReason::StoreUnavailable
+        | CloseReason::AuthUnavailable
+        | CloseReason::Shed => 1013,
         CloseReason::Idle
         | CloseReason::LoginTimeout
         | CloseReason::WriteStall
@@ -96,6 +99,8 @@ pub const fn close_code(reason: CloseReason) -> u16 {
         | CloseReason::BadToken
         | CloseReason::ExpiredToken
         | CloseReason::RevokedToken
+        | CloseReason::BadClientId
+        | CloseReason::DeviceQuota
         | CloseReason::TakenOver
         | CloseReason::Kicked
         | CloseReason::AckTimeout

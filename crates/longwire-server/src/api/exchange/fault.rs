@@ -156,6 +156,8 @@ impl From<StoreError> for Fault {
             StoreError::MailboxFull => {
                 Fault::new(StatusCode::TOO_MANY_REQUESTS, 2002, "device_queue_full", text).after(30)
             }
+            // Only publishes of devices carry identifiers.
+            StoreError::Repeated => Fault::new(StatusCode::CONFLICT, 1007, "taken", text),
             // The cause is for the log: it may name paths.
             StoreError::Unavailable(cause) => {
                 tracing::warn!(cause, "the store is unavailable");

@@ -7,6 +7,8 @@ use longwire_proto::wire::TopicBody;
 use longwire_proto::wire::mqtt::{SharedPublish, Version};
 use std::sync::{Arc, OnceLock};
 
+pub use crate::domain::topic::TopicWish;
+
 /// A message published to a topic, shared by all who get it.
 #[derive(Debug)]
 pub struct TopicMessage {
@@ -64,9 +66,10 @@ impl TopicMessage {
     }
 }
 
-/// What an MQTT client presents; beside it the login carries app key (user name up to `/`) and token (password).
-#[derive(Debug)]
+/// What an MQTT client presents. The hub reads who it is from here; the login's own app key and token are not looked at.
 pub struct MqttLogin {
+    /// The version of the session.
+    pub version: Version,
     /// The client identifier; empty: the server chooses.
     pub client_id: Box<str>,
     /// The user name as presented; `None` if there was none.
@@ -79,6 +82,21 @@ pub struct MqttLogin {
     pub expiry_s: u32,
     /// Common name or subject of a client certificate that was verified.
     pub certificate: Option<Box<str>>,
+}
+
+impl std::fmt::Debug for MqttLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let MqttLogin { version, client_id, user_name, password, clean_start, expiry_s, certificate } = self;
+        f.debug_struct("MqttLogin")
+            .field("version", version)
+            .field("client_id", client_id)
+            .field("user_name", user_name)
+            .field("password", &password.as_ref().map(|_| "***"))
+            .field("clean_start", clean_start)
+            .field("expiry_s", expiry_s)
+            .field("certificate", certificate)
+            .finish()
+    }
 }
 
 /// What a login of an MQTT client was given.
@@ -98,21 +116,8 @@ pub struct MqttAttach {
     pub rules: Arc<crate::domain::topic::Rules>,
     /// The device's name, for `%c` in rules.
     pub name: Box<str>,
-}
-
-/// A subscription as stored with a kept session.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TopicWish {
-    /// The filter, `$share/{group}/` included.
-    pub filter: Box<str>,
-    /// Highest QoS wanted, 0 to 2.
-    pub qos: u8,
-    /// Not what this device publishes itself.
-    pub no_local: bool,
-    /// The retain flag as it was published.
-    pub retain_as_published: bool,
-    /// The subscription identifier; 0 = none.
-    pub identifier: u32,
+    /// For `%u` in rules: the user name behind `app/`, or all of it; empty if there was none, or no rule asks for it.
+    pub user: Box<str>,
 }
 
 /// Something that a session wants from the hub.

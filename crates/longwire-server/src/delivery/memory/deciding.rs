@@ -34,6 +34,17 @@ impl Deciding {
         self.inner.lock().undecided.insert(handle, asked);
     }
 
+    /// The device of a login under way is known now. False: its connection is gone already.
+    pub(crate) fn named(&self, handle: Handle, asked: Asked) -> bool {
+        match self.inner.lock().undecided.get_mut(&handle) {
+            Some(entry) => {
+                *entry = asked;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// The login is decided. False: its connection is gone already.
     pub(crate) fn decide(&self, handle: Handle) -> bool {
         let mut inner = self.inner.lock();
@@ -71,6 +82,10 @@ mod tests {
         assert!(deciding.decide(handle(2)));
         assert_eq!(deciding.ended(handle(2)), Some((ClientId(22), AppId(2))));
         assert_eq!(deciding.ended(handle(3)), None);
+        deciding.begin(handle(4), (ClientId(0), AppId(1)));
+        assert!(deciding.named(handle(4), (ClientId(44), AppId(1))));
+        assert_eq!(deciding.ended(handle(4)), Some((ClientId(44), AppId(1))));
+        assert!(!deciding.named(handle(4), (ClientId(44), AppId(1))));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::super::border::{Command, Handle};
 use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
 use super::logins::{self, Wish};
+use super::strangers::{self, Stranger};
 use crate::domain::{AppId, ClientId, Source, Tag};
 use crate::store::port::{Page, PageRequest, StoreError};
 use longwire_proto::close::CloseReason;
@@ -22,6 +23,8 @@ const LOGINS_TOGETHER_MAX: usize = 256;
 pub(super) enum Read {
     /// A login whose token is good.
     Login(Wish),
+    /// A login whose device is to be found by its name.
+    Stranger(Box<Stranger>),
     /// A login that is refused without a read: the answer may wait for room.
     Refused { to: Handle, reason: CloseReason, retry_after_s: Option<u16> },
     /// What waits for a connection.
@@ -33,10 +36,11 @@ pub(super) async fn run(core: Arc<Core>, deciding: Arc<Deciding>, mut waiting: m
     let mut under_way = JoinSet::new();
     let mut batch = Vec::with_capacity(LOGINS_TOGETHER_MAX);
     while waiting.recv_many(&mut batch, LOGINS_TOGETHER_MAX).await > 0 {
-        let mut wishes = Vec::new();
+        let (mut wishes, mut strangers) = (Vec::new(), Vec::new());
         for read in batch.drain(..) {
             match read {
                 Read::Login(wish) => wishes.push(wish),
+                Read::Stranger(stranger) => strangers.push(*stranger),
                 Read::Refused { to, reason, retry_after_s: None } => core.refuse(to, reason).await,
                 Read::Refused { to, reason, retry_after_s: Some(seconds) } => {
                     core.refuse_until(to, reason, seconds).await;
@@ -50,6 +54,10 @@ pub(super) async fn run(core: Arc<Core>, deciding: Arc<Deciding>, mut waiting: m
         if !wishes.is_empty() {
             make_room(&mut under_way).await;
             under_way.spawn(logins::decide(core.clone(), deciding.clone(), wishes));
+        }
+        if !strangers.is_empty() {
+            make_room(&mut under_way).await;
+            under_way.spawn(strangers::admit(core.clone(), deciding.clone(), strangers));
         }
     }
     while let Some(ended) = under_way.join_next().await {

@@ -7,6 +7,7 @@
 //!
 //! - `desk`: reads under way, bounded; answers to connections.
 //! - `logins`: a login from token to answer.
+//! - `strangers`: logins of MQTT clients, of which some name themselves.
 //! - `ledger`: ends of deliveries on their way to the store.
 //! - `topics`: what sessions want of topics.
 //! - `uplink`: messages from devices on their way to the store.
@@ -14,19 +15,19 @@
 mod desk;
 mod ledger;
 mod logins;
+mod strangers;
 mod topics;
 mod uplink;
 
 use super::border::{Closed, Event, Events, Handle, Login};
 use super::hub::Core;
 use super::memory::deciding::Deciding;
-use super::memory::guard::network;
 use super::memory::live::Change;
 use crate::store::port::{End, Settle};
 use desk::Read;
+use logins::Verified;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
@@ -117,39 +118,22 @@ impl Pump {
     }
 
     async fn login(&self, login: Login) {
-        match logins::verify(&self.core, &login) {
-            Ok(wish) => {
+        let (from, peer) = (login.from, login.peer.ip());
+        match logins::verify(&self.core, login) {
+            Ok(Verified::Wish(wish)) => {
                 // Before the read is queued, so that an end of the connection meanwhile is seen.
-                self.deciding.begin(wish.from, (wish.token.client, wish.token.app));
+                self.deciding.begin(from, (wish.token.client, wish.token.app));
                 self.read(Read::Login(wish)).await;
             }
+            Ok(Verified::Stranger(stranger)) => {
+                self.deciding.begin(from, (ClientId(0), stranger.app.id));
+                self.read(Read::Stranger(Box::new(stranger))).await;
+            }
             Err(reason) => {
-                let retry_after_s = self.slowed(reason, network(login.peer.ip()));
-                self.read(Read::Refused { to: login.from, reason, retry_after_s }).await;
+                let retry_after_s = logins::slowed(&self.core, reason, peer);
+                self.read(Read::Refused { to: from, reason, retry_after_s }).await;
             }
         }
-    }
-
-    /// How long a bad login has to wait before it is answered otherwise, when too many came from its network. A good one
-    /// never waits: thousands of devices may share an address with one that fails.
-    fn slowed(&self, reason: CloseReason, from: IpAddr) -> Option<u16> {
-        if !matches!(reason, CloseReason::BadToken | CloseReason::UnknownApp) {
-            return None;
-        }
-        let Core { bad_logins, stats, .. } = &*self.core;
-        let now_ms = self.core.now_ms();
-        let mut wait_s = bad_logins.barred_s(from, now_ms);
-        if wait_s == 0 {
-            wait_s = bad_logins.strike(from, now_ms);
-            if wait_s > 0 {
-                tracing::warn!(target: "audit", event = "bad_logins", %from, wait_s, "too many bad logins");
-            }
-        }
-        if wait_s == 0 {
-            return None;
-        }
-        stats.logins_slowed.fetch_add(1, Relaxed);
-        Some(wait_s)
     }
 
     async fn read(&self, read: Read) {

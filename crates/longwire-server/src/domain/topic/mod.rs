@@ -4,7 +4,9 @@
 mod filters;
 mod interest;
 mod rules;
+mod wish;
 
 pub use filters::{FilterId, Filters, TooWide};
 pub use interest::{Interest, InterestHash, Interests};
 pub use rules::{Act, RULES_MAX, Rules};
+pub use wish::TopicWish;

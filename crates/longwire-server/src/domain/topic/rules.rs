@@ -66,6 +66,12 @@ impl Rules {
         Ok(Rules { rules, otherwise: false })
     }
 
+    /// Whether a rule holds `%u`, so that the user name matters.
+    #[must_use]
+    pub fn names_user(&self) -> bool {
+        self.rules.iter().any(|rule| rule.filter.contains("%u"))
+    }
+
     /// Whether the device `name` with user name `user` may do `act` with `topic` (for [`Act::Subscribe`]: a filter without its
     /// `$share/{group}/`). A filter is allowed if a rule covers all that it could match.
     #[must_use]

@@ -1,11 +1,13 @@
 //! One connection: its record, its socket, its outbox; the slab that holds all of a shard's, and the wheel that watches
 //! their deadlines.
 
+mod mqtt;
 mod outbox;
 mod slab;
 mod socket;
 mod wheel;
 
+pub(super) use mqtt::{Identity, LastWill, MqttDeciding, MqttLive, Queued, Subscription, Unanswered};
 pub(super) use outbox::{Outbox, OutboxPool, Piece, Standing};
 pub(super) use slab::Slab;
 pub(super) use socket::{
@@ -16,7 +18,8 @@ pub use wheel::{Link, Links, Wheel};
 use crate::delivery::border::Handle;
 use crate::domain::AppId;
 use crate::gate::admission::Address;
-use longwire_proto::session::{AwaitingConnect, Deciding, Established, InboundRate, Millis};
+use longwire_proto::id::ClientId;
+use longwire_proto::session::{AwaitingConnect, Deciding, Deliveries, Established, InboundRate, Millis};
 
 /// How long a peer's end waits for the bytes in front of it to be read, seconds; less than 5 with the ticks of the wheel, so that
 /// no socket stays in CLOSE_WAIT longer.
@@ -28,6 +31,10 @@ pub(super) enum Conversation {
     Awaiting(AwaitingConnect),
     Deciding(Deciding),
     Live(Established),
+    /// The first byte was that of an MQTT CONNECT.
+    MqttAwaiting(longwire_proto::session::mqtt::Awaiting),
+    MqttDeciding(Box<MqttDeciding>),
+    Mqtt(Box<MqttLive>),
     /// Only while a transition consumes the state.
     Over,
 }
@@ -115,6 +122,41 @@ impl Connection {
         }
     }
 
+    pub(super) fn mqtt(&mut self) -> Option<&mut MqttLive> {
+        match &mut self.conversation {
+            Conversation::Mqtt(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// What is on its way to the device, once it is logged in, whatever it speaks.
+    pub(super) fn deliveries(&mut self) -> Option<(ClientId, &mut Deliveries)> {
+        match &mut self.conversation {
+            Conversation::Live(session) => Some((session.client(), session.deliveries())),
+            Conversation::Mqtt(live) => Some((live.session.client(), live.session.deliveries())),
+            _ => None,
+        }
+    }
+
+    /// Nothing but a part of CONNECT has come.
+    pub(super) fn is_awaiting(&self) -> bool {
+        matches!(self.conversation, Conversation::Awaiting(_) | Conversation::MqttAwaiting(_))
+    }
+
+    /// The login is being decided.
+    pub(super) fn is_deciding(&self) -> bool {
+        matches!(self.conversation, Conversation::Deciding(_) | Conversation::MqttDeciding(_))
+    }
+
+    /// The heartbeat that was announced or agreed, seconds; `None` before login.
+    pub(super) fn heartbeat_s(&self) -> Option<u32> {
+        match &self.conversation {
+            Conversation::Live(session) => Some(session.heartbeat_s().into()),
+            Conversation::Mqtt(live) => Some(live.heartbeat_s()),
+            _ => None,
+        }
+    }
+
     pub(super) fn outbox_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
     }
@@ -124,6 +166,7 @@ impl Connection {
         use longwire_proto::close::CloseReason;
         let mut next = match &self.conversation {
             Conversation::Live(session) => (self.read_s + session.idle_limit_s(), CloseReason::Idle),
+            Conversation::Mqtt(live) => (self.read_s + live.idle_limit_s(), CloseReason::Idle),
             _ => (self.accepted_s + limits.login_s, CloseReason::LoginTimeout),
         };
         let mut consider = |counts: bool, at: u32, reason| {

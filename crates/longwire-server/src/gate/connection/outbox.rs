@@ -26,6 +26,13 @@ impl Piece {
         Piece { head, head_bytes: PushHead::BYTES as u8, shared }
     }
 
+    /// A frame, or a part of one, with a head of up to [`PushHead::BYTES`] bytes.
+    pub(in crate::gate) fn headed(own: &[u8], shared: Bytes) -> Option<Piece> {
+        let mut head = [0; PushHead::BYTES];
+        head.get_mut(..own.len())?.copy_from_slice(own);
+        Some(Piece { head, head_bytes: own.len() as u8, shared })
+    }
+
     pub(in crate::gate) fn whole(frame: Bytes) -> Piece {
         Piece { head: [0; PushHead::BYTES], head_bytes: 0, shared: frame }
     }

@@ -5,7 +5,7 @@
 use super::Shard;
 use crate::delivery::border::Handle;
 use crate::gate::admission::{Address, Admission, Awaiting, Load, Meeting, Rejection};
-use crate::gate::connection::{Connection, Conversation, Slab, refuse_and_drop};
+use crate::gate::connection::{Connection, Slab, refuse_and_drop};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use longwire_proto::close::CloseReason;
@@ -279,7 +279,7 @@ impl Shard {
 
 /// Whether the connection is still there and has not said CONNECT.
 fn awaits(slab: &Slab, handle: Handle) -> bool {
-    slab.shown(handle).is_some_and(|connection| matches!(connection.conversation, Conversation::Awaiting(_)))
+    slab.shown(handle).is_some_and(|connection| connection.is_awaiting())
 }
 
 fn is_out_of_descriptors(error: &std::io::Error) -> bool {

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::delivery::border::{Attach, Command, Event, Handle, Outgoing};
-use crate::domain::{Position, Source, WallMs};
+use crate::domain::{MessageId, Position, Source, WallMs};
 use crate::gate::connection::{Connection, Conversation, Piece, handle};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
@@ -10,7 +10,7 @@ use crate::store::port::{Page, PageEntry as Stored};
 use bytes::Bytes;
 use longwire_proto::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 use longwire_proto::session::{FeedStart, Offer, PageEntry};
-use longwire_proto::wire::{Gap, PushHead, ServerFrame, Welcome, push_frame};
+use longwire_proto::wire::{Gap, GapReason, PushHead, ServerFrame, Welcome, push_frame};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -59,7 +59,7 @@ impl Shard {
                 (Some(_), None) => self.failed_pages.push((to, source)),
                 (None, _) => {}
             },
-            Command::Topic(_) => {}
+            Command::Topic(command) => self.topic_command(command),
             Command::Answer { to, answer } => {
                 let Some(slot) = self.find(to) else { return };
                 if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
@@ -79,7 +79,7 @@ impl Shard {
         }
     }
 
-    fn find(&mut self, handle: Handle) -> Option<u32> {
+    pub(super) fn find(&mut self, handle: Handle) -> Option<u32> {
         let slot = self.slab.find(handle);
         if slot.is_none() {
             ShardStats::count(&self.stats.own().commands_missed, 1);
@@ -94,6 +94,9 @@ impl Shard {
         let missed = self.members.log_head(attach.app) > attach.log_head;
         let log = FeedStart { waiting: attach.log.waiting || missed, ..attach.log };
         let Some(connection) = self.slab.at(slot) else { return };
+        if matches!(connection.conversation, Conversation::MqttDeciding(_)) {
+            return self.attach_mqtt(slot, attach, log);
+        }
         let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
         let Conversation::Deciding(deciding) = state else {
             connection.conversation = state;
@@ -134,22 +137,19 @@ impl Shard {
         let Some(connection) = self.slab.at(slot) else { return };
         let unwritable = connection.flags.unwritable;
         let bytes = message.shared.len() as u32;
-        let session = match &mut connection.conversation {
-            Conversation::Live(session) => session,
+        match &mut connection.conversation {
             Conversation::Deciding(deciding) => return deciding.mailbox_grew(),
-            _ => return,
-        };
-        if unwritable {
-            return session.deliveries().defer(Source::Mailbox, position);
+            Conversation::MqttDeciding(deciding) => return deciding.deciding.mailbox_grew(),
+            _ => {}
         }
-        match session.deliveries().offer(Source::Mailbox, position, message.message, bytes) {
+        let Some((_, deliveries)) = connection.deliveries() else { return };
+        if unwritable {
+            return deliveries.defer(Source::Mailbox, position);
+        }
+        match deliveries.offer(Source::Mailbox, position, message.message, bytes) {
             Offer::Send { previous } => {
                 let head = self.head(Source::Mailbox, position, previous, message.deadline, 0);
-                let piece = Piece::push(head.encode(message.shared.len()), message.shared.clone());
-                self.send_later(slot, piece);
-                self.await_ack(slot);
-                ShardStats::count(&self.stats.own().sent, 1);
-                self.outlet.tell(Event::Sent { message: message.message, sent: 1, dropped: 0 });
+                self.send_delivery(slot, message.message, &message.shared, head);
             }
             Offer::Later => self.pull(slot),
             Offer::Skip => {}
@@ -161,14 +161,18 @@ impl Shard {
         let found = self.find(to).filter(|_| !shed);
         let writable = found.and_then(|slot| {
             let connection = self.slab.at(slot)?;
-            let live = connection.live().is_some();
+            let live = connection.deliveries().is_some();
             (live && !connection.flags.unwritable).then_some(slot)
         });
         let stats = self.stats.own();
         let (sent, dropped) = if writable.is_some() { (1, 0) } else { (0, 1) };
         ShardStats::count(&stats.sent, sent.into());
         ShardStats::count(&stats.dropped, dropped.into());
-        if let Some(slot) = writable {
+        if let Some(slot) = writable
+            && self.slab.at(slot).and_then(Connection::mqtt).is_some()
+        {
+            self.send_push_now(slot, &message.shared);
+        } else if let Some(slot) = writable {
             let frame = push_frame(&ONLINE_ONLY, &message.shared);
             self.send_later(slot, Piece::whole(Bytes::from(frame)));
         }
@@ -178,14 +182,18 @@ impl Shard {
     fn page(&mut self, slot: u32, source: Source, page: &Page) {
         let mut end = page.end;
         for entry in &page.entries {
-            let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
+            let Some(connection) = self.slab.at(slot) else { return };
+            let speaks_mqtt = connection.mqtt().is_some();
             let (position, message, bytes, gap) = match entry {
                 Stored::Message { position, message, shared, .. } => {
                     (*position, *message, shared.len() as u32, false)
                 }
                 Stored::Gap { position, message, .. } => (*position, *message, 0, true),
+                // Only an MQTT client completes it.
+                Stored::Released { position, message } => (*position, *message, 0, !speaks_mqtt),
             };
-            match session.deliveries().page_entry(source, position, message, bytes, gap) {
+            let Some((_, deliveries)) = connection.deliveries() else { return };
+            match deliveries.page_entry(source, position, message, bytes, gap) {
                 PageEntry::Send { previous } => self.send_stored(slot, source, previous, entry),
                 PageEntry::Repeated => {}
                 PageEntry::Full => {
@@ -194,40 +202,54 @@ impl Shard {
                 }
             }
         }
-        if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
-            session.deliveries().page_ends(source, end);
+        if let Some((_, deliveries)) = self.slab.at(slot).and_then(Connection::deliveries) {
+            deliveries.page_ends(source, end);
         }
         self.pull(slot);
     }
 
     fn send_stored(&mut self, slot: u32, source: Source, previous: Position, entry: &Stored) {
+        let speaks_mqtt = self.slab.at(slot).and_then(Connection::mqtt).is_some();
         match entry {
             Stored::Message { position, message, deadline, shared } => {
                 let flags = longwire_proto::wire::push_flags::MAY_REPEAT;
                 let head = self.head(source, *position, previous, *deadline, flags);
-                self.send_later(slot, Piece::push(head.encode(shared.len()), shared.clone()));
-                ShardStats::count(&self.stats.own().sent, 1);
-                self.outlet.tell(Event::Sent { message: *message, sent: 1, dropped: 0 });
-                self.await_ack(slot);
+                self.send_delivery(slot, *message, shared, head);
             }
+            // MQTT has no word for what was left out.
+            Stored::Gap { message, .. } if speaks_mqtt => self.ends_at_once(slot, *message),
+            Stored::Released { position, .. } if speaks_mqtt => self.send_release(slot, source, *position),
             Stored::Gap { position, message, reason, count } => {
-                let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
-                let gap = Gap {
-                    source,
-                    position: *position,
-                    previous,
-                    reason: *reason,
-                    message: *message,
-                    count: *count,
-                };
-                let mut frame = Vec::with_capacity(64);
-                ServerFrame::Gap(gap).encode(session.client(), &mut frame);
-                let awaits = session.deliveries().has_unacked();
-                self.send_later(slot, Piece::whole(Bytes::from(frame)));
-                if awaits {
-                    self.await_ack(slot);
-                }
+                let (position, message, reason, count) = (*position, *message, *reason, *count);
+                self.send_gap(slot, Gap { source, position, previous, reason, message, count });
             }
+            // The native protocol has no release: the device, which got it as an MQTT client, takes note of the place.
+            Stored::Released { position, message } => {
+                let (position, message, reason) = (*position, *message, GapReason::Dropped);
+                self.send_gap(slot, Gap { source, position, previous, reason, message, count: 1 });
+            }
+        }
+    }
+
+    /// Sends a stored message that is in the window already.
+    pub(super) fn send_delivery(&mut self, slot: u32, message: MessageId, shared: &Bytes, head: PushHead) {
+        ShardStats::count(&self.stats.own().sent, 1);
+        self.outlet.tell(Event::Sent { message, sent: 1, dropped: 0 });
+        if self.slab.at(slot).and_then(Connection::mqtt).is_some() {
+            return self.send_stored_publish(slot, message, shared, &head);
+        }
+        self.send_later(slot, Piece::push(head.encode(shared.len()), shared.clone()));
+        self.await_ack(slot);
+    }
+
+    fn send_gap(&mut self, slot: u32, gap: Gap) {
+        let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
+        let mut frame = Vec::with_capacity(64);
+        ServerFrame::Gap(gap).encode(session.client(), &mut frame);
+        let awaits = session.deliveries().has_unacked();
+        self.send_later(slot, Piece::whole(Bytes::from(frame)));
+        if awaits {
+            self.await_ack(slot);
         }
     }
 
@@ -250,8 +272,8 @@ impl Shard {
         let failed = std::mem::take(&mut self.failed_pages);
         for (to, source) in failed {
             if let Some(slot) = self.slab.find(to) {
-                if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
-                    session.deliveries().page_ends(source, false);
+                if let Some((_, deliveries)) = self.slab.at(slot).and_then(Connection::deliveries) {
+                    deliveries.page_ends(source, false);
                 }
                 self.pull(slot);
             }

@@ -7,6 +7,8 @@ use crate::gate::connection::{Connection, Conversation, write_slices};
 use crate::gate::stats::ShardStats;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
+use longwire_proto::session::mqtt::{Awaiting, Ending, reason_of};
+use longwire_proto::wire::mqtt::Reason;
 use longwire_proto::wire::{Refusal, ServerFrame};
 use std::io::{IoSlice, Read};
 use std::sync::atomic::Ordering::Relaxed;
@@ -76,10 +78,15 @@ impl Shard {
     /// Ends a connection: says why if the socket takes it, forgets it everywhere, tells the hub if it had begun to log
     /// in.
     pub(super) fn close(&mut self, slot: u32, reason: CloseReason, retry_after_s: u16) {
+        self.end(slot, reason, retry_after_s, None);
+    }
+
+    /// The same; `said`: what an MQTT client is told, if not the usual word for `reason`.
+    pub(super) fn end(&mut self, slot: u32, reason: CloseReason, retry_after_s: u16, said: Option<Reason>) {
         let from = self.handle(slot);
         let Some(mut connection) = self.slab.remove(slot) else { return };
         self.wheel.unlink(&mut self.slab, connection.link);
-        let awaiting = matches!(connection.conversation, Conversation::Awaiting(_));
+        let awaiting = connection.is_awaiting();
         self.door.left(&connection, awaiting, self.stats.own());
         let stats = self.stats.own();
         stats.connections.store(self.slab.len() as u64, Relaxed);
@@ -88,21 +95,23 @@ impl Shard {
             stats.unwritable.fetch_sub(1, Relaxed);
         }
         stats.outbox_bytes.fetch_sub(connection.outbox_bytes() as u64, Relaxed);
-        let (client, unacked) = match &mut connection.conversation {
-            Conversation::Live(session) => {
-                stats.sessions.fetch_sub(1, Relaxed);
-                self.members.leave(connection.app, slot, connection.flags.tagged);
-                let client = session.client();
-                let unacked = session.deliveries().unacked().filter(|delivery| !delivery.gap);
+        if connection.is_deciding() {
+            stats.deciding.fetch_sub(1, Relaxed);
+            ShardStats::count(&stats.decided, 1);
+        }
+        let tagged = connection.flags.tagged;
+        let (client, unacked) = match connection.deliveries() {
+            Some((client, deliveries)) => {
+                let unacked = deliveries.unacked().filter(|delivery| !delivery.gap);
                 (Some(client), unacked.map(|delivery| delivery.message).collect())
             }
-            Conversation::Deciding(_) => {
-                stats.deciding.fetch_sub(1, Relaxed);
-                ShardStats::count(&stats.decided, 1);
-                (None, Vec::new())
-            }
-            _ => (None, Vec::new()),
+            None => (None, Vec::new()),
         };
+        if client.is_some() {
+            stats.sessions.fetch_sub(1, Relaxed);
+            self.members.leave(connection.app, slot, tagged);
+        }
+        let will = self.leave_topics(slot, from, &mut connection);
         if !awaiting {
             let lived_s = self.time.now_s() - connection.accepted_s;
             let app = connection.app;
@@ -113,14 +122,15 @@ impl Shard {
                 reason,
                 unacked,
                 lived_s,
-                will: None,
+                will,
             })));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
             // Before login every end is a refusal, and says when to come again if coming again can help.
             let unsaid = client.is_none() && retry_after_s == 0 && reason.may_retry();
             let retry_after_s = if unsaid { self.door.admission.retry_soon_s() } else { retry_after_s };
-            self.say_goodbye(&mut connection, client, Refusal { reason, retry_after_s });
+            let said = said.unwrap_or(reason_of(reason));
+            self.say_goodbye(&mut connection, client, Refusal { reason, retry_after_s }, said);
         }
         if let Some(outbox) = connection.outbox.take() {
             if outbox.standing.is_some() {
@@ -141,14 +151,19 @@ impl Shard {
         };
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
-        let read_s = connection.read_s;
-        let Some(session) = connection.live() else { return };
-        if now_s - read_s > u32::from(session.heartbeat_s()) + SILENCE_GRACE_S {
+        let Some(heartbeat_s) = connection.heartbeat_s() else { return };
+        if now_s - connection.read_s > heartbeat_s + SILENCE_GRACE_S {
             self.close(slot, CloseReason::Idle, 0);
         }
     }
 
-    fn say_goodbye(&mut self, connection: &mut Connection, client: Option<ClientId>, refusal: Refusal) {
+    fn say_goodbye(
+        &mut self,
+        connection: &mut Connection,
+        client: Option<ClientId>,
+        refusal: Refusal,
+        said: Reason,
+    ) {
         if connection.outbox.as_mut().is_some_and(|outbox| {
             let drained = outbox.drain(|slices| write_slices(&mut connection.socket, slices));
             drained.is_err() || outbox.bytes() > 0
@@ -159,9 +174,14 @@ impl Shard {
         // Closing over unread bytes would reset the connection and could destroy the answer on its way.
         let _ = connection.socket.read(&mut self.scratch.read);
         let mut frame = Vec::with_capacity(64);
-        match client {
-            Some(client) => ServerFrame::Close(refusal).encode(client, &mut frame),
-            None => ServerFrame::Refusal(refusal).encode(ClientId(0), &mut frame),
+        match (&connection.conversation, client) {
+            (Conversation::Mqtt(live), _) => {
+                live.session.end(Ending { reason: said, close: refusal.reason }, &mut frame);
+            }
+            (Conversation::MqttDeciding(waiting), _) => waiting.deciding.refuse(said, &mut frame),
+            (Conversation::MqttAwaiting(_), _) => Awaiting::refuse(said, &mut frame),
+            (_, Some(client)) => ServerFrame::Close(refusal).encode(client, &mut frame),
+            (_, None) => ServerFrame::Refusal(refusal).encode(ClientId(0), &mut frame),
         }
         let _ = write_slices(&mut connection.socket, &[IoSlice::new(&frame)]);
         let _ = connection.socket.shutdown(std::net::Shutdown::Write);

@@ -1,15 +1,18 @@
 //! Broadcasts go round like a carousel: a cursor runs over the shard's connections in slices, and each connection gets all
 //! broadcasts under way that it has not had in one write. A broadcast joins where the cursor is and leaves when the cursor has
 //! come back to that place, so it waits for nobody, those that come together leave together, and on every connection
-//! they keep their order. Between slices heartbeats and unicasts are served.
+//! they keep their order. Between slices heartbeats and unicasts are served. Messages to topics with a crowd of subscribers ride
+//! along.
 
 use super::Shard;
 use super::commands::ONLINE_ONLY;
+use crate::delivery::border::topics::TopicMessage;
 use crate::delivery::border::{Broadcast, Event};
-use crate::domain::{Position, Source};
+use crate::domain::topic::FilterId;
+use crate::domain::{AppId, Position, Source};
 use crate::gate::connection::{Connection, Piece, Slab};
 use crate::gate::pressure::Level;
-use crate::gate::stats::ShardStats;
+use crate::gate::stats::{ShardStats, TopicDrop};
 use bytes::Bytes;
 use longwire_proto::session::Offer;
 use longwire_proto::wire::{PushHead, push_frame};
@@ -25,15 +28,22 @@ const SLICE: usize = 128;
 const SLICE_WHEN_BUSY: usize = 64;
 /// Slots looked up, and their records loaded, at once.
 const AHEAD: usize = 32;
-/// Broadcasts under way at once; the next waits until one has gone round.
+/// Broadcasts and topic messages under way at once; the next waits until one has gone round.
 const RIDERS_MAX: usize = 16;
-/// Broadcasts that may wait; at the bound the shard takes no commands until one is under way.
+/// Those that may wait; at the bound the shard takes no commands and reads no publishers until one is under way. What one
+/// read of a publisher brought may stand beyond it.
 const WAITING_MAX: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Fanout {
-    waiting: VecDeque<Arc<Broadcast>>,
+    waiting: VecDeque<Load>,
     riders: Vec<Rider>,
+    /// Topic messages among those that wait and ride.
+    topics: usize,
+    /// Slots whose connection went, and filters that ended, since the last slice, while topic messages ride: who has the slot or the
+    /// filter's id next is not concerned.
+    left: Vec<u32>,
+    ended: Vec<(AppId, FilterId)>,
     /// The slots that any rider concerned when it joined.
     slots: RoaringBitmap,
     /// The next slot to be served.
@@ -44,12 +54,31 @@ pub(super) struct Fanout {
     plan: Vec<(usize, Option<[u8; PushHead::BYTES]>)>,
 }
 
-/// A broadcast under way.
+/// What goes round.
+enum Load {
+    Broadcast(Arc<Broadcast>),
+    Topic(Arc<TopicMessage>),
+}
+
+/// What is under way.
+enum Ride {
+    Broadcast {
+        broadcast: Arc<Broadcast>,
+        /// The whole frame of an online-only message, the shared part of a stored one.
+        bytes: Bytes,
+        online_only: bool,
+    },
+    Topic {
+        message: Arc<TopicMessage>,
+        /// The filters that matched when it boarded, and who had subscribed to them.
+        filters: Vec<FilterId>,
+        slots: RoaringBitmap,
+    },
+}
+
+/// A broadcast or a topic message under way.
 struct Rider {
-    broadcast: Arc<Broadcast>,
-    /// The whole frame of an online-only message, the shared part of a stored one.
-    bytes: Bytes,
-    online_only: bool,
+    ride: Ride,
     /// The slot at which it joined: it leaves when the cursor has been at the end and is here again.
     joined: u32,
     turned: bool,
@@ -59,7 +88,51 @@ struct Rider {
 
 impl Fanout {
     pub(super) fn queue(&mut self, broadcast: Arc<Broadcast>) {
-        self.waiting.push_back(broadcast);
+        self.waiting.push_back(Load::Broadcast(broadcast));
+    }
+
+    pub(super) fn queue_topic(&mut self, message: Arc<TopicMessage>) {
+        self.topics += 1;
+        self.waiting.push_back(Load::Topic(message));
+    }
+
+    /// Whether a message to this topic waits or rides.
+    pub(super) fn carries(&self, app: AppId, topic: &str) -> bool {
+        let same = |message: &TopicMessage| message.app == app && message.shared.topic() == topic;
+        self.topics > 0
+            && (self.waiting.iter().any(|load| matches!(load, Load::Topic(message) if same(message)))
+                || self
+                    .riders
+                    .iter()
+                    .any(|rider| matches!(&rider.ride, Ride::Topic { message, .. } if same(message))))
+    }
+
+    /// The connection of a slot went.
+    pub(super) fn slot_left(&mut self, slot: u32) {
+        if self.topics > 0 {
+            self.left.push(slot);
+        }
+    }
+
+    /// A filter's id is free.
+    pub(super) fn filter_ended(&mut self, app: AppId, filter: FilterId) {
+        if self.topics > 0 {
+            self.ended.push((app, filter));
+        }
+    }
+
+    /// Nobody gets what the owner of a slot or filter before it was meant to get.
+    fn forget_the_gone(&mut self) {
+        for rider in &mut self.riders {
+            if let Ride::Topic { message, filters, slots } = &mut rider.ride {
+                for slot in &self.left {
+                    slots.remove(*slot);
+                }
+                filters.retain(|filter| !self.ended.contains(&(message.app, *filter)));
+            }
+        }
+        self.left.clear();
+        self.ended.clear();
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -96,17 +169,23 @@ impl Fanout {
 }
 
 impl Rider {
-    fn new(broadcast: Arc<Broadcast>, joined: u32) -> Rider {
-        let online_only = broadcast.position == Position::START;
-        let shared = &broadcast.message.shared;
-        let bytes = if online_only { Bytes::from(push_frame(&ONLINE_ONLY, shared)) } else { shared.clone() };
-        Rider { broadcast, bytes, online_only, joined, turned: false, sent: 0, dropped: 0 }
+    fn new(ride: Ride, joined: u32) -> Rider {
+        Rider { ride, joined, turned: false, sent: 0, dropped: 0 }
+    }
+
+    /// What of it is shared by all who get it as native devices.
+    fn bytes(&self) -> &Bytes {
+        match &self.ride {
+            Ride::Broadcast { bytes, .. } => bytes,
+            Ride::Topic { message, .. } => message.shared.bytes(),
+        }
     }
 }
 
 impl Shard {
     /// Serves the next slice of connections.
     pub(super) fn sweep_slice(&mut self) {
+        self.fanout.forget_the_gone();
         self.board();
         let mut riders = std::mem::take(&mut self.fanout.riders);
         let slice = if self.stats.0.pressure.level() >= Level::Busy { SLICE_WHEN_BUSY } else { SLICE };
@@ -127,14 +206,50 @@ impl Shard {
         self.fanout.riders = riders;
     }
 
-    /// Takes waiting broadcasts on.
+    /// Takes on what waits.
     fn board(&mut self) {
         while self.fanout.riders.len() < RIDERS_MAX {
-            let Some(broadcast) = self.fanout.waiting.pop_front() else { return };
-            let slots = std::mem::take(&mut self.fanout.slots) | self.members.matching(&broadcast);
+            let Some(load) = self.fanout.waiting.pop_front() else { return };
+            let ride = match load {
+                Load::Broadcast(broadcast) => {
+                    let online_only = broadcast.position == Position::START;
+                    let shared = &broadcast.message.shared;
+                    let bytes = if online_only {
+                        Bytes::from(push_frame(&ONLINE_ONLY, shared))
+                    } else {
+                        shared.clone()
+                    };
+                    Ride::Broadcast { broadcast, bytes, online_only }
+                }
+                Load::Topic(message) => self.topic_ride(message),
+            };
+            let slots = std::mem::take(&mut self.fanout.slots) | self.concerned(&ride);
             self.fanout.concern(slots);
-            let rider = Rider::new(broadcast, self.fanout.cursor);
+            let rider = Rider::new(ride, self.fanout.cursor);
             self.fanout.riders.push(rider);
+        }
+    }
+
+    /// Who subscribed is asked only now: what waits costs no bitmap.
+    fn topic_ride(&self, message: Arc<TopicMessage>) -> Ride {
+        let (mut filters, mut slots) = (Vec::new(), RoaringBitmap::new());
+        if self.topics.matching(message.app, message.shared.topic(), &mut filters).is_err() {
+            self.drop_topic(TopicDrop::TooWide, 1);
+            filters.clear();
+        }
+        for filter in &filters {
+            if let Some(subscribers) = self.topics.of(message.app, *filter) {
+                subscribers.add_to(&mut slots);
+            }
+        }
+        Ride::Topic { message, filters, slots }
+    }
+
+    /// The slots that a rider may concern now.
+    fn concerned(&self, ride: &Ride) -> RoaringBitmap {
+        match ride {
+            Ride::Broadcast { broadcast, .. } => self.members.matching(broadcast),
+            Ride::Topic { slots, .. } => slots.clone(),
         }
     }
 
@@ -145,7 +260,7 @@ impl Shard {
         let mut slots = RoaringBitmap::new();
         for rider in riders {
             rider.turned = true;
-            slots |= self.members.matching(&rider.broadcast);
+            slots |= self.concerned(&rider.ride);
         }
         self.fanout.concern(slots);
     }
@@ -154,6 +269,9 @@ impl Shard {
         if riders.iter().any(&is_round) {
             self.report(riders);
             riders.retain(|rider| !is_round(rider));
+            let waiting = self.fanout.waiting.iter().filter(|load| matches!(load, Load::Topic(_))).count();
+            self.fanout.topics =
+                waiting + riders.iter().filter(|rider| matches!(rider.ride, Ride::Topic { .. })).count();
         }
     }
 
@@ -161,29 +279,47 @@ impl Shard {
     fn serve(&mut self, slot: u32, riders: &mut [Rider]) {
         let Some(connection) = self.slab.at(slot) else { return };
         let (app, unwritable) = (connection.app, connection.flags.unwritable);
+        let speaks_mqtt = connection.mqtt().is_some();
         let shed = self.stats.0.pressure.level() >= Level::Crowded;
         let room = self.options.outbox_high_bytes.saturating_sub(connection.outbox_bytes());
         let mut plan = std::mem::take(&mut self.fanout.plan);
         plan.clear();
         let (mut planned, mut stored) = (0, false);
         for (index, rider) in riders.iter_mut().enumerate() {
+            let (broadcast, bytes, online_only) = match &rider.ride {
+                Ride::Broadcast { broadcast, bytes, online_only } => (broadcast, bytes, *online_only),
+                Ride::Topic { message, filters, slots } => {
+                    if message.app == app && slots.contains(slot) {
+                        self.serve_topic(slot, message, filters);
+                    }
+                    continue;
+                }
+            };
             // A slot may have a new owner since the broadcast joined.
-            if !self.members.concerns(&rider.broadcast, app, slot) {
+            if !self.members.concerns(broadcast, app, slot) {
                 continue;
             }
-            if rider.online_only {
-                if unwritable || shed || planned + rider.bytes.len() > room {
+            if online_only {
+                if unwritable || shed || planned + bytes.len() > room {
                     rider.dropped += 1;
                     continue;
                 }
-                plan.push((index, None));
-            } else if let Some(head) = self.offer_log(slot, rider, unwritable || planned > room) {
-                plan.push((index, Some(head)));
-                stored = true;
+                if speaks_mqtt {
+                    self.send_push_now(slot, &broadcast.message.shared);
+                } else {
+                    plan.push((index, None));
+                }
+            } else if let Some(head) = self.offer_log(slot, broadcast, unwritable || planned > room) {
+                if speaks_mqtt {
+                    self.send_stored_publish(slot, broadcast.message.message, bytes, &head);
+                } else {
+                    plan.push((index, Some(head.encode(bytes.len()))));
+                    stored = true;
+                }
             } else {
                 continue;
             }
-            planned += rider.bytes.len();
+            planned += bytes.len();
             rider.sent += 1;
         }
         if !plan.is_empty() {
@@ -196,22 +332,16 @@ impl Shard {
     }
 
     /// The head of a stored broadcast for this connection; `None`: it has it, or will pull it.
-    fn offer_log(&mut self, slot: u32, rider: &Rider, full: bool) -> Option<[u8; PushHead::BYTES]> {
-        let session = self.slab.at(slot).and_then(Connection::live)?;
-        let (position, message) = (rider.broadcast.position, &rider.broadcast.message);
+    fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, full: bool) -> Option<PushHead> {
+        let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
+        let (position, message) = (broadcast.position, &broadcast.message);
         if full {
-            session.deliveries().defer(Source::AppLog, position);
+            deliveries.defer(Source::AppLog, position);
             return None;
         }
-        match session.deliveries().offer(
-            Source::AppLog,
-            position,
-            message.message,
-            message.shared.len() as u32,
-        ) {
+        match deliveries.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {
             Offer::Send { previous } => {
-                let head = self.head(Source::AppLog, position, previous, message.deadline, 0);
-                Some(head.encode(message.shared.len()))
+                Some(self.head(Source::AppLog, position, previous, message.deadline, 0))
             }
             Offer::Later => {
                 self.pull(slot);
@@ -223,13 +353,13 @@ impl Shard {
 
     fn send_plan(&mut self, slot: u32, plan: &[(usize, Option<[u8; PushHead::BYTES]>)], riders: &[Rider]) {
         if let [(index, None)] = plan {
-            let frame = [IoSlice::new(&riders[*index].bytes)];
+            let frame = [IoSlice::new(riders[*index].bytes())];
             return self.send_slices(slot, &frame, |written| rest_of(plan, riders, written));
         }
         let mut slices = [IoSlice::new(&[]); 2 * RIDERS_MAX];
         let mut count = 0;
         for (index, head) in plan {
-            for part in [head.as_ref().map_or(&[][..], |head| &head[..]), &riders[*index].bytes[..]] {
+            for part in [head.as_ref().map_or(&[][..], |head| &head[..]), &riders[*index].bytes()[..]] {
                 if !part.is_empty() {
                     slices[count] = IoSlice::new(part);
                     count += 1;
@@ -241,11 +371,12 @@ impl Shard {
 
     fn report(&mut self, riders: &mut [Rider]) {
         for rider in riders {
+            let Ride::Broadcast { broadcast, .. } = &rider.ride else { continue };
             let (sent, dropped) = (std::mem::take(&mut rider.sent), std::mem::take(&mut rider.dropped));
             if sent > 0 || dropped > 0 {
                 ShardStats::count(&self.stats.own().sent, sent.into());
                 ShardStats::count(&self.stats.own().dropped, dropped.into());
-                self.outlet.tell(Event::Sent { message: rider.broadcast.message.message, sent, dropped });
+                self.outlet.tell(Event::Sent { message: broadcast.message.message, sent, dropped });
             }
         }
     }
@@ -259,7 +390,7 @@ fn rest_of(
 ) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(plan.len());
     for (index, head) in plan {
-        let shared = &riders[*index].bytes;
+        let shared = riders[*index].bytes();
         let head_bytes = head.map_or(0, |head| head.len());
         if written >= head_bytes + shared.len() {
             written -= head_bytes + shared.len();

@@ -1,6 +1,7 @@
 //! Bytes from devices: one shared buffer, the session's judgement, answers straight back.
 
 use super::Shard;
+use super::mqtt::CONNECT;
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
 use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, handle, read_once};
@@ -77,8 +78,7 @@ impl Shard {
     fn read(&mut self, slot: u32, to_the_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
-            let deciding = matches!(connection.conversation, Conversation::Deciding(_));
-            if deciding || connection.flags.unwritable || connection.flags.paused {
+            if connection.is_deciding() || connection.flags.unwritable || connection.flags.paused {
                 // Not read now: back-pressure (002-19), a brake, or the login is being decided. A peer that has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
@@ -87,6 +87,10 @@ impl Shard {
                 return;
             }
             connection.flags.unread = false;
+            if self.fanout.is_full() && connection.mqtt().is_some() {
+                // What it publishes would have nowhere to wait.
+                break;
+            }
             match read_once(&mut connection.socket, &mut self.scratch.read) {
                 ReadOutcome::Bytes(count) => {
                     self.received(slot, count);
@@ -110,10 +114,17 @@ impl Shard {
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         connection.read_s = now_s;
+        if connection.is_awaiting() && self.scratch.read[0] == CONNECT {
+            self.speaks_mqtt(slot);
+        }
+        let Some(connection) = self.slab.at(slot) else { return };
         let outcome = match connection.conversation {
             Conversation::Live(_) => self.received_live(slot, count),
             Conversation::Awaiting(_) => self.received_login(slot, count),
-            Conversation::Deciding(_) | Conversation::Over => Ok(()),
+            Conversation::Mqtt(_) | Conversation::MqttAwaiting(_) => {
+                return self.received_mqtt(slot, count);
+            }
+            Conversation::Deciding(_) | Conversation::MqttDeciding(_) | Conversation::Over => Ok(()),
         };
         match outcome {
             Ok(()) => {
@@ -126,6 +137,23 @@ impl Shard {
             Err(CloseReason::PeerClosed) => self.close(slot, CloseReason::PeerClosed, 0),
             Err(reason) => self.close(slot, reason, 0),
         }
+    }
+
+    fn received_mqtt(&mut self, slot: u32, count: usize) {
+        let outcome = if self.slab.at(slot).is_some_and(|connection| connection.is_awaiting()) {
+            self.received_mqtt_login(slot, count)
+        } else {
+            // Messages go out to others while these bytes are gone through.
+            let read = std::mem::take(&mut self.scratch.read);
+            let outcome = self.received_packets(slot, &read[..count]);
+            self.scratch.read = read;
+            outcome
+        };
+        if let Err(ending) = outcome {
+            return self.end(slot, ending.close, 0, Some(ending.reason));
+        }
+        self.watch_frame(slot);
+        self.brake(slot);
     }
 
     fn received_login(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
@@ -226,7 +254,7 @@ impl Shard {
     }
 
     /// So many heartbeats of one read are answered: counted by how long they waited in this turn.
-    fn record_heartbeats(&mut self, count: u64) {
+    pub(super) fn record_heartbeats(&mut self, count: u64) {
         let us = self.turn_began.elapsed().as_micros() as u64;
         let stats = self.stats.own();
         let bucket = HEARTBEAT_BUCKETS_US.iter().position(|bound| us <= *bound);
@@ -301,6 +329,7 @@ impl Shard {
         let Some(connection) = self.slab.at(slot) else { return };
         let held = match &connection.conversation {
             Conversation::Live(session) => session.held_bytes(),
+            Conversation::Mqtt(live) => live.assembler.held_bytes(),
             // Before login its own deadline is shorter.
             _ => 0,
         };

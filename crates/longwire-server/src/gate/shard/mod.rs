@@ -4,6 +4,7 @@
 //! - `inbound`: bytes from devices.
 //! - `commands`: what the hub says.
 //! - `phase`: when in its interval a device beats.
+//! - `mqtt`: conversations of MQTT clients, and messages to topics.
 //! - `members`: which connections belong to which app and tag.
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
@@ -18,6 +19,7 @@ mod ending;
 mod fanout;
 mod inbound;
 mod members;
+mod mqtt;
 mod outbound;
 mod phase;
 mod scan;
@@ -27,11 +29,14 @@ use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
 use super::judge::Judge;
 use super::queue::{Control, ShardQueue, WAKE};
 use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
-use super::{Clock, GateOptions};
+use super::topics::Topics;
+use super::{Clock, GateOptions, Queues};
 use crate::delivery::border::{Event, Handle, ShardId};
+use crate::domain::topic::FilterId;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Source};
 use longwire_proto::session::Millis;
+use longwire_proto::wire::mqtt::PropertiesBuf;
 use members::Members;
 use mio::{Events, Poll};
 use roaring::RoaringBitmap;
@@ -51,7 +56,7 @@ const STALL_MS: u64 = 2500;
 /// What a shard is made of.
 pub(super) struct ShardParts {
     pub(super) id: ShardId,
-    pub(super) queue: Arc<ShardQueue>,
+    pub(super) queues: Arc<Queues>,
     pub(super) stats: Arc<GateStats>,
     pub(super) clock: Clock,
     pub(super) admission: Arc<Admission>,
@@ -95,6 +100,10 @@ pub(super) struct Shard {
     /// Slots whose socket is full: their outboxes hold what waits.
     holders: RoaringBitmap,
     census: scan::Census,
+    /// What this shard's connections subscribed to.
+    topics: Topics,
+    /// The other shards, and who may want what.
+    queues: Arc<Queues>,
 }
 
 /// Buffers that every connection of the shard uses in turn.
@@ -103,6 +112,11 @@ struct Scratch {
     reply: Vec<u8>,
     ids: Vec<MessageId>,
     due: Vec<u32>,
+    /// Properties of one packet.
+    properties: PropertiesBuf,
+    /// Filters that match a topic, and who subscribed to them.
+    filters: Vec<FilterId>,
+    audience: Vec<mqtt::Listener>,
 }
 
 /// Events on their way to the hub. When its queue is full they wait here, and the shard stops taking in anything new
@@ -185,6 +199,8 @@ impl ShardTime {
 impl Shard {
     pub(super) fn new(parts: ShardParts, poll: Poll) -> Shard {
         let options = parts.options;
+        let index = usize::from(parts.id.0);
+        let queue = parts.queues.shards[index].clone();
         let limits = Deadlines {
             login_s: options.login_deadline_s,
             frame_s: options.frame_deadline_s,
@@ -194,9 +210,9 @@ impl Shard {
         Shard {
             id: parts.id,
             poll,
-            outlet: Outlet { queue: parts.queue.clone(), waiting: VecDeque::new(), told: false },
-            queue: parts.queue,
-            stats: Stats(parts.stats, usize::from(parts.id.0)),
+            outlet: Outlet { queue: queue.clone(), waiting: VecDeque::new(), told: false },
+            queue,
+            stats: Stats(parts.stats, index),
             wall: parts.clock,
             time: ShardTime { last: Instant::now(), counted_ms: 1000 },
             limits,
@@ -215,6 +231,9 @@ impl Shard {
                 reply: Vec::with_capacity(1024),
                 ids: Vec::new(),
                 due: Vec::new(),
+                properties: PropertiesBuf::default(),
+                filters: Vec::new(),
+                audience: Vec::new(),
             },
             unread: VecDeque::new(),
             dirty: Vec::new(),
@@ -228,6 +247,8 @@ impl Shard {
             judge: parts.judge,
             holders: RoaringBitmap::new(),
             census: scan::Census::default(),
+            topics: Topics::new(parts.queues.interests.shards[index].clone()),
+            queues: parts.queues,
         }
     }
 

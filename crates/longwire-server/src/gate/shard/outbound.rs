@@ -8,8 +8,7 @@
 use super::Shard;
 use crate::delivery::border::{Event, Handle};
 use crate::gate::connection::{
-    Connection, Conversation, Piece, Standing, broken_reason, handle, kernel_judges, shard_judges,
-    write_slices,
+    Connection, Piece, Standing, broken_reason, handle, kernel_judges, shard_judges, write_slices,
 };
 use crate::gate::judge::Question;
 use crate::gate::stats::ShardStats;
@@ -250,9 +249,12 @@ impl Shard {
             return;
         }
         let app = connection.app;
-        let Conversation::Live(session) = &mut connection.conversation else { return };
-        let client = session.client();
-        while let Some(pull) = session.deliveries().pull() {
+        if connection.mqtt().is_some_and(|live| live.burden.is_some()) {
+            self.send_queued(slot);
+        }
+        let Some(connection) = self.slab.at(slot) else { return };
+        let Some((client, deliveries)) = connection.deliveries() else { return };
+        while let Some(pull) = deliveries.pull() {
             self.outlet.tell(Event::Pull { from, client, app, pull });
         }
     }

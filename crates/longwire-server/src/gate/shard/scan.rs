@@ -5,7 +5,6 @@
 use super::Shard;
 use crate::domain::AppId;
 use crate::gate::admission::Rejection;
-use crate::gate::connection::Conversation;
 use crate::gate::pressure::Level;
 use crate::gate::stats::AppOutboxes;
 use longwire_proto::close::CloseReason;
@@ -41,9 +40,9 @@ impl Shard {
         let part = (end / ROUND_S).max(1024);
         for slot in self.scan.next..(self.scan.next + part).min(end) {
             let Some(connection) = self.slab.at(slot) else { continue };
-            if let Conversation::Live(session) = &connection.conversation {
+            if let Some(heartbeat_s) = connection.heartbeat_s() {
                 let silent_s = now_s - connection.read_s;
-                self.scan.zombies += u64::from(silent_s > 2 * u32::from(session.heartbeat_s()) + 20);
+                self.scan.zombies += u64::from(silent_s > 2 * heartbeat_s + 20);
             }
         }
         self.scan.next += part;
@@ -110,12 +109,13 @@ mod tests {
     use super::super::{Shard, ShardParts};
     use crate::delivery::border::ShardId;
     use crate::domain::WallMs;
-    use crate::gate::GateOptions;
+    use crate::domain::topic::Interests;
     use crate::gate::admission::{Admission, Meeting};
     use crate::gate::connection::{Connection, Conversation};
     use crate::gate::judge::Judge;
     use crate::gate::queue::ShardQueue;
     use crate::gate::stats::GateStats;
+    use crate::gate::{GateOptions, Queues};
     use longwire_proto::close::CloseReason;
     use longwire_proto::id::{ClientId, Position};
     use longwire_proto::session::{AwaitingConnect, FeedStart};
@@ -127,7 +127,7 @@ mod tests {
         let (queue, _events) = ShardQueue::new(&poll, 64, 64).unwrap();
         let parts = ShardParts {
             id: ShardId(0),
-            queue,
+            queues: Arc::new(Queues { shards: vec![queue], interests: Arc::new(Interests::new(1)) }),
             stats: stats.clone(),
             clock: Arc::new(|| WallMs(0)),
             admission: Arc::new(Admission::new(&GateOptions::default())),

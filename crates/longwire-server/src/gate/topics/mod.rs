@@ -12,6 +12,15 @@ use std::sync::Arc;
 /// Nodes of the trie that one publish may visit in one shard (THREATS, wildcard explosion).
 pub(super) const MATCH_VISITS_MAX: usize = 4096;
 
+/// What went with a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    /// Others subscribed to the filter.
+    Subscription,
+    /// It was the last: the filter's id may name another one from now on.
+    Filter,
+}
+
 /// The subscriptions of one shard.
 pub(super) struct Topics {
     apps: HashMap<AppId, Filters<Subscribers>>,
@@ -43,13 +52,11 @@ impl Topics {
         (id, before)
     }
 
-    /// Ends a subscription. False: there was none.
-    pub(super) fn unsubscribe(&mut self, app: AppId, slot: u32, id: FilterId) -> bool {
-        let Some(filters) = self.apps.get_mut(&app) else { return false };
-        let Some(subscribers) = filters.at_mut(id) else { return false };
-        if subscribers.unset(slot).is_none() {
-            return false;
-        }
+    /// Ends a subscription; `None`: there was none.
+    pub(super) fn unsubscribe(&mut self, app: AppId, slot: u32, id: FilterId) -> Option<Ended> {
+        let filters = self.apps.get_mut(&app)?;
+        let subscribers = filters.at_mut(id)?;
+        subscribers.unset(slot)?;
         let is_last = subscribers.is_empty();
         self.interest.remove(app, filters.text(id));
         self.subscriptions -= 1;
@@ -59,7 +66,7 @@ impl Topics {
                 self.apps.remove(&app);
             }
         }
-        true
+        Some(if is_last { Ended::Filter } else { Ended::Subscription })
     }
 
     /// The filter of a text, if anybody here subscribed to it.
@@ -115,8 +122,9 @@ mod tests {
         assert_eq!(found, [exact, wild]);
         topics.matching(AppId(8), "a/b", &mut found).expect("few nodes");
         assert_eq!(found.len(), 2, "another app's topics are another world");
-        assert!(topics.unsubscribe(APP, 3, exact) && topics.unsubscribe(APP, 3, wild));
-        assert!(!topics.unsubscribe(APP, 3, wild));
+        assert_eq!(topics.unsubscribe(APP, 3, exact), Some(Ended::Filter));
+        assert_eq!(topics.unsubscribe(APP, 3, wild), Some(Ended::Filter));
+        assert_eq!(topics.unsubscribe(APP, 3, wild), None);
         assert!(topics.apps.is_empty() && topics.len() == 0);
         assert!(!interest.may_match(APP, "a/b"));
     }

@@ -10,12 +10,14 @@ pub mod settings;
 
 pub use layers::Layers;
 
-use crate::domain::{DuplicateLogin, HeartbeatProfile, HeartbeatRules};
+use crate::delivery::AuthOptions;
+use crate::domain::{AppKey, DuplicateLogin, HeartbeatProfile, HeartbeatRules};
 use crate::gate::GateOptions;
 use layers::{Problem, Value};
 use longwire_proto::limit::BACK_OFF_STEPS_MAX;
 use longwire_proto::session::InboundLimits;
 use longwire_proto::wire::BackOff;
+use settings::SETTINGS;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ pub struct Config {
     pub duplicate_login: DuplicateLogin,
     /// Heartbeats of devices whose app does not say, and the range for all.
     pub heartbeat: HeartbeatRules,
+    /// How MQTT clients may log in.
+    pub auth: AuthOptions,
     /// How long a device token is valid.
     pub token_ttl: Duration,
     /// How long a stop may take.
@@ -95,6 +99,7 @@ impl Config {
         let duplicate_login = duplicate_login(&mut layers);
         let heartbeat = heartbeat(&mut layers);
         let back_off = back_off(&mut layers);
+        let auth = auth(&mut layers);
         layers.finish()?;
         let count = |key| usize::try_from(layers.integer(key)).unwrap_or(usize::MAX);
         let seconds = |key| Duration::from_secs(layers.integer(key));
@@ -114,6 +119,7 @@ impl Config {
             sql_url: layers.text("sql.url").to_owned(),
             duplicate_login,
             heartbeat,
+            auth,
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),
@@ -174,6 +180,46 @@ fn duplicate_login(layers: &mut Layers) -> DuplicateLogin {
         layers.object(KEY, fault.problem);
         DuplicateLogin::default()
     })
+}
+
+fn auth(layers: &mut Layers) -> AuthOptions {
+    const ANONYMOUS: &str = "auth.anonymous";
+    const APP: &str = "auth.anonymous_app";
+    let mut anonymous = None;
+    if layers.switch(ANONYMOUS) {
+        // Every listener that there is, so that a new one is looked at too.
+        let open = SETTINGS
+            .iter()
+            .filter(|setting| setting.key.starts_with("listener.") && setting.key.ends_with(".bind"))
+            .find(|setting| {
+                let bind: Option<SocketAddr> = layers.text(setting.key).parse().ok();
+                bind.is_some_and(|bind| !bind.ip().is_loopback())
+            });
+        if let Some(setting) = open {
+            let problem = format!(
+                "would let anybody in who reaches {} ({}): bind every device listener to loopback, or leave it off",
+                layers.text(setting.key),
+                setting.key
+            );
+            layers.object(ANONYMOUS, problem);
+        }
+        match AppKey::parse(layers.text(APP)) {
+            Ok(key) => anonymous = Some(key),
+            Err(fault) => layers.object(APP, fault.problem),
+        }
+    }
+    let seconds = |key| u32::try_from(layers.integer(key)).unwrap_or(u32::MAX);
+    let options = AuthOptions {
+        anonymous,
+        automatic_devices_max: layers.integer("auth.automatic_devices"),
+        session_expiry_default_s: seconds("mqtt.session_expiry"),
+        session_expiry_max_s: seconds("mqtt.session_expiry_max"),
+    };
+    if options.session_expiry_default_s > options.session_expiry_max_s {
+        let problem = format!("is above mqtt.session_expiry_max ({})", options.session_expiry_max_s);
+        layers.object("mqtt.session_expiry", problem);
+    }
+    options
 }
 
 fn heartbeat(layers: &mut Layers) -> HeartbeatRules {

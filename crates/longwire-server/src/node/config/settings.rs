@@ -1,6 +1,7 @@
 //! The one table of settings: key, kind, default, unit and meaning. Parsing, checking, `gen-config` and
 //! `docs/configuration.md` are all driven by it.
 
+use crate::delivery::{AUTOMATIC_DEVICES_MAX, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
 use longwire_proto::limit::{FRAME_BODY_BYTES_CEILING, HEARTBEAT_S_RANGE};
 
 /// What a setting may hold.
@@ -428,6 +429,40 @@ pub const SETTINGS: &[Setting] = &[
         60,
         3650 * DAY_S,
         "How long a device token is valid; the device then registers again.",
+    ),
+    switch(
+        "auth.anonymous",
+        "Let MQTT clients in that present nothing: they join the app `auth.anonymous_app` under their client id and may use every topic. For development; refused unless every device listener is on loopback. `serve --dev` switches it on.",
+    ),
+    text(
+        "auth.anonymous_app",
+        Kind::Text { max: 128 },
+        "default",
+        "The key of the app that clients without credentials join.",
+    ),
+    integer(
+        "auth.automatic_devices",
+        AUTOMATIC_DEVICES_MAX,
+        "devices",
+        0,
+        100_000_000,
+        "Devices of one app that registered themselves by logging in (JWT, call-out, certificate, anonymous); beyond it a new name is refused with `device_quota` (MQTT 0x97), and those that are registered get in.",
+    ),
+    integer(
+        "mqtt.session_expiry",
+        SESSION_EXPIRY_DEFAULT_S as u64,
+        "seconds",
+        1,
+        10 * 365 * DAY_S,
+        "How long a session outlives its connection where the client leaves it to the server (3.1.1 without clean session; 5.0 with 0xFFFFFFFF).",
+    ),
+    integer(
+        "mqtt.session_expiry_max",
+        SESSION_EXPIRY_MAX_S as u64,
+        "seconds",
+        1,
+        10 * 365 * DAY_S,
+        "How long a session outlives its connection at most; a client that asks for more is told this.",
     ),
     text(
         "log.level",

@@ -69,6 +69,23 @@ fn an_open_address_needs_the_word_for_it() {
 }
 
 #[test]
+fn clients_without_credentials_are_served_on_loopback_only() {
+    let mut layers = Layers::default();
+    layers.assignment("auth.anonymous=true");
+    layers.assignment("auth.anonymous_app=bench");
+    let config = Config::build(layers.clone()).unwrap();
+    assert_eq!(config.auth.anonymous.unwrap().as_str(), "bench");
+    layers.assignment("listener.device.bind=0.0.0.0:0");
+    layers.assignment("listener.device.insecure_plaintext=true");
+    let found = Config::build(layers.clone()).unwrap_err();
+    let text = found[0].to_string();
+    assert!(text.contains("auth.anonymous") && text.contains("listener.device.bind"), "{text}");
+    layers.assignment("auth.anonymous=false");
+    assert_eq!(Config::build(layers).unwrap().auth.anonymous, None);
+    assert!(problems("[mqtt]\nsession_expiry = 3000000\n")[0].contains("mqtt.session_expiry_max"));
+}
+
+#[test]
 fn limits_that_contradict_each_other_are_refused() {
     assert!(problems("[limits]\noutbox_low = 65536\n")[0].contains("outbox_high"));
     assert!(problems("[limits]\nlogin_rate_max = 500\n")[0].contains("above limits.login_rate_max (500)"));

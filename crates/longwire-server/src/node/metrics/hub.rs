@@ -41,6 +41,11 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
         ("longwire_stale_acks", "acks of connections that were displaced", &hub.stale_acks),
         ("longwire_settles_failed", "ends that the store did not take", &hub.settles_failed),
         ("longwire_pages_failed", "pages that the store did not give", &hub.pages_failed),
+        (
+            "longwire_devices_enrolled",
+            "devices that registered themselves by logging in",
+            &hub.devices_enrolled,
+        ),
         ("longwire_commands_waited_ms", "milliseconds waited for room to shards", &hub.commands_waited),
         ("longwire_commands_dropped", "commands given up while stopping", &hub.commands_dropped),
         ("longwire_live_counts_forgotten", "messages whose live counts were forgotten", &hub.live_forgotten),
@@ -60,12 +65,15 @@ fn is_refusal(reason: CloseReason) -> bool {
             | R::BadToken
             | R::ExpiredToken
             | R::RevokedToken
+            | R::BadClientId
+            | R::DeviceQuota
             | R::WrongClientId
             | R::AlreadyConnected
             | R::Conflict
             | R::Draining
             | R::Full
             | R::StoreUnavailable
+            | R::AuthUnavailable
             | R::Internal
     )
 }

@@ -2,6 +2,7 @@
 
 mod hub;
 mod store;
+mod topics;
 
 use crate::api::ApiStats;
 use crate::delivery::HubStats;
@@ -63,6 +64,7 @@ impl Collector for Sources {
         connections(&mut page, &self.gate)?;
         outboxes(&mut page, &self.gate, &self.names)?;
         deliveries(&mut page, &self.gate)?;
+        topics::topics(&mut page, &self.gate)?;
         loops(&mut page, &self.gate)?;
         hub::hub(&mut page, &self.hub)?;
         store::store(&mut page, &self.store)?;

@@ -3,6 +3,7 @@
 //! - [`write`]: the writer thread: group commit, and all that changes.
 //! - [`read`]: the reader threads.
 //! - [`upstream`]: what devices send to the business.
+//! - [`sessions`]: sessions that outlive their connections, and retained messages.
 //! - [`layout`]: keyspaces, keys, rows.
 //! - [`engine`]: how the engine opens, and what is checked then.
 //! - [`health`], [`stats`]: what others may see of it.
@@ -11,6 +12,7 @@ mod engine;
 mod health;
 mod layout;
 mod read;
+mod sessions;
 pub mod stats;
 mod upstream;
 mod write;

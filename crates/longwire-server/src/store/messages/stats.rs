@@ -27,6 +27,12 @@ pub struct StoreStats {
     pub settled: AtomicU64,
     /// Ends recorded as expired.
     pub expired: AtomicU64,
+    /// Deliveries of topic messages that ended with the session that they waited for (`session_ended`).
+    pub dropped_with_session: AtomicU64,
+    /// Kept sessions.
+    pub sessions: AtomicU64,
+    /// Retained messages.
+    pub retained: AtomicU64,
     /// Ends that were not recorded because the device had settled too many messages out of order.
     pub settles_deferred: AtomicU64,
     /// Messages of devices made durable.

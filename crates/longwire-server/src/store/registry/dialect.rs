@@ -8,7 +8,7 @@ pub(super) const READ_APPLICATION_ID: &str = "PRAGMA application_id";
 pub(super) const COUNT_TABLES: &str = "SELECT COUNT(*) FROM sqlite_master";
 pub(super) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
 
-pub(super) const APPS: &str = "SELECT id, app_key, secret_hash, open_registration, duplicate_login, heartbeat, heartbeat_padding FROM apps ORDER BY id";
+pub(super) const APPS: &str = "SELECT id, app_key, secret_hash, open_registration, duplicate_login, heartbeat, heartbeat_padding, topic_rules FROM apps ORDER BY id";
 pub(super) const INSERT_APP: &str =
     "INSERT INTO apps (app_key, secret_hash, open_registration) VALUES (?1, ?2, ?3) RETURNING id";
 pub(super) const SET_HEARTBEAT: &str = "UPDATE apps SET heartbeat = ?2, heartbeat_padding = ?3 WHERE id = ?1";
@@ -21,6 +21,13 @@ pub(super) const DEVICE_BY_CLIENT: &str =
 pub(super) const TAGS: &str = "SELECT tag FROM device_tags WHERE client = ?1 ORDER BY tag";
 pub(super) const INSERT_DEVICE: &str =
     "INSERT INTO devices (app, name, alias, generation) VALUES (?1, ?2, ?3, 0) RETURNING client";
+/// The names are a JSON array: one statement for a batch, whatever its length.
+pub(super) const DEVICES_OF_NAMES: &str =
+    "SELECT client, name FROM devices WHERE app = ?1 AND name IN (SELECT value FROM json_each(?2))";
+pub(super) const INSERT_AUTOMATIC: &str = "INSERT INTO devices (app, name, alias, generation, automatic) SELECT ?1, value, NULL, 0, 1 FROM json_each(?2) RETURNING client, name";
+pub(super) const AUTOMATIC_DEVICES: &str = "SELECT automatic_devices FROM apps WHERE id = ?1";
+pub(super) const COUNT_AUTOMATIC: &str =
+    "UPDATE apps SET automatic_devices = automatic_devices + ?2 WHERE id = ?1";
 pub(super) const SET_ALIAS: &str = "UPDATE devices SET alias = ?2 WHERE client = ?1";
 pub(super) const REMOVE_TAGS: &str = "DELETE FROM device_tags WHERE client = ?1";
 pub(super) const INSERT_TAG: &str =

@@ -1,13 +1,17 @@
 //! The registry: apps and devices in SQL (SQLite).
 //!
 //! - [`registrations`]: registrations that wait together share a transaction.
+//! - [`automatic`]: devices that register themselves by logging in.
 //! - [`open`]: opening the file, and what is checked then.
 //! - [`rows`]: rows and the values of the domain; [`dialect`]: the statements.
 
+mod automatic;
 mod dialect;
 mod open;
 mod registrations;
 mod rows;
+
+pub use self::automatic::Enrolled;
 
 use self::registrations::Request;
 use self::rows::{AppRow, DeviceRow, signed, unavailable, with_tags};
@@ -119,6 +123,7 @@ impl Registry {
                     open_registration,
                     duplicate_login: None,
                     heartbeat: HeartbeatPolicy::default(),
+                    topic_rules: Arc::default(),
                 })
             }
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -233,6 +238,19 @@ impl Registry {
         let request = Request { app: app.id, registration, may_update, reply };
         requests.send(request).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Registers names that log in for the first time, marked as automatic, in one transaction. Per app a list without
+    /// repeats; beyond `per_app_max` automatic devices of an app no more are made.
+    ///
+    /// # Errors
+    /// The registry failed: none was made.
+    pub async fn enrol(
+        &self,
+        asked: &[(AppId, Vec<DeviceName>)],
+        per_app_max: u64,
+    ) -> Result<Vec<Vec<Enrolled>>, StoreError> {
+        automatic::enrol(&self.inner.pool, asked, per_app_max).await
     }
 
     /// A device by name.

@@ -1,6 +1,7 @@
 //! Rows of the registry and how they become values of the domain.
 
 use super::dialect;
+use crate::domain::topic::Rules;
 use crate::domain::{
     Alias, App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy,
     HeartbeatProfile, Invalid, SecretHash, Tag,
@@ -8,6 +9,7 @@ use crate::domain::{
 use crate::store::port::StoreError;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
+use std::sync::Arc;
 
 /// A row of `apps`.
 pub(super) struct AppRow(pub(super) App);
@@ -33,6 +35,7 @@ impl FromRow<'_, SqliteRow> for AppRow {
             open_registration: row.try_get("open_registration")?,
             duplicate_login: policy.map_err(|invalid| unreadable("duplicate_login", invalid))?,
             heartbeat: heartbeat(row)?,
+            topic_rules: topic_rules(row)?,
         }))
     }
 }
@@ -60,6 +63,12 @@ fn heartbeat(row: &SqliteRow) -> sqlx::Result<HeartbeatPolicy> {
         profile: profile.map_err(|invalid| unreadable("heartbeat", invalid))?,
         padding_max: padding.map(|bytes| number(bytes, "heartbeat_padding")).transpose()?,
     })
+}
+
+fn topic_rules(row: &SqliteRow) -> sqlx::Result<Arc<Rules>> {
+    let Some(lines) = row.try_get::<Option<&str>, _>("topic_rules")? else { return Ok(Arc::default()) };
+    let rules = Rules::parse(lines.lines()).map_err(|invalid| unreadable("topic_rules", invalid))?;
+    Ok(Arc::new(rules))
 }
 
 fn number<T: TryFrom<i64>>(value: i64, column: &str) -> sqlx::Result<T> {

@@ -104,6 +104,12 @@ impl<B: AsRef<[u8]>> SharedPublish<B> {
         self.bytes.as_ref().get(self.payload_at as usize..).unwrap_or_default()
     }
 
+    /// What holds the shared part; [`PublishHead::slices`] lie in it or in the head.
+    #[must_use]
+    pub const fn bytes(&self) -> &B {
+        &self.bytes
+    }
+
     /// Bytes that the shared part holds.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

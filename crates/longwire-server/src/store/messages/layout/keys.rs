@@ -27,6 +27,25 @@ pub(crate) fn app(app: AppId) -> [u8; 4] {
     app.0.to_be_bytes()
 }
 
+/// An identifier of a device's message of QoS 2.
+pub(crate) fn unreleased(client: ClientId, packet_id: u16) -> [u8; 10] {
+    let mut key = [0; 10];
+    key[..8].copy_from_slice(&client.0.to_be_bytes());
+    key[8..].copy_from_slice(&packet_id.to_be_bytes());
+    key
+}
+
+/// The device that a key of `sessions` or `wishes` is of.
+pub(crate) fn read_client(key: &[u8]) -> Option<ClientId> {
+    key.try_into().ok().map(|bytes| ClientId(u64::from_be_bytes(bytes)))
+}
+
+/// The app and topic of a key of `retained`, which is made like that of a name.
+pub(crate) fn read_retained(key: &[u8]) -> Option<(AppId, &str)> {
+    let (app, topic) = key.split_first_chunk::<4>()?;
+    Some((AppId(u32::from_be_bytes(*app)), std::str::from_utf8(topic).ok()?))
+}
+
 /// A place in a device's mailbox.
 pub(crate) fn mailbox(client: ClientId, position: Position) -> [u8; 16] {
     let mut key = [0; 16];

@@ -10,7 +10,7 @@ use crate::domain::{
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (front, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(front)
@@ -20,10 +20,10 @@ impl<'a> Fields<'a> {
         self.0 = rest;
         Some(*front)
     }
-    fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
-    fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
     pub(crate) fn u64(&mut self) -> Option<u64> {
@@ -103,7 +103,7 @@ pub(crate) struct DeviceRow {
     pub(crate) waiting: u32,
     /// Their bytes.
     pub(crate) waiting_bytes: u64,
-    /// Expired markers in its mailbox.
+    /// Markers in its mailbox: expired, and released.
     pub(crate) markers: u32,
     /// No row of its mailbox is at or below this position.
     pub(crate) floor: Position,
@@ -186,9 +186,24 @@ pub(crate) struct Reference {
     pub(crate) message: MessageId,
     pub(crate) deadline: WallMs,
     pub(crate) bytes: u32,
-    /// Its end was recorded at the deadline; it waits for the device to take note.
-    pub(crate) expired: bool,
+    pub(crate) state: State,
+    /// The message was published to a topic: it goes with the session.
+    pub(crate) topic: bool,
 }
+
+/// Where a delivery of a mailbox is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Without an end.
+    Waiting = 0,
+    /// Its end was recorded at the deadline; it waits for the device to take note.
+    Expired = 1,
+    /// Its end was recorded when the device had it (PUBREC); it waits for PUBCOMP.
+    Released = 2,
+}
+
+/// In the last byte of a reference, beside the state.
+const OF_A_TOPIC: u8 = 0x80;
 
 impl Reference {
     pub(crate) fn encode(&self) -> [u8; 29] {
@@ -196,18 +211,22 @@ impl Reference {
         row[..16].copy_from_slice(&self.message.0.to_be_bytes());
         row[16..24].copy_from_slice(&self.deadline.0.to_be_bytes());
         row[24..28].copy_from_slice(&self.bytes.to_be_bytes());
-        row[28] = u8::from(self.expired);
+        row[28] = self.state as u8 | if self.topic { OF_A_TOPIC } else { 0 };
         row
     }
     pub(crate) fn decode(row: &[u8]) -> Option<Reference> {
         let mut fields = Fields(row);
-        let reference = Reference {
-            message: MessageId(fields.u128()?),
-            deadline: WallMs(fields.u64()?),
-            bytes: fields.u32()?,
-            expired: fields.byte()? != 0,
+        let message = MessageId(fields.u128()?);
+        let deadline = WallMs(fields.u64()?);
+        let bytes = fields.u32()?;
+        let last = fields.byte()?;
+        let state = match last & !OF_A_TOPIC {
+            0 => State::Waiting,
+            1 => State::Expired,
+            2 => State::Released,
+            _ => return None,
         };
-        fields.end(reference)
+        fields.end(Reference { message, deadline, bytes, state, topic: last & OF_A_TOPIC != 0 })
     }
 }
 
@@ -254,12 +273,7 @@ pub(crate) fn encode_record(record: &MessageRecord) -> Vec<u8> {
 pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
     let mut fields = Fields(row);
     let app = AppId(fields.u32()?);
-    let kind = match fields.byte()? {
-        1 => Kind::Notification,
-        2 => Kind::Text,
-        3 => Kind::Custom,
-        _ => return None,
-    };
+    let kind = Kind::from_code(fields.byte()?)?;
     let trace = TraceId(fields.u128()?);
     let accepted_at = WallMs(fields.u64()?);
     let deadline = WallMs(fields.u64()?);
@@ -346,9 +360,12 @@ mod tests {
         let meta = Meta { incarnation: 3, commits: 9, touched: std::array::from_fn(|space| space as u64) };
         let row = meta.encode();
         assert_eq!(Meta::decode(&row), Some(meta.clone()));
-        let older = Meta::decode(&row[..row.len() - 3 * 8]).unwrap();
-        assert_eq!((older.commits, &older.touched[..14]), (9, &meta.touched[..14]));
-        assert_eq!(older.touched[14..], [0, 0, 0]);
+        for newer in 1..=7 {
+            let older = Meta::decode(&row[..row.len() - newer * 8]).unwrap();
+            let known = SPACE_COUNT - newer;
+            assert_eq!((older.commits, &older.touched[..known]), (9, &meta.touched[..known]));
+            assert!(older.touched[known..].iter().all(|number| *number == 0));
+        }
         assert_eq!(Meta::decode(&row[..row.len() - 1]), None);
         assert_eq!(Meta::decode(&[&row[..], &[0; 8]].concat()), None);
     }

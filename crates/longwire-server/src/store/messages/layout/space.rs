@@ -39,10 +39,18 @@ pub(crate) enum Space {
     UpstreamApps,
     /// Device → the ids of what it sent last.
     UpstreamIds,
+    /// Device → its kept session.
+    Sessions,
+    /// Device → what its kept session subscribed to.
+    Wishes,
+    /// Device, packet identifier → nothing: a message of QoS 2 from it that awaits PUBREL.
+    Unreleased,
+    /// App, topic → the retained message.
+    Retained,
 }
 
 /// How many there are.
-pub(crate) const SPACE_COUNT: usize = 17;
+pub(crate) const SPACE_COUNT: usize = 21;
 
 /// All of them, in the order of their numbers; a new one goes to the end, so that older stores open.
 pub(crate) const SPACES: [Space; SPACE_COUNT] = [
@@ -63,6 +71,10 @@ pub(crate) const SPACES: [Space; SPACE_COUNT] = [
     Space::Upstream,
     Space::UpstreamApps,
     Space::UpstreamIds,
+    Space::Sessions,
+    Space::Wishes,
+    Space::Unreleased,
+    Space::Retained,
 ];
 
 const MIB: u64 = 1024 * 1024;
@@ -88,10 +100,14 @@ impl Space {
             Space::Upstream => "upstream",
             Space::UpstreamApps => "upstream_apps",
             Space::UpstreamIds => "upstream_ids",
+            Space::Sessions => "sessions",
+            Space::Wishes => "wishes",
+            Space::Unreleased => "unreleased",
+            Space::Retained => "retained",
         }
     }
 
-    /// What it may buffer in memory before it goes to a table, bytes. The sum is 132 MiB; up to three more buffers of
+    /// What it may buffer in memory before it goes to a table, bytes. The sum is 148 MiB; up to three more buffers of
     /// a space may wait to be written, then commits wait.
     fn memtable_bytes(self) -> u64 {
         match self {

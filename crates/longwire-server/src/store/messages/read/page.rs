@@ -3,7 +3,7 @@
 use super::lookup::{get, row, standing};
 use crate::domain::{Position, Tag, WallMs};
 use crate::store::messages::engine::{Engine, Fault};
-use crate::store::messages::layout::rows::{DeviceRow, Reference};
+use crate::store::messages::layout::rows::{DeviceRow, Reference, State};
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::layout::{keys, rows};
 use crate::store::port::{Page, PageEntry, PageRequest, StoreOptions};
@@ -66,7 +66,11 @@ impl Filling<'_> {
         }
         let message = entry.message;
         let gap = |reason| PageEntry::Gap { position, message, reason, count: 1 };
-        if entry.expired || entry.deadline <= self.now {
+        if entry.state == State::Released {
+            self.page.entries.push(PageEntry::Released { position, message });
+            return Ok(true);
+        }
+        if entry.state == State::Expired || entry.deadline <= self.now {
             self.page.entries.push(gap(GapReason::Expired));
             return Ok(true);
         }

@@ -3,8 +3,10 @@
 use super::{login, lookup, page};
 use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId};
 use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::sessions::read as sessions;
 use crate::store::messages::upstream::read as upstream;
 use crate::store::port::{DeviceView, LoginView, MessageView, Page, PageRequest, StoreError, StoreOptions};
+use crate::store::sessions::{KeptSession, Retained, SessionView};
 use crate::store::upstream::{UpstreamPage, UpstreamRequest};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +24,9 @@ pub(crate) enum Question {
     Message(AppId, MessageId, Reply<Option<MessageView>>),
     Device(AppId, DeviceName, Reply<Option<DeviceView>>),
     Upstream(UpstreamRequest, Reply<Option<UpstreamPage>>),
+    Session(ClientId, Reply<Option<SessionView>>),
+    Sessions(Option<ClientId>, usize, Reply<Vec<KeptSession>>),
+    Retained(Option<(AppId, Box<str>)>, usize, Reply<Vec<Retained>>),
 }
 
 /// What each reader thread runs, until nobody can ask any more.
@@ -45,6 +50,11 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Message(app, message, reply) => give(reply, || lookup::message(engine, app, message)),
         Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
         Question::Upstream(request, reply) => give(reply, || upstream::page(engine, &request)),
+        Question::Session(client, reply) => give(reply, || sessions::session(engine, client)),
+        Question::Sessions(after, max, reply) => give(reply, || sessions::sessions(engine, after, max)),
+        Question::Retained(after, max, reply) => {
+            give(reply, || sessions::retained(engine, after.as_ref(), max));
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Accepting a message.
 
 use super::turn::Turn;
-use crate::domain::{ClientId, Counts, MessageRecord, Position, Tag, Target};
+use crate::domain::{ClientId, Counts, Kind, MessageRecord, Position, Tag, Target};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys::{self, Stage};
-use crate::store::messages::layout::rows::{self, Reference};
+use crate::store::messages::layout::rows::{self, Reference, State};
 use crate::store::messages::layout::space::Space;
+use crate::store::messages::sessions::write as sessions;
 use crate::store::port::{
     Accept, Accepted, Destination, MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, StoreError,
 };
@@ -13,6 +14,11 @@ use std::sync::Arc;
 
 /// Adds a message to the turn. The inner error is the caller's: nothing of the message is in the turn then.
 pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accepted, StoreError>, Fault> {
+    if let Some((client, packet_id)) = accept.received
+        && sessions::is_received(turn, client, packet_id)?
+    {
+        return Ok(Err(StoreError::Repeated));
+    }
     let mut record = MessageRecord {
         app: accept.app,
         kind: accept.kind,
@@ -41,6 +47,9 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
             record.log_position = append(turn, &accept, wanted)?;
         }
     }
+    if let Some((client, packet_id)) = accept.received {
+        sessions::receive(turn, client, packet_id);
+    }
     let key = keys::message(accept.message);
     turn.put(Space::Messages, key, rows::encode_record(&record));
     turn.put(Space::Bodies, key, accept.shared.as_ref());
@@ -68,9 +77,14 @@ fn refer(turn: &mut Turn<'_>, accept: &Accept, client: ClientId) -> Result<Optio
     row.next += 1;
     row.waiting += 1;
     row.waiting_bytes = bytes_after;
-    let reference = Reference { message: accept.message, deadline: accept.deadline, bytes, expired: false };
+    let reference = reference(accept, bytes);
     turn.put(Space::Mailbox, keys::mailbox(client, position), reference.encode());
     Ok(Some(position))
+}
+
+fn reference(accept: &Accept, bytes: u32) -> Reference {
+    let topic = accept.kind == Kind::Topic;
+    Reference { message: accept.message, deadline: accept.deadline, bytes, state: State::Waiting, topic }
 }
 
 /// Puts the message into its app's log and the indexes of its tags.
@@ -80,7 +94,7 @@ fn append(turn: &mut Turn<'_>, accept: &Accept, tags: &[Tag]) -> Result<Position
     turn.set_head(accept.app, position);
     turn.put(Space::Log, keys::log(accept.app, position), rows::encode_tags(tags));
     let bytes = accept.shared.len() as u32;
-    let entry = Reference { message: accept.message, deadline: accept.deadline, bytes, expired: false };
+    let entry = reference(accept, bytes);
     for tag in index_tags(tags) {
         turn.put(Space::Index, keys::index(accept.app, tag.as_bytes(), position), entry.encode());
         turn.memory.tails.push(accept.app, tag, position);

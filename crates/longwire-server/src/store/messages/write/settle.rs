@@ -5,10 +5,10 @@
 //! position when no index of the device's tags (as they are now) holds an unsettled entry before it.
 
 use super::turn::Turn;
-use crate::domain::{ClientId, MessageId, Position, Tag};
+use crate::domain::{ClientId, Counts, MessageId, Position, Tag};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys;
-use crate::store::messages::layout::rows::{BEYOND_MAX, Reference};
+use crate::store::messages::layout::rows::{BEYOND_MAX, Reference, State};
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::stats::{StoreStats, add};
 use crate::store::port::{End, Settle};
@@ -27,8 +27,11 @@ fn settle_mailbox(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> R
     if reference.message != settle.message {
         return Ok(());
     }
-    if !reference.expired {
+    if reference.state == State::Waiting {
         count_end(turn, settle.message, settle.end, stats)?;
+    }
+    if settle.end == End::Received {
+        return release(turn, settle, reference);
     }
     remove_reference(turn, settle.client, settle.position, &reference)?;
     let row = turn.device(settle.client)?;
@@ -37,6 +40,19 @@ fn settle_mailbox(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> R
         row.swept = Position::START;
         row.swept_from = Position::START;
     }
+    Ok(())
+}
+
+/// Leaves a marker in place of a reference: the device has the message, PUBREL may leave.
+fn release(turn: &mut Turn<'_>, settle: &Settle, mut reference: Reference) -> Result<(), Fault> {
+    if reference.state == State::Waiting {
+        let row = turn.device(settle.client)?;
+        row.waiting = row.waiting.saturating_sub(1);
+        row.waiting_bytes = row.waiting_bytes.saturating_sub(u64::from(reference.bytes));
+        row.markers += 1;
+    }
+    reference.state = State::Released;
+    turn.put(Space::Mailbox, keys::mailbox(settle.client, settle.position), reference.encode());
     Ok(())
 }
 
@@ -62,7 +78,7 @@ pub(crate) fn remove_reference(
     turn.remove(Space::Mailbox, keys::mailbox(client, position));
     let incarnation = turn.engine.incarnation;
     let row = turn.device(client)?;
-    if reference.expired {
+    if reference.state != State::Waiting {
         row.markers = row.markers.saturating_sub(1);
     } else {
         row.waiting = row.waiting.saturating_sub(1);
@@ -89,8 +105,16 @@ pub(crate) fn remove_reference(
 /// Raises the count of an end of an addressed message; the body goes with the last one.
 fn count_end(turn: &mut Turn<'_>, message: MessageId, end: End, stats: &StoreStats) -> Result<(), Fault> {
     let Some(counts) = turn.counts(message)? else { return Ok(()) };
+    count(counts, end, stats);
+    if counts.pending() == 0 {
+        turn.remove(Space::Bodies, keys::message(message));
+    }
+    Ok(())
+}
+
+fn count(counts: &mut Counts, end: End, stats: &StoreStats) {
     match end {
-        End::Delivered => {
+        End::Delivered | End::Received => {
             counts.delivered += 1;
             add(&stats.settled, 1);
         }
@@ -99,10 +123,26 @@ fn count_end(turn: &mut Turn<'_>, message: MessageId, end: End, stats: &StoreSta
             add(&stats.expired, 1);
         }
     }
-    if counts.pending() == 0 {
-        turn.remove(Space::Bodies, keys::message(message));
+}
+
+/// Takes a reference out because its session is over: what had no end is dropped.
+pub(crate) fn drop_reference(
+    turn: &mut Turn<'_>,
+    client: ClientId,
+    position: Position,
+    reference: &Reference,
+    stats: &StoreStats,
+) -> Result<(), Fault> {
+    if reference.state == State::Waiting
+        && let Some(counts) = turn.counts(reference.message)?
+    {
+        counts.dropped += 1;
+        add(&stats.dropped_with_session, 1);
+        if counts.pending() == 0 {
+            turn.remove(Space::Bodies, keys::message(reference.message));
+        }
     }
-    Ok(())
+    remove_reference(turn, client, position, reference)
 }
 
 fn settle_log(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> Result<(), Fault> {
@@ -132,16 +172,7 @@ fn settle_log(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> Resul
     // Retention may have taken the message and its counts meanwhile.
     let Some(counts) = turn.counts(settle.message)? else { return Ok(()) };
     counts.created += 1;
-    match settle.end {
-        End::Delivered => {
-            counts.delivered += 1;
-            add(&stats.settled, 1);
-        }
-        End::GapNoted => {
-            counts.expired += 1;
-            add(&stats.expired, 1);
-        }
-    }
+    count(counts, settle.end, stats);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use super::turn::Turn;
 use crate::domain::{ClientId, MessageId, MessageRecord, Position, WallMs};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys::{self, Stage};
-use crate::store::messages::layout::rows;
+use crate::store::messages::layout::rows::{self, State};
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::stats::{StoreStats, add};
 
@@ -66,11 +66,11 @@ fn expire(
     let mut expired = 0;
     for target in &record.targets {
         let Some(mut row) = reference(turn, target.client, target.position)? else { continue };
-        if row.message != message || row.expired {
+        if row.message != message || row.state != State::Waiting {
             continue;
         }
         expired += 1;
-        row.expired = true;
+        row.state = State::Expired;
         turn.put(Space::Mailbox, keys::mailbox(target.client, target.position), row.encode());
         let device = turn.device(target.client)?;
         device.waiting = device.waiting.saturating_sub(1);
@@ -99,7 +99,7 @@ fn drop_oldest_marker(turn: &mut Turn<'_>, client: ClientId) -> Result<(), Fault
     for entry in turn.engine.spaces.of(Space::Mailbox).range(range) {
         let position = keys::last_position(&entry.key()?).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
         match reference(turn, client, position)? {
-            Some(row) if row.expired => return take_marker(turn, client, position),
+            Some(row) if row.state == State::Expired => return take_marker(turn, client, position),
             _ => {}
         }
     }
@@ -121,6 +121,10 @@ fn take_marker(turn: &mut Turn<'_>, client: ClientId, position: Position) -> Res
 fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Result<(), Fault> {
     for target in &record.targets {
         match reference(turn, target.client, target.position)? {
+            // The device has it, so there is no hole to be told of.
+            Some(row) if row.message == message && row.state == State::Released => {
+                remove_reference(turn, target.client, target.position, &row)?;
+            }
             Some(row) if row.message == message => take_marker(turn, target.client, target.position)?,
             _ => {}
         }

@@ -70,6 +70,13 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// The keys that this turn has put so far and that begin with `prefix`; an iterator of the engine misses them.
+    pub(crate) fn added(&self, space: Space, prefix: &[u8]) -> Vec<Vec<u8>> {
+        let changes = self.changes[space as usize].iter();
+        let added = changes.filter(|(key, value)| value.is_some() && key.starts_with(prefix));
+        added.map(|(key, _)| key.clone()).collect()
+    }
+
     pub(crate) fn put(&mut self, space: Space, key: impl Into<Vec<u8>>, value: impl Into<UserValue>) {
         self.changes[space as usize].insert(key.into(), Some(value.into()));
     }

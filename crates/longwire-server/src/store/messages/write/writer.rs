@@ -11,6 +11,7 @@ use crate::domain::{AppId, Device, Position};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::health::Health;
 use crate::store::messages::layout::rows::Meta;
+use crate::store::messages::sessions::{Queued, write as sessions};
 use crate::store::messages::stats::{StoreStats, add};
 use crate::store::messages::upstream::write as upstream;
 use crate::store::port::{Accept, Accepted, Committed, Settle, StoreError, StoreOptions};
@@ -35,6 +36,8 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(crate) enum Operation {
     Accept(Accept, Reply<Accepted>),
     Settle(Vec<Settle>),
+    /// In this order, in one commit.
+    Together(Vec<Queued>),
     Project(Vec<Device>, Reply<()>),
     Upstream(Vec<Upstream>, Reply<Vec<UpstreamOutcome>>),
     TakeUpstream(AppId, Position, Reply<Option<UpstreamWaiting>>),
@@ -70,7 +73,9 @@ impl Writer {
         let mut gathered = Vec::with_capacity(BATCH_OPERATIONS_MAX);
         let mut sweep_at = Instant::now();
         let mut open = true;
-        if let Err(fault) = upstream::count(&self.engine, &self.stats) {
+        let counted = upstream::count(&self.engine, &self.stats)
+            .and_then(|()| sessions::count(&self.engine, &self.stats));
+        if let Err(fault) = counted {
             self.health.fail(&fault.into());
         }
         while open {
@@ -252,17 +257,16 @@ fn apply(
     answers: &mut Vec<Answer>,
 ) -> Result<(), Fault> {
     match operation {
-        Operation::Accept(message, reply) => {
-            if let Err(full) = room {
-                answers.push(Answer::Refused(full.clone(), reply));
-                return Ok(());
-            }
-            match accept(turn, message) {
-                Ok(Ok(accepted)) => answers.push(Answer::Accepted(accepted, reply)),
-                Ok(Err(error)) => answers.push(Answer::Refused(error, reply)),
-                Err(fault) => {
-                    answers.push(Answer::Refused(fault.clone().into(), reply));
-                    return Err(fault);
+        Operation::Accept(message, reply) => take_in(turn, message, reply, room, answers)?,
+        Operation::Together(work) => {
+            for queued in work {
+                match queued {
+                    Queued::Accept(message, reply) => take_in(turn, message, reply, room, answers)?,
+                    Queued::Change(change, reply) => {
+                        // Before it is applied, so that whoever waits hears of a fault too.
+                        answers.push(Answer::Projected(reply));
+                        sessions::apply(turn, &change, stats)?;
+                    }
                 }
             }
         }
@@ -293,6 +297,28 @@ fn apply(
     Ok(())
 }
 
+fn take_in(
+    turn: &mut Turn<'_>,
+    message: Accept,
+    reply: Reply<Accepted>,
+    room: &Result<(), StoreError>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), Fault> {
+    if let Err(full) = room {
+        answers.push(Answer::Refused(full.clone(), reply));
+        return Ok(());
+    }
+    match accept(turn, message) {
+        Ok(Ok(accepted)) => answers.push(Answer::Accepted(accepted, reply)),
+        Ok(Err(error)) => answers.push(Answer::Refused(error, reply)),
+        Err(fault) => {
+            answers.push(Answer::Refused(fault.clone().into(), reply));
+            return Err(fault);
+        }
+    }
+    Ok(())
+}
+
 fn refuse(operation: Operation, error: &StoreError) {
     // Once the engine has failed, nothing more is stored, whatever the first failure was.
     let error = match error {
@@ -304,6 +330,14 @@ fn refuse(operation: Operation, error: &StoreError) {
         Operation::Project(_, reply) => drop(reply.send(Err(error))),
         Operation::Upstream(_, reply) => drop(reply.send(Err(error))),
         Operation::TakeUpstream(.., reply) => drop(reply.send(Err(error))),
+        Operation::Together(work) => {
+            for queued in work {
+                match queued {
+                    Queued::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
+                    Queued::Change(_, reply) => drop(reply.send(Err(error.clone()))),
+                }
+            }
+        }
         Operation::Settle(_) | Operation::Close => {}
     }
 }

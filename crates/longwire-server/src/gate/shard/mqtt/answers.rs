@@ -1,0 +1,107 @@
+//! What the hub says about topics. A command for a connection that is gone is counted and forgotten.
+
+use super::super::Shard;
+use crate::delivery::border::topics::{PublishOutcome, SubscribeOutcome, TopicCommand};
+use crate::gate::connection::{Connection, Queued, Unanswered};
+use longwire_proto::session::mqtt::Ending;
+use longwire_proto::wire::mqtt::{QoS, Reason};
+
+impl Shard {
+    pub(in super::super) fn topic_command(&mut self, command: TopicCommand) {
+        let slot = match command.to() {
+            Some(to) => match self.find(to) {
+                Some(slot) => slot,
+                None => return,
+            },
+            None => 0,
+        };
+        let mut out = std::mem::take(&mut self.scratch.reply);
+        out.clear();
+        let done = match command {
+            TopicCommand::Publish(message) => {
+                self.topic_published(&message);
+                Ok(())
+            }
+            TopicCommand::Published { packet_id, outcome, .. } => {
+                self.answer_publish(slot, packet_id, reason_of(outcome), &mut out)
+            }
+            TopicCommand::Answered { packet_id, subscribed, outcomes, .. } => {
+                self.answered(slot, packet_id, subscribed, &outcomes, &mut out);
+                Ok(())
+            }
+            TopicCommand::Released { packet_id, .. } => {
+                if let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) {
+                    live.session.released(packet_id, &mut out);
+                }
+                Ok(())
+            }
+            TopicCommand::Recorded { source, position, .. } => {
+                if let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) {
+                    live.session.recorded(source, position, &mut out);
+                }
+                Ok(())
+            }
+            TopicCommand::Deliver { message, qos, retain, identifier, number, .. } => {
+                let qos = QoS::from_bits(qos.min(message.qos)).unwrap_or(QoS::AtMostOnce);
+                let identifiers = [identifier].into_iter().filter(|identifier| *identifier != 0).collect();
+                self.give(slot, Queued { message, qos, retain, identifiers, number });
+                Ok(())
+            }
+        };
+        self.scratch.reply = out;
+        self.reply(slot);
+        if let Err(Ending { reason, close }) = done {
+            self.end(slot, close, 0, Some(reason));
+        }
+    }
+
+    /// SUBACK or UNSUBACK, now that the hub has decided what it decides.
+    fn answered(
+        &mut self,
+        slot: u32,
+        packet_id: u16,
+        subscribed: bool,
+        outcomes: &[SubscribeOutcome],
+        out: &mut Vec<u8>,
+    ) {
+        let Some(unanswered) = self.take_unanswered(slot, packet_id, subscribed) else { return };
+        let Unanswered { mut reasons, asked, .. } = unanswered;
+        for ((index, filter), outcome) in asked.iter().zip(outcomes) {
+            let failed = match outcome {
+                SubscribeOutcome::Done => continue,
+                SubscribeOutcome::NotThere => Reason::NoSubscriptionExisted,
+                SubscribeOutcome::Quota => Reason::QuotaExceeded,
+                SubscribeOutcome::Unavailable => Reason::ImplementationSpecific,
+            };
+            if let Some(reason) = reasons.get_mut(usize::from(*index)) {
+                *reason = failed;
+            }
+            if subscribed {
+                self.unsubscribe_one(slot, filter);
+            }
+        }
+        let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) else { return };
+        if subscribed {
+            live.session.subscribed(packet_id, &reasons, out);
+        } else {
+            live.session.unsubscribed(packet_id, &reasons, out);
+        }
+    }
+
+    fn take_unanswered(&mut self, slot: u32, packet_id: u16, subscribed: bool) -> Option<Unanswered> {
+        let burden = self.slab.at(slot)?.mqtt()?.burden.as_mut()?;
+        let is_meant = |one: &Unanswered| one.packet_id == packet_id && one.subscribed == subscribed;
+        let at = burden.unanswered.iter().position(is_meant)?;
+        Some(burden.unanswered.remove(at))
+    }
+}
+
+fn reason_of(outcome: PublishOutcome) -> Reason {
+    match outcome {
+        PublishOutcome::Taken => Reason::Success,
+        PublishOutcome::Nobody => Reason::NoMatchingSubscribers,
+        PublishOutcome::Quota => Reason::QuotaExceeded,
+        PublishOutcome::Unavailable => Reason::ImplementationSpecific,
+        PublishOutcome::NotAllowed => Reason::NotAuthorized,
+    }
+}

@@ -1,0 +1,217 @@
+//! CONNECT, and its answer.
+
+use super::super::Shard;
+use super::publish::forwarded;
+use crate::delivery::border::topics::{MqttLogin, TopicEvent, TopicWish};
+use crate::delivery::border::{Attach, Event, Login};
+use crate::gate::connection::{
+    Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle,
+};
+use crate::gate::stats::ShardStats;
+use crate::gate::topics::Wish;
+use bytes::Bytes;
+use longwire_proto::close::CloseReason;
+use longwire_proto::id::ClientId;
+use longwire_proto::limit::BEFORE_LOGIN_BYTES_MAX;
+use longwire_proto::session::FeedStart;
+use longwire_proto::session::mqtt::{Awaiting, Ending, Granted, Terms};
+use longwire_proto::wire::mqtt::{Connect, PropertiesBuf, Reason, SharedPublish, Version, Will};
+use longwire_proto::wire::{Class, Network};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The first byte of a CONNECT; no native frame begins so.
+pub(in super::super) const CONNECT: u8 = 0x10;
+/// A will waits so long at most, seconds (docs/mqtt-core.md); a longer delay is cut.
+const WILL_DELAY_MAX_S: u32 = 3600;
+/// Bytes behind CONNECT that are kept until the login is decided.
+const BEHIND_CONNECT_BYTES_MAX: usize = BEFORE_LOGIN_BYTES_MAX;
+
+impl Shard {
+    /// The connection has sent nothing before, and its first byte says MQTT.
+    pub(in super::super) fn speaks_mqtt(&mut self, slot: u32) {
+        if let Some(connection) = self.slab.at(slot)
+            && matches!(&connection.conversation, Conversation::Awaiting(awaiting) if awaiting.held_bytes() == 0)
+        {
+            connection.conversation = Conversation::MqttAwaiting(Awaiting::default());
+        }
+    }
+
+    pub(in super::super) fn received_mqtt_login(&mut self, slot: u32, count: usize) -> Result<(), Ending> {
+        let from = handle(self.id, slot, &self.slab);
+        let limits = self.packet_limits();
+        let Some(connection) = self.slab.at(slot) else { return Ok(()) };
+        let Conversation::MqttAwaiting(awaiting) = &mut connection.conversation else { return Ok(()) };
+        let mut input = &self.scratch.read[..count];
+        let Some(connect) = awaiting.receive(&mut input, &limits)? else { return Ok(()) };
+        let peer = connection.socket.peer_addr().map_err(|_| gone())?;
+        let terms = Terms::of(&connect);
+        let heartbeat_s = match terms.keep_alive_s {
+            0 => self.options.heartbeat_max_s,
+            seconds => seconds,
+        };
+        let login = Login {
+            from,
+            client: ClientId(0),
+            app_key: String::new(),
+            token: Vec::new(),
+            heartbeat_s,
+            network: Network::Unknown,
+            class: Class::Iot,
+            peer,
+            mqtt: Some(Box::new(presented(&connect))),
+        };
+        let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
+        if input.len() > BEHIND_CONNECT_BYTES_MAX {
+            return Err(Ending { reason: Reason::QuotaExceeded, close: CloseReason::TooMuchBeforeLogin });
+        }
+        let expiry_s = asked_expiry_s(&connect);
+        if let Conversation::MqttAwaiting(awaiting) =
+            std::mem::replace(&mut connection.conversation, Conversation::Over)
+        {
+            let deciding = MqttDeciding { deciding: awaiting.decide(terms, input), will, expiry_s };
+            connection.conversation = Conversation::MqttDeciding(Box::new(deciding));
+            self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
+            ShardStats::count(&self.stats.own().deciding, 1);
+        }
+        self.outlet.tell(Event::Login(Box::new(login)));
+        Ok(())
+    }
+
+    /// The login is accepted: CONNACK, what the session had, and what the client sent behind CONNECT.
+    pub(in super::super) fn attach_mqtt(&mut self, slot: u32, attach: Attach, log: FeedStart) {
+        let now_s = self.time.now_s();
+        let packet_bytes_max = self.packet_limits().packet_bytes_max;
+        let Some(given) = attach.mqtt else { return self.close(slot, CloseReason::Internal, 0) };
+        let Some(connection) = self.slab.at(slot) else { return };
+        let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
+        let Conversation::MqttDeciding(deciding) = state else {
+            connection.conversation = state;
+            return;
+        };
+        self.stats.own().deciding.fetch_sub(1, Relaxed);
+        ShardStats::count(&self.stats.own().decided, 1);
+        let MqttDeciding { deciding, will, expiry_s: asked_s } = *deciding;
+        let granted = Granted {
+            session_present: given.session_present,
+            assigned: given.assigned.as_deref(),
+            expiry_s: (given.expiry_s != asked_s).then_some(given.expiry_s),
+            keep_alive_s: imposed_keep_alive_s(deciding.terms(), &self.options, attach.heartbeat.interval_s),
+            packet_bytes_max,
+        };
+        self.scratch.reply.clear();
+        let (mut session, rest) =
+            deciding.accept(attach.client, attach.mailbox, log, &granted, &mut self.scratch.reply);
+        session.restore_received(&given.awaiting_release);
+        let identity = Identity { rules: given.rules, name: &given.name, user: &given.user };
+        let live = MqttLive::new(session, identity, will, given.expiry_s, attach.heartbeat.interval_s);
+        connection.conversation = Conversation::Mqtt(Box::new(live));
+        connection.app = attach.app;
+        connection.read_s = now_s;
+        connection.flags.tagged = !attach.tags.is_empty();
+        let due_s = connection.deadline(&self.limits).0;
+        let unread = std::mem::take(&mut connection.flags.unread);
+        self.wheel.pull_in(&mut self.slab, slot, due_s);
+        self.members.join(attach.app, slot, attach.tags);
+        let stats = self.stats.own();
+        stats.sessions.fetch_add(1, Relaxed);
+        stats.topics.sessions.fetch_add(1, Relaxed);
+        self.reply(slot);
+        self.resume(slot, &given.subscriptions);
+        if let Err(ending) = self.received_packets(slot, &rest) {
+            return self.end(slot, ending.close, 0, Some(ending.reason));
+        }
+        if unread {
+            self.list(slot);
+        }
+    }
+
+    /// Makes the subscriptions of a session that was there.
+    fn resume(&mut self, slot: u32, subscriptions: &[TopicWish]) {
+        let Some(from) = self.from(slot) else { return };
+        let mut wishes = Vec::new();
+        for wish in subscriptions {
+            let Some(live) = self.slab.at(slot).and_then(|connection| connection.mqtt()) else { return };
+            if wish.filter.starts_with("$share/") {
+                live.note_shared(&wish.filter);
+                wishes.push((wish.clone(), DO_NOT_SEND));
+                continue;
+            }
+            let kept = live.is_kept();
+            self.enter(slot, wish, kept);
+        }
+        if !wishes.is_empty() {
+            self.tell_topic(from, TopicEvent::Subscribe { packet_id: 0, wishes, is_kept: true });
+        }
+    }
+
+    /// Puts a subscription into the table and the session's list. True: it is new.
+    pub(super) fn enter(&mut self, slot: u32, wish: &TopicWish, kept: bool) -> bool {
+        let Some(connection) = self.slab.at(slot) else { return false };
+        let app = connection.app;
+        let Conversation::Mqtt(live) = &mut connection.conversation else { return false };
+        let mut bits = Wish::new(wish.qos, wish.no_local, wish.retain_as_published);
+        if kept {
+            bits = bits.kept();
+        }
+        if wish.identifier != 0 {
+            bits = bits.identified();
+        }
+        let (filter, before) = self.topics.subscribe(app, slot, &wish.filter, bits);
+        live.note(Subscription { filter, wish: bits, identifier: wish.identifier });
+        self.stats.own().topics.subscriptions.store(self.topics.len(), Relaxed);
+        before.is_none()
+    }
+}
+
+/// Retained messages are not wanted.
+pub(super) const DO_NOT_SEND: u8 = 2;
+
+/// A socket without a peer has broken.
+fn gone() -> Ending {
+    Ending { reason: Reason::Unspecified, close: CloseReason::PeerLost }
+}
+
+fn presented(connect: &Connect<'_>) -> MqttLogin {
+    MqttLogin {
+        version: connect.version,
+        client_id: connect.client_id.into(),
+        user_name: connect.user_name.map(Into::into),
+        password: connect.password.map(Into::into),
+        clean_start: connect.clean_start,
+        expiry_s: asked_expiry_s(connect),
+        certificate: None,
+    }
+}
+
+/// Seconds that the session is to outlive its connection. In 3.1.1 for ever, or not at all.
+fn asked_expiry_s(connect: &Connect<'_>) -> u32 {
+    match connect.version {
+        Version::V311 if connect.clean_start => 0,
+        Version::V311 => u32::MAX,
+        Version::V5 => connect.properties.session_expiry().unwrap_or(0),
+    }
+}
+
+/// What a client of 5.0 is told to send at least, where its own plan is outside of what the node allows.
+fn imposed_keep_alive_s(terms: &Terms, options: &crate::gate::GateOptions, app_s: u16) -> Option<u16> {
+    let (least, most) = (options.heartbeat_min_s, options.heartbeat_max_s.max(options.heartbeat_min_s));
+    let wanted = match terms.keep_alive_s {
+        0 => app_s,
+        seconds => seconds,
+    };
+    let held = wanted.clamp(least, most);
+    (terms.version == Version::V5 && held != terms.keep_alive_s).then_some(held)
+}
+
+fn last_will(will: &Will<'_>, room: &mut PropertiesBuf) -> Result<Box<LastWill>, Ending> {
+    let properties = forwarded(&will.properties, room);
+    let shared = SharedPublish::encode(will.topic, &properties, will.payload)
+        .map_err(|_| Ending { reason: Reason::PacketTooLarge, close: CloseReason::FrameTooLong })?;
+    Ok(Box::new(LastWill {
+        shared: shared.map(Bytes::from),
+        qos: will.qos as u8,
+        retain: will.retain,
+        expiry_s: will.properties.message_expiry(),
+        delay_s: will.properties.will_delay().unwrap_or(0).min(WILL_DELAY_MAX_S),
+    }))
+}

@@ -1,0 +1,119 @@
+//! Keeping sessions and ending them.
+
+use super::rows::{self, SessionRow};
+use crate::domain::{ClientId, Position};
+use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::layout::keys;
+use crate::store::messages::layout::space::Space;
+use crate::store::messages::stats::{StoreStats, add};
+use crate::store::messages::write::settle::{drop_reference, reference, settle};
+use crate::store::messages::write::turn::Turn;
+use crate::store::sessions::Change;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Adds a change to the turn.
+pub(crate) fn apply(turn: &mut Turn<'_>, change: &Change, stats: &StoreStats) -> Result<(), Fault> {
+    match change {
+        Change::Keep { client, app, expiry_s, ended_at } => {
+            let key = keys::client(*client);
+            if turn.get(Space::Sessions, &key)?.is_none() {
+                add(&stats.sessions, 1);
+            }
+            let row = SessionRow { app: *app, expiry_s: *expiry_s, ended_at: *ended_at };
+            turn.put(Space::Sessions, key, row.encode());
+        }
+        Change::Wishes(client, wishes) => {
+            let key = keys::client(*client);
+            if turn.get(Space::Sessions, &key)?.is_some() {
+                turn.put(Space::Wishes, key, rows::encode_wishes(wishes));
+            }
+        }
+        Change::End(client) => end(turn, *client, stats)?,
+        Change::Receive(client, packet_id) => receive(turn, *client, *packet_id),
+        Change::Release(client, packet_id) => {
+            turn.remove(Space::Unreleased, keys::unreleased(*client, *packet_id));
+        }
+        Change::Retain(retained) => {
+            let key = keys::name(retained.app, &retained.topic);
+            if turn.get(Space::Retained, &key)?.is_none() {
+                add(&stats.retained, 1);
+            }
+            turn.put(Space::Retained, key, rows::encode_retained(retained));
+        }
+        Change::Clear(app, topic) => {
+            let key = keys::name(*app, topic);
+            if turn.get(Space::Retained, &key)?.is_some() {
+                stats.retained.fetch_sub(1, Relaxed);
+                turn.remove(Space::Retained, key);
+            }
+        }
+        Change::Settle(ended) => settle(turn, ended, stats)?,
+    }
+    Ok(())
+}
+
+/// Whether an identifier awaits its release.
+pub(crate) fn is_received(turn: &Turn<'_>, client: ClientId, packet_id: u16) -> Result<bool, Fault> {
+    Ok(turn.get(Space::Unreleased, &keys::unreleased(client, packet_id))?.is_some())
+}
+
+/// Remembers an identifier until its release.
+pub(crate) fn receive(turn: &mut Turn<'_>, client: ClientId, packet_id: u16) {
+    turn.put(Space::Unreleased, keys::unreleased(client, packet_id), []);
+}
+
+/// What belongs to the session goes: topic messages of its mailbox too, which has at most
+/// [`MAILBOX_MESSAGES_MAX`](crate::store::port::MAILBOX_MESSAGES_MAX) references and as many markers.
+fn end(turn: &mut Turn<'_>, client: ClientId, stats: &StoreStats) -> Result<(), Fault> {
+    let key = keys::client(client);
+    if turn.get(Space::Sessions, &key)?.is_some() {
+        stats.sessions.fetch_sub(1, Relaxed);
+        turn.remove(Space::Sessions, key);
+        turn.remove(Space::Wishes, key);
+    }
+    for key in with_prefix(turn, Space::Unreleased, client)? {
+        turn.remove(Space::Unreleased, key);
+    }
+    for key in with_prefix(turn, Space::Mailbox, client)? {
+        let position = keys::last_position(&key).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
+        match reference(turn, client, position)? {
+            Some(row) if row.topic => drop_reference(turn, client, position, &row, stats)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The keys of a device, rising: those that are stored and those that this turn adds.
+fn with_prefix(turn: &mut Turn<'_>, space: Space, client: ClientId) -> Result<Vec<Vec<u8>>, Fault> {
+    let prefix = keys::client(client);
+    let mut keys = turn.added(space, &prefix);
+    // A mailbox has no row up to its floor; what was there once would only be stepped over.
+    let from = match space {
+        Space::Mailbox => keys::mailbox(client, turn.device(client)?.floor).to_vec(),
+        _ => prefix.to_vec(),
+    };
+    let until = [&prefix[..], &Position(u64::MAX).0.to_be_bytes()].concat();
+    for entry in turn.engine.spaces.of(space).range(from..=until) {
+        keys.push(entry.key()?.to_vec());
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
+
+/// Sets the gauges when the store has just opened.
+pub(crate) fn count(engine: &Engine, stats: &StoreStats) -> Result<(), Fault> {
+    let counted = |space, is_one: fn(&[u8]) -> bool| {
+        let mut count = 0;
+        for entry in engine.spaces.of(space).iter() {
+            count += u64::from(is_one(&entry.key()?));
+        }
+        Ok::<_, Fault>(count)
+    };
+    let sessions = counted(Space::Sessions, |key| keys::read_client(key).is_some())?;
+    stats.sessions.store(sessions, Relaxed);
+    let retained = counted(Space::Retained, |key| keys::read_retained(key).is_some())?;
+    stats.retained.store(retained, Relaxed);
+    Ok(())
+}
