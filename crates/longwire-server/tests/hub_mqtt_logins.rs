@@ -243,3 +243,25 @@ async fn accepted_among(rig: &Rig, login: Login) {
     rig.tell(0, Event::Login(Box::new(login))).await;
     while !matches!(rig.shards.next(0).await, Command::Attach(attach) if attach.to == from) {}
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topic_rules_that_change_reach_sessions_that_are_there_and_survive() {
+    let rig = Rig::new(1).await;
+    let device = rig.register("pump-1", None, &[]).await;
+    let given = attached(&rig, mqtt(&rig, "pump-1", Some("shop/pump-1"), Some(&device.token))).await;
+    let may = |given: &MqttAttach, topic| given.rules.allow(Act::Publish, topic, &given.name, &given.user);
+    assert!(may(&given, "device/pump-1/x") && !may(&given, "plant/pump-1"));
+    let lines = ["deny publish plant/secret".to_owned(), "allow publish plant/#".to_owned()];
+    assert_eq!(rig.hub.set_topic_rules(&rig.app.key, Some(&lines)).await, Ok(true));
+    assert!(!may(&given, "device/pump-1/x") && may(&given, "plant/pump-1") && !may(&given, "plant/secret"));
+    let bad = rig.hub.set_topic_rules(&rig.app.key, Some(&["allow all".to_owned()])).await.unwrap_err();
+    assert!(bad.to_string().contains("topic_rules[0]"), "{bad}");
+    assert_eq!(rig.hub.set_topic_rules(&AppKey::parse("none").unwrap(), None).await, Ok(false));
+    // Rules that speak of the user name bring it along.
+    let by_user = ["allow publish of/%u".to_owned()];
+    rig.hub.set_topic_rules(&rig.app.key, Some(&by_user)).await.unwrap();
+    let rig = rig.restarted(AuthOptions::default()).await;
+    let given = attached(&rig, mqtt(&rig, "", Some("shop/pump-1"), Some(&device.token))).await;
+    assert_eq!(&*given.user, "pump-1");
+    assert!(may(&given, "of/pump-1") && !may(&given, "plant/x"));
+}

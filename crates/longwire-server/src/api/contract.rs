@@ -1,7 +1,7 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
 use super::Api;
-use super::endpoints::{admin, devices, messages, probes, push, upstream};
+use super::endpoints::{admin, apps, devices, messages, probes, push, upstream};
 use super::exchange::fault::Fault;
 use axum::Router;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(admin::shards))
         .routes(routes!(admin::duplicate_login))
         .routes(routes!(admin::heartbeat))
+        .routes(routes!(apps::topic_rules))
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))

@@ -12,9 +12,10 @@ use super::memory::tags::{TAGS_MAX, Tags};
 use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
+use crate::domain::topic::Rules;
 use crate::domain::{
-    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, MessageId,
-    Position, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
+    MessageId, Position, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
@@ -115,6 +116,17 @@ pub enum PushError {
     #[error("the node is draining")]
     Draining,
     /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a setting of an app was not made.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SetError {
+    /// It is not allowed.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -384,6 +396,19 @@ impl Hub {
         if let Some(app) = self.core.apps.write().get_mut(key.as_str()) {
             *app = Arc::new(App { heartbeat: policy, ..(**app).clone() });
         }
+        Ok(true)
+    }
+
+    /// Sets what the app's devices may do with topics; `None`: the default. Publishes and subscriptions are judged by it from now
+    /// on, also those of sessions that are there; subscriptions that were made stay. False: no such app.
+    ///
+    /// # Errors
+    /// Not rules, or the registry's.
+    pub async fn set_topic_rules(&self, key: &AppKey, lines: Option<&[String]>) -> Result<bool, SetError> {
+        let rules = lines.map(|lines| Rules::parse(lines.iter().map(String::as_str))).transpose()?;
+        let Some(app) = self.core.app(key.as_str()) else { return Ok(false) };
+        self.core.registry.set_topic_rules(app.id, lines.map(|lines| lines.join("\n"))).await?;
+        app.topic_rules.replace(rules.unwrap_or_default());
         Ok(true)
     }
 

@@ -1,6 +1,7 @@
 //! What can be asked, one file per resource.
 
 pub(super) mod admin;
+pub(super) mod apps;
 pub(super) mod devices;
 pub(super) mod messages;
 pub(super) mod probes;

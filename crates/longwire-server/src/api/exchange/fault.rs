@@ -1,7 +1,7 @@
 //! Everything that is refused, in one shape: a status, and `{"code","errno","message","trace_id"}`.
 
 use super::trace::Trace;
-use crate::delivery::hub::{PushError, RegisterError};
+use crate::delivery::hub::{PushError, RegisterError, SetError};
 use crate::domain::Invalid;
 use crate::store::port::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -185,6 +185,15 @@ impl From<PushError> for Fault {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
             }
             PushError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SetError> for Fault {
+    fn from(error: SetError) -> Fault {
+        match error {
+            SetError::Invalid(invalid) => invalid.into(),
+            SetError::Store(error) => error.into(),
         }
     }
 }

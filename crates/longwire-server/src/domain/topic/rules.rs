@@ -1,6 +1,7 @@
 //! What the devices of an app may do with topics.
 
 use super::super::Invalid;
+use arc_swap::ArcSwap;
 use longwire_proto::wire::mqtt::Limits;
 use longwire_proto::wire::mqtt::topic::Filter;
 
@@ -16,16 +17,22 @@ pub enum Act {
     Subscribe,
 }
 
-/// Allow or deny, first match decides. A device may always subscribe to its own `$push/#` and publish to `$up/#`; nobody may
-/// publish to another topic that begins with `$`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Allow or deny, first match decides. A device may always subscribe to its own `$push/#` and publish to `$up/#`; no other
+/// topic or filter that begins with `$` is allowed, and no rule speaks of one. Judging allocates nothing.
+/// They can be replaced while sessions hold them: what is judged from then on is judged by the new ones.
+#[derive(Debug)]
 pub struct Rules {
+    list: ArcSwap<List>,
+}
+
+#[derive(Debug)]
+struct List {
     rules: Vec<Rule>,
     /// What holds if no rule matches.
     otherwise: bool,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 struct Rule {
     allow: bool,
     publish: bool,
@@ -38,7 +45,7 @@ impl Default for Rules {
     /// Without rules a device has its own corner: `device/%c/#`.
     fn default() -> Rules {
         let filter = "device/%c/#".into();
-        Rules { rules: vec![Rule { allow: true, publish: true, subscribe: true, filter }], otherwise: false }
+        Rules::new(vec![Rule { allow: true, publish: true, subscribe: true, filter }], false)
     }
 }
 
@@ -46,7 +53,7 @@ impl Rules {
     /// Everything but foreign `$` topics; for development on loopback.
     #[must_use]
     pub fn open() -> Rules {
-        Rules { rules: Vec::new(), otherwise: true }
+        Rules::new(Vec::new(), true)
     }
 
     /// Reads rules as written: `allow publish sensors/%c/#`, `deny subscribe #`, `allow all public/#`, one each.
@@ -56,20 +63,29 @@ impl Rules {
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Rules, Invalid> {
         let mut rules = Vec::new();
         for (at, line) in lines.into_iter().enumerate() {
+            if at == RULES_MAX {
+                return Err(Invalid::new("topic_rules", format!("at most {RULES_MAX} rules")));
+            }
             let rule =
                 Rule::parse(line).map_err(|problem| Invalid::new(format!("topic_rules[{at}]"), problem))?;
             rules.push(rule);
         }
-        if rules.len() > RULES_MAX {
-            return Err(Invalid::new("topic_rules", format!("at most {RULES_MAX} rules")));
-        }
-        Ok(Rules { rules, otherwise: false })
+        Ok(Rules::new(rules, false))
+    }
+
+    fn new(rules: Vec<Rule>, otherwise: bool) -> Rules {
+        Rules { list: ArcSwap::from_pointee(List { rules, otherwise }) }
+    }
+
+    /// From now on these are those of `newer`.
+    pub fn replace(&self, newer: Rules) {
+        self.list.store(newer.list.into_inner());
     }
 
     /// Whether a rule holds `%u`, so that the user name matters.
     #[must_use]
     pub fn names_user(&self) -> bool {
-        self.rules.iter().any(|rule| rule.filter.contains("%u"))
+        self.list.load().rules.iter().any(|rule| rule.filter.contains("%u"))
     }
 
     /// Whether the device `name` with user name `user` may do `act` with `topic` (for [`Act::Subscribe`]: a filter without its
@@ -82,21 +98,22 @@ impl Rules {
                 Act::Subscribe => topic.starts_with("$push/"),
             };
         }
-        for rule in &self.rules {
+        let list = self.list.load();
+        for rule in &list.rules {
             let concerned = match act {
                 Act::Publish => rule.publish,
                 Act::Subscribe => rule.subscribe,
             };
             // A rule that denies counts if it meets any part of what is asked, one that allows only if it covers all.
+            let who = Who { name, user };
             let applies = || {
-                let filter = rule.levels(name, user);
-                if rule.allow { covers(&filter, topic) } else { overlaps(&filter, topic) }
+                if rule.allow { covers(&rule.filter, topic, who) } else { overlaps(&rule.filter, topic, who) }
             };
             if concerned && applies() {
                 return rule.allow;
             }
         }
-        self.otherwise
+        list.otherwise
     }
 }
 
@@ -118,50 +135,69 @@ impl Rule {
             "all" => (true, true),
             _ => return Err(format!("{act} is neither publish, subscribe nor all")),
         };
+        if filter.starts_with('$') {
+            return Err("topics that begin with $ are not for rules to allow or deny".into());
+        }
+        // Rules are kept as lines of one text.
+        if filter.contains(char::is_control) {
+            return Err("the topic filter must not contain control characters".into());
+        }
         Filter::parse(filter.as_bytes(), &Limits::default())
             .map_err(|fault| format!("the topic filter is not valid: {fault}"))?;
         Ok(Rule { allow, publish, subscribe, filter: filter.into() })
     }
+}
 
-    /// The filter with the device's name and user in it. A name with a wildcard or a slash in it fits nowhere, so that nobody
-    /// widens a rule by choosing a name.
-    fn levels(&self, name: &str, user: &str) -> Vec<String> {
-        let clean = |text: &str| {
-            if text.contains(['+', '#', '/']) || text.is_empty() { "\0".to_owned() } else { text.to_owned() }
-        };
-        let level = |level: &str| match level {
-            "+" | "#" => level.to_owned(),
-            _ => level.replace("%c", &clean(name)).replace("%u", &clean(user)),
-        };
-        self.filter.split('/').map(level).collect()
+/// Whom `%c` and `%u` stand for.
+#[derive(Clone, Copy)]
+struct Who<'a> {
+    name: &'a str,
+    user: &'a str,
+}
+
+impl Who<'_> {
+    /// Whether `pattern`, one level of a rule that is no wildcard, is `level`. Placeholders are replaced once, so a name such as
+    /// `%u` stays a name; one that is empty, or holds a wildcard or a slash, fits nowhere: nobody widens a rule by choosing a name.
+    fn is(self, mut pattern: &str, mut level: &str) -> bool {
+        while let Some(at) = pattern.find('%') {
+            let (before, from) = pattern.split_at(at);
+            let (text, behind) = match from.as_bytes().get(1) {
+                Some(b'c') => (self.name, &from[2..]),
+                Some(b'u') => (self.user, &from[2..]),
+                _ => ("%", &from[1..]),
+            };
+            let fits = !text.is_empty() && !text.contains(['+', '#', '/']);
+            let rest = level.strip_prefix(before).and_then(|rest| rest.strip_prefix(text));
+            let (true, Some(rest)) = (fits, rest) else { return false };
+            (pattern, level) = (behind, rest);
+        }
+        pattern == level
     }
 }
 
 /// Whether everything that `wanted` (a topic or filter) matches is matched by `rule`.
-fn covers(rule: &[String], wanted: &str) -> bool {
-    let mut rule = rule.iter().map(String::as_str);
-    let mut wanted = wanted.split('/');
+fn covers(rule: &str, wanted: &str, who: Who<'_>) -> bool {
+    // No topic is without a level, so these two are the same.
+    let rule = if rule == "+/#" { "#" } else { rule };
+    let (mut rule, mut wanted) = (rule.split('/'), wanted.split('/'));
     loop {
         match (rule.next(), wanted.next()) {
-            (Some("#"), _) => return true,
+            (Some("#"), _) | (None, None) => return true,
             (Some("+"), Some(level)) if level != "#" => {}
-            (Some(level), Some(other)) if level == other => {}
-            (None, None) => return true,
+            (Some(level), Some(other)) if who.is(level, other) => {}
             _ => return false,
         }
     }
 }
 
 /// Whether any topic is matched by both.
-fn overlaps(rule: &[String], wanted: &str) -> bool {
-    let mut rule = rule.iter().map(String::as_str);
-    let mut wanted = wanted.split('/');
+fn overlaps(rule: &str, wanted: &str, who: Who<'_>) -> bool {
+    let (mut rule, mut wanted) = (rule.split('/'), wanted.split('/'));
     loop {
         match (rule.next(), wanted.next()) {
-            (Some("#"), _) | (_, Some("#")) => return true,
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
             (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
-            (Some(level), Some(other)) if level == other => {}
-            (None, None) => return true,
+            (Some(level), Some(other)) if who.is(level, other) => {}
             _ => return false,
         }
     }
@@ -212,6 +248,93 @@ mod tests {
     }
 
     #[test]
+    fn a_placeholder_is_replaced_once_and_a_percent_sign_is_one() {
+        let rules = rules(&["allow all d/%c/#", "allow all a%c-%u/100%", "allow all s/%%c"]);
+        let may = |topic, name, user| rules.allow(Act::Publish, topic, name, user);
+        assert!(may("d/%u/x", "%u", "boss") && !may("d/boss/x", "%u", "boss"));
+        assert!(may("ax-u/100%", "x", "u") && !may("ax-u/100", "x", "u") && !may("ax-/100%", "x", ""));
+        assert!(may("s/%n", "n", "") && !may("s/n", "n", ""));
+        assert!(may("d/naïve/x", "naïve", "") && !may("d/na", "naïve", ""));
+        // A name that begins with $ makes no rule speak of such topics.
+        let own = Rules::parse(["allow all %c/#"]).expect("valid rules");
+        assert!(!own.allow(Act::Publish, "$SYS/x", "$SYS", "") && own.allow(Act::Publish, "S/x", "S", ""));
+    }
+
+    #[test]
+    fn what_begins_with_a_dollar_sign_is_closed_but_for_ones_own() {
+        for rules in [Rules::open(), Rules::parse(["allow all #"]).expect("valid rules")] {
+            let may = |act, topic| rules.allow(act, topic, "a", "");
+            for topic in ["$SYS/#", "$share/g/a", "$push", "$", "$up/x", "$other/$push/x"] {
+                assert!(!may(Act::Subscribe, topic), "{topic}");
+            }
+            for topic in ["$push/x", "$share/g/a", "$up", "$SYS/x", "$"] {
+                assert!(!may(Act::Publish, topic), "{topic}");
+            }
+            assert!(may(Act::Subscribe, "#") && may(Act::Subscribe, "$push/+") && may(Act::Publish, "$up/x"));
+        }
+    }
+
+    /// Every text of up to `depth` levels of these words.
+    fn texts(words: &[&str], depth: usize) -> Vec<String> {
+        let mut all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut from = 0;
+        for _ in 1..depth {
+            let until = all.len();
+            for at in from..until {
+                all.extend(words.iter().map(|word| format!("{}/{word}", all[at])).collect::<Vec<_>>());
+            }
+            from = until;
+        }
+        all
+    }
+
+    /// MQTT-4.7.1-2 and -3, word for word.
+    fn matches(filter: &[&str], topic: &[&str]) -> bool {
+        match (filter.split_first(), topic.split_first()) {
+            (Some((&"#", _)), _) | (None, None) => true,
+            (Some((level, filter)), Some((word, topic))) => {
+                (*level == "+" || level == word) && matches(filter, topic)
+            }
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn covering_and_overlapping_are_what_enumeration_says() {
+        // A word that no filter knows, and a level more than any filter has, stand for all others.
+        let topics = texts(&["a", "b", "", "z"], 4);
+        let mut filters = texts(&["a", "b", "", "+"], 3);
+        filters.extend(filters.iter().map(|filter| format!("{filter}/#")).collect::<Vec<_>>());
+        filters.push("#".to_owned());
+        let sets: Vec<Vec<bool>> = filters
+            .iter()
+            .map(|filter| {
+                let filter: Vec<&str> = filter.split('/').collect();
+                topics.iter().map(|topic| matches(&filter, &topic.split('/').collect::<Vec<_>>())).collect()
+            })
+            .collect();
+        let who = Who { name: "n", user: "u" };
+        for (rule, in_rule) in filters.iter().zip(&sets) {
+            for (wanted, in_wanted) in filters.iter().zip(&sets) {
+                let mut both = in_rule.iter().zip(in_wanted);
+                let covered = both.clone().all(|(rule, wanted)| *rule || !*wanted);
+                assert_eq!(covers(rule, wanted, who), covered, "{rule:?} covers {wanted:?}");
+                let met = both.any(|(rule, wanted)| *rule && *wanted);
+                assert_eq!(overlaps(rule, wanted, who), met, "{rule:?} overlaps {wanted:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn rules_that_are_replaced_hold_for_those_who_have_them() {
+        let held = std::sync::Arc::new(rules(&["allow all a"]));
+        let session = held.clone();
+        assert!(session.allow(Act::Publish, "a", "n", "") && !session.names_user());
+        held.replace(rules(&["allow all %u"]));
+        assert!(!session.allow(Act::Publish, "a", "n", "") && session.names_user());
+    }
+
+    #[test]
     fn without_rules_a_device_has_its_own_corner() {
         let rules = Rules::default();
         assert!(rules.allow(Act::Publish, "device/a/x", "a", ""));
@@ -222,7 +345,17 @@ mod tests {
 
     #[test]
     fn what_is_no_rule_is_refused() {
-        for line in ["", "allow", "allow publish", "permit all a", "allow read a", "allow all a/#/b"] {
+        for line in [
+            "",
+            "allow",
+            "allow publish",
+            "permit all a",
+            "allow read a",
+            "allow all a/#/b",
+            "allow all $SYS/#",
+            "allow all a\nb",
+            "allow  all a",
+        ] {
             assert!(Rules::parse([line]).is_err(), "{line}");
         }
         assert!(Rules::parse(vec!["allow all a"; RULES_MAX + 1]).is_err());

@@ -14,6 +14,8 @@ pub(super) const INSERT_APP: &str =
 pub(super) const SET_HEARTBEAT: &str = "UPDATE apps SET heartbeat = ?2, heartbeat_padding = ?3 WHERE id = ?1";
 pub(super) const SET_DUPLICATE_LOGIN: &str = "UPDATE apps SET duplicate_login = ?2 WHERE id = ?1";
 
+pub(super) const SET_TOPIC_RULES: &str = "UPDATE apps SET topic_rules = ?2 WHERE id = ?1";
+
 pub(super) const DEVICE_BY_NAME: &str =
     "SELECT client, app, name, alias, generation FROM devices WHERE app = ?1 AND name = ?2";
 pub(super) const DEVICE_BY_CLIENT: &str =

@@ -142,13 +142,8 @@ impl Registry {
         app: AppId,
         policy: Option<DuplicateLogin>,
     ) -> Result<(), StoreError> {
-        sqlx::query(dialect::SET_DUPLICATE_LOGIN)
-            .bind(i64::from(app.0))
-            .bind(policy.map(DuplicateLogin::label))
-            .execute(&self.inner.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(())
+        let policy = policy.map(|policy| policy.label().to_owned());
+        self.set_text(dialect::SET_DUPLICATE_LOGIN, app, policy).await
     }
 
     /// Sets the heartbeat of the app's devices; what is `None` is left to the node's configuration.
@@ -160,6 +155,29 @@ impl Registry {
             .bind(i64::from(app.0))
             .bind(policy.profile.map(|profile| profile.to_string()))
             .bind(policy.padding_max.map(i64::from))
+            .execute(&self.inner.pool)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(())
+    }
+
+    /// Sets what the app's devices may do with topics: one rule a line; `None`: the default.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn set_topic_rules(&self, app: AppId, lines: Option<String>) -> Result<(), StoreError> {
+        self.set_text(dialect::SET_TOPIC_RULES, app, lines).await
+    }
+
+    async fn set_text(
+        &self,
+        statement: &'static str,
+        app: AppId,
+        text: Option<String>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(statement)
+            .bind(i64::from(app.0))
+            .bind(text)
             .execute(&self.inner.pool)
             .await
             .map_err(|error| unavailable(&error))?;
