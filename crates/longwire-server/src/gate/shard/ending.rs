@@ -7,7 +7,7 @@ use crate::gate::connection::{Connection, Conversation, write_slices};
 use crate::gate::stats::ShardStats;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
-use longwire_proto::session::mqtt::{Awaiting, Ending, reason_of};
+use longwire_proto::session::mqtt::{Ending, reason_of};
 use longwire_proto::wire::mqtt::Reason;
 use longwire_proto::wire::{Refusal, ServerFrame};
 use std::io::{IoSlice, Read};
@@ -179,7 +179,7 @@ impl Shard {
                 live.session.end(Ending { reason: said, close: refusal.reason }, &mut frame);
             }
             (Conversation::MqttDeciding(waiting), _) => waiting.deciding.refuse(said, &mut frame),
-            (Conversation::MqttAwaiting(_), _) => Awaiting::refuse(said, &mut frame),
+            (Conversation::MqttAwaiting(awaiting), _) => awaiting.refuse(said, &mut frame),
             (_, Some(client)) => ServerFrame::Close(refusal).encode(client, &mut frame),
             (_, None) => ServerFrame::Refusal(refusal).encode(ClientId(0), &mut frame),
         }
