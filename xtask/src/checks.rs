@@ -1,8 +1,8 @@
 //! `cargo xtask test`: everything that must pass before a change is taken, cheapest first.
 
 use crate::demo::build_release;
-use crate::{clients, fuzz};
 use crate::step::{Failed, Steps, cargo, output, succeed};
+use crate::{clients, fuzz};
 use std::process::{Command, Stdio};
 
 const CARGO_DENY: &str = "0.20.2";

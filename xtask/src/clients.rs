@@ -7,17 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 /// Programs with the Debian packages that hold them.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("mosquitto_pub", "mosquitto-clients"),
-    ("node", "nodejs"),
-    ("npm", "npm"),
-    ("python3", "python3"),
-];
+const PROGRAMS: &[(&str, &str)] =
+    &[("mosquitto_pub", "mosquitto-clients"), ("node", "nodejs"), ("npm", "npm"), ("python3", "python3")];
 /// The oldest Node that MQTT.js runs on.
 const NODE_MAJOR: u32 = 18;
 /// What is installed, pinned.
 const SCRIPTS: &str = "crates/longwire/tests/mqtt_clients/scripts";
-const OFFLINE: &str = "the clients come from the registries of Debian, Python and Node once; is the network there?";
+const OFFLINE: &str =
+    "the clients come from the registries of Debian, Python and Node once; is the network there?";
 
 pub(crate) fn run() -> Result<(), Failed> {
     install_packages(PROGRAMS)?;
@@ -51,7 +48,8 @@ fn python(home: &Path, scripts: &Path) -> Result<(), Failed> {
         }
     }
     let mut pip = Command::new(venv.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(scripts.join("requirements.txt"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(scripts.join("requirements.txt"));
     succeed(pip)
 }
 

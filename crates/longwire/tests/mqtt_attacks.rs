@@ -78,7 +78,10 @@ impl Peer {
                 Ok(0) => return None,
                 Ok(count) => self.held.extend_from_slice(&bytes[..count]),
                 Err(error) => {
-                    assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "no answer");
+                    assert!(
+                        !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                        "no answer"
+                    );
                     return None;
                 }
             }
@@ -217,7 +220,8 @@ fn an_explosion_of_wildcards_does_not_stop_others() {
             // Levels of `+` and `a` as the number's bits say.
             let filter = |number: u32| {
                 let bits = bomber * 100 + round * 10 + number;
-                let levels: Vec<&str> = (0..12).map(|at| if bits >> at & 1 == 1 { "+" } else { "a" }).collect();
+                let levels: Vec<&str> =
+                    (0..12).map(|at| if bits >> at & 1 == 1 { "+" } else { "a" }).collect();
                 levels.join("/")
             };
             let filters: Vec<String> = (0..10).map(filter).collect();

@@ -16,18 +16,8 @@ fn paho_exchanges_every_qos() {
 }
 
 #[test]
-fn paho_will_is_published() {
-    in_both_versions(Scripted::Paho, "will");
-}
-
-#[test]
 fn aiomqtt_exchanges_every_qos() {
     in_both_versions(Scripted::Aiomqtt, "basic");
-}
-
-#[test]
-fn aiomqtt_will_is_published() {
-    in_both_versions(Scripted::Aiomqtt, "will");
 }
 
 #[test]
@@ -36,6 +26,6 @@ fn mqttjs_exchanges_every_qos() {
 }
 
 #[test]
-fn mqttjs_will_is_published() {
-    in_both_versions(Scripted::MqttJs, "will");
+fn mqttjs_exchanges_every_qos_through_a_websocket() {
+    in_both_versions(Scripted::MqttJsOverWebSocket, "basic");
 }

@@ -6,8 +6,8 @@ use crate::id::ClientId;
 use crate::limit::BEFORE_LOGIN_BYTES_MAX;
 use crate::session::FeedStart;
 use crate::wire::mqtt::{
-    ConnAck, Connect, Decoder, Kind, Limits, Packet, Properties, PropertiesBuf, Property, Reason, Side, Version,
-    encode,
+    ConnAck, Connect, Decoder, Kind, Limits, Packet, Properties, PropertiesBuf, Property, Reason, Side,
+    Version, encode,
 };
 
 /// Before CONNECT.

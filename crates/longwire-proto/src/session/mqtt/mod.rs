@@ -90,10 +90,9 @@ const fn sayable(reason: Reason, kind: Kind) -> Reason {
         (Kind::ConnAck, Reason::ServerShuttingDown) => Reason::ServerUnavailable,
         (Kind::ConnAck, Reason::AdministrativeAction) => Reason::NotAuthorized,
         (Kind::Disconnect, Reason::ServerUnavailable) => Reason::ServerBusy,
-        (
-            Kind::Disconnect,
-            Reason::BadUserNameOrPassword | Reason::ClientIdNotValid | Reason::Banned,
-        ) => Reason::NotAuthorized,
+        (Kind::Disconnect, Reason::BadUserNameOrPassword | Reason::ClientIdNotValid | Reason::Banned) => {
+            Reason::NotAuthorized
+        }
         _ => Reason::Unspecified,
     }
 }
