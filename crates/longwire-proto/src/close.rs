@@ -80,11 +80,13 @@ pub enum CloseReason {
     BadProxyHeader = 0x52,
     /// The HTTP request for a WebSocket was refused; the answer said why.
     UpgradeRefused = 0x53,
+    /// The listener does not take what the peer speaks.
+    WrongProtocol = 0x54,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [CloseReason; 37] = [
+    pub const ALL: [CloseReason; 38] = [
         CloseReason::PeerClosed,
         CloseReason::PeerLost,
         CloseReason::Idle,
@@ -122,6 +124,7 @@ impl CloseReason {
         CloseReason::BadTls,
         CloseReason::BadProxyHeader,
         CloseReason::UpgradeRefused,
+        CloseReason::WrongProtocol,
     ];
 
     /// The code on the wire.
@@ -183,6 +186,7 @@ impl CloseReason {
             CloseReason::BadTls => "bad_tls",
             CloseReason::BadProxyHeader => "bad_proxy_header",
             CloseReason::UpgradeRefused => "upgrade_refused",
+            CloseReason::WrongProtocol => "wrong_protocol",
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::Failure;
 use clap::Args;
 use longwire_server::node::config::effective;
-use longwire_server::node::{Config, Layers};
+use longwire_server::node::{Config, Layers, open_certificates};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -72,7 +72,8 @@ pub(crate) fn build(layers: Layers) -> Result<Config, Failure> {
 pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
     let mut layers = Layers::default();
     args.lay_over(&mut layers);
-    build(layers.clone())?;
+    let mut config = build(layers.clone())?;
+    open_certificates(&mut config).map_err(|cause| Failure::Usage(format!("TLS for devices: {cause}")))?;
     print!("{}", effective(&layers));
     Ok(())
 }

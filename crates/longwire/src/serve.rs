@@ -55,21 +55,28 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
 }
 
 async fn until_told(options: ServeOptions, setup: Option<&dev::Setup>) -> Result<(), Failure> {
-    let mut stop = Stop::new()?;
+    let (mut stop, mut reload) = (Stop::new()?, on(SignalKind::hangup())?);
     let running = tokio::select! {
         started = serve(options) => started.map_err(Failure::failed)?,
         () = stop.told() => return Ok(()), // nothing listens yet: the store is safe against sudden ends
     };
     greet(&running, setup);
-    tokio::select! {
-        () = stop.told() => {}
-        () = running.told_to_exit() => {}
+    loop {
+        tokio::select! {
+            () = stop.told() => break,
+            () = running.told_to_exit() => break,
+            _ = reload.recv() => running.reload(),
+        }
     }
     // A second signal means now: what is durable is so already.
     tokio::select! {
         () = running.shutdown() => Ok(()),
         () = stop.told_again() => Err(Failure::Failed("stopped before everything was finished, as told twice".into())),
     }
+}
+
+fn on(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|cause| Failure::failed(format!("cannot take signals: {cause}")))
 }
 
 /// Signals within this time are one order: timeout(1) sends its own to the process and then to the group, and a
@@ -84,8 +91,6 @@ struct Stop {
 
 impl Stop {
     fn new() -> Result<Stop, Failure> {
-        let on =
-            |kind| signal(kind).map_err(|cause| Failure::failed(format!("cannot take signals: {cause}")));
         Ok(Stop { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
     }
     async fn told(&mut self) {

@@ -1,8 +1,10 @@
 //! What a gate is told at its making, and why it may not open.
 
+use super::transport::ListenerTerms;
 use longwire_proto::session::InboundLimits;
 use longwire_proto::wire::BackOff;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What a gate is told at its making. Every limit's behaviour is said in `docs/configuration.md`.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub struct GateOptions {
     pub event_queue: usize,
     /// `SO_SNDBUF`/`SO_RCVBUF`, bytes; 0 = the kernel's autotuning.
     pub socket_buffer_bytes: usize,
+    /// What devices may speak, and what lies below it.
+    pub listener: Arc<ListenerTerms>,
     /// This node's name, told in WELCOME.
     pub node: String,
     /// Back-off told to devices in WELCOME.
@@ -82,6 +86,7 @@ impl Default for GateOptions {
             command_queue: 16 * 1024,
             event_queue: 16 * 1024,
             socket_buffer_bytes: 0,
+            listener: Arc::default(),
             node: "longwire".into(),
             back_off: BackOff::default(),
             heartbeat_min_s: 15,

@@ -183,6 +183,10 @@ pub struct ShardStats {
     pub decided: AtomicU64,
     /// Connections now that have not said CONNECT.
     pub awaiting: AtomicU64,
+    /// TLS handshakes begun.
+    pub handshakes: AtomicU64,
+    /// TLS handshakes that wait for their turn now.
+    pub handshakes_waiting: AtomicU64,
     /// Connections refused at the door, by [`Rejection::ALL`].
     pub rejected: [AtomicU64; Rejection::ALL.len()],
     /// Turns that left connections in the backlog, because the shard was late or busy with logins, or for the pace.

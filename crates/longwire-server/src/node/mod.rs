@@ -28,4 +28,4 @@ mod watch;
 
 pub use config::{Config, Layers};
 pub use credentials::{AppSeed, fresh_secret};
-pub use start::{Running, ServeError, ServeOptions, runtime, serve};
+pub use start::{Running, ServeError, ServeOptions, open_certificates, runtime, serve};

@@ -11,9 +11,11 @@ use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts};
 use crate::domain::{AppSecret, Invalid, SecretHash};
+use crate::gate::transport::{ListenerTerms, TlsFileError, TlsTerms};
 use crate::gate::{Gate, GateError, Level};
 use crate::store::messages::OpenError;
 use crate::store::port::StoreError;
+use rustls::pki_types::UnixTime;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +51,9 @@ pub enum ServeError {
     /// Shards or the devices' port.
     #[error(transparent)]
     Gate(#[from] GateError),
+    /// The devices' certificates.
+    #[error("TLS for devices: {0}")]
+    Certificates(#[from] TlsFileError),
     /// The API's port.
     #[error(
         "cannot listen for HTTP on {address}: {cause}; choose another address (api.bind) or stop what holds it"
@@ -81,6 +86,7 @@ pub struct Running {
     /// The admin key, if this start made it: it is shown once and kept nowhere.
     pub first_admin_key: Option<AppSecret>,
     config: Config,
+    certificates: Option<Arc<TlsTerms>>,
     ready: Arc<AtomicBool>,
     exit: tokio::sync::watch::Receiver<Option<Duration>>,
     listening: Listening,
@@ -113,6 +119,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     let ServeOptions { mut config, app, admin_key, log_dropped, for_trying } = options;
     capacity::fit(&mut config, for_trying);
+    let certificates = open_certificates(&mut config)?;
     let clock = wall_clock();
     let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
     let (store, registry) = stores::open(&config, clock.clone(), committed).await?;
@@ -166,6 +173,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         first_app,
         first_admin_key,
         config,
+        certificates,
         ready,
         exit,
         listening,
@@ -174,6 +182,18 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         shards,
         watches,
     })
+}
+
+/// Reads the certificates of the devices' port; `None` where there are none.
+///
+/// # Errors
+/// A file cannot be used; the text says what to do.
+pub fn open_certificates(config: &mut Config) -> Result<Option<Arc<TlsTerms>>, TlsFileError> {
+    let Some(files) = &config.device_tls else { return Ok(None) };
+    let terms = Arc::new(TlsTerms::open(files.clone(), UnixTime::now())?);
+    let listener = ListenerTerms { tls: Some(terms.clone()), ..(*config.gate.listener).clone() };
+    config.gate.listener = Arc::new(listener);
+    Ok(Some(terms))
 }
 
 /// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
@@ -236,6 +256,19 @@ impl Running {
         let mut exit = self.exit.clone();
         if exit.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Reads the certificates again; new handshakes use them, connections stay as they are. Files that cannot be used leave the
+    /// old ones in use.
+    pub fn reload(&self) {
+        let Some(certificates) = &self.certificates else {
+            tracing::info!("told to reload: there are no certificates to read again");
+            return;
+        };
+        match certificates.reload(UnixTime::now()) {
+            Ok(()) => tracing::info!("certificates were read again"),
+            Err(error) => tracing::error!(%error, "the certificates in use stay: new ones cannot be used"),
         }
     }
 

@@ -3,11 +3,13 @@
 
 mod admission;
 mod mqtt;
+mod mqtt_life;
 mod mqtt_rig;
 mod mqtt_stored;
 mod peers;
 mod rates;
 mod rig;
+mod transports;
 mod upstream;
 
 use longwire_proto::close::CloseReason;
@@ -57,7 +59,7 @@ fn faults_close_with_their_reason_and_the_others_live() {
     let rig = Rig::new(options(), welcome);
     let mut healthy = rig.login(7);
     let faults: [(&[u8], CloseReason); 4] = [
-        (b"GET / HTTP/1.1\r\n\r\n", CloseReason::BadMagic),
+        (b"HELO push.example\r\n", CloseReason::BadMagic),
         (&[0xCA, 0xFE, 0xBA, 0xBE, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], CloseReason::BadCommand),
         (
             &[0xCA, 0xFE, 0xBA, 0xBE, 0x10, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0],

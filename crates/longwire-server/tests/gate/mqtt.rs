@@ -318,6 +318,19 @@ fn endings_are_said_in_the_words_of_the_version() {
     }
     assert_eq!(client.next(), None);
     assert_eq!(rig.closed(CloseReason::UnsupportedVersion), 1);
+    // A CONNECT of 5.0 with reserved flags, and one of 3.1.1.
+    for (level, said) in [(5, Some(Reason::MalformedPacket)), (4, None)] {
+        let mut client = rig.mqtt(Version::V5);
+        let tail = [0, 60, 0, 0, 1, b'x'];
+        let tail = if level == 5 { &tail[..] } else { &tail[1..] };
+        let mut connect = vec![0x10, 8 + tail.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', level, 3];
+        connect.extend_from_slice(tail);
+        client.socket.write_all(&connect).unwrap();
+        match client.next() {
+            Some(Packet::ConnAck(answer)) => assert_eq!(Some(answer.reason), said),
+            other => assert!(other.is_none() && said.is_none(), "{other:?}"),
+        }
+    }
 }
 
 /// What the client sends behind CONNECT without waiting for its answer.

@@ -4,13 +4,13 @@ use crate::rig::{APP, PATIENCE, Rig};
 use longwire_proto::id::{ClientId, Position};
 use longwire_proto::session::FeedStart;
 use longwire_proto::wire::mqtt::{
-    Ack, Connect, Decoder, FiltersBuf, Limits, Options, Packet, Properties, PropertiesBuf, Property, Publish,
-    QoS, Reason, Side, Subscribe, Unsubscribe, Version, encode,
+    Ack, Connect, Decoder, Disconnect, FiltersBuf, Limits, Options, Packet, Properties, PropertiesBuf,
+    Property, Publish, QoS, Reason, Side, Subscribe, Unsubscribe, Version, encode,
 };
 use longwire_server::delivery::border::topics::{
-    From, MqttAttach, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent,
+    From, MqttAttach, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicWish,
 };
-use longwire_server::delivery::border::{Attach, Command, Login};
+use longwire_server::delivery::border::{Attach, Command, Event, Handle, Login};
 use longwire_server::domain::topic::Rules;
 use longwire_server::domain::{AssignedHeartbeat, WallMs};
 use std::io::{Read, Write};
@@ -25,6 +25,16 @@ pub(crate) fn attach(login: &Login) -> Command {
         Some("demo/ruled") => Rules::parse(["allow all own/%c/#"]).unwrap(),
         _ => Rules::open(),
     };
+    // One user has been here before.
+    let resumed = mqtt.user_name.as_deref() == Some("demo/resumed");
+    let wish = |filter: &str| TopicWish {
+        filter: filter.into(),
+        qos: 1,
+        no_local: false,
+        retain_as_published: false,
+        identifier: 3,
+    };
+    let subscriptions = if resumed { vec![wish("kept/+"), wish("$share/g/work")] } else { Vec::new() };
     Command::Attach(Box::new(Attach {
         to: login.from,
         client: ClientId(number),
@@ -35,11 +45,11 @@ pub(crate) fn attach(login: &Login) -> Command {
         log_head: Position::START,
         server_time: WallMs(1_000),
         mqtt: Some(Box::new(MqttAttach {
-            session_present: false,
+            session_present: resumed,
             assigned: mqtt.client_id.is_empty().then(|| "assigned".into()),
             expiry_s: mqtt.expiry_s.min(86_400),
-            subscriptions: Vec::new(),
-            awaiting_release: Vec::new(),
+            subscriptions,
+            awaiting_release: if resumed { vec![7] } else { Vec::new() },
             rules: Arc::new(rules),
             name: mqtt.client_id.clone(),
             user: Box::default(),
@@ -106,8 +116,8 @@ impl Hello {
 }
 
 /// A client.
-pub(crate) struct Client {
-    pub(crate) socket: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) socket: S,
     pub(crate) version: Version,
     waiting: Vec<u8>,
     next_id: u16,
@@ -131,6 +141,16 @@ impl Rig {
         client
     }
 
+    /// The connection of the newest login.
+    pub(crate) fn last_login(&self) -> Handle {
+        let events = self.events.lock().unwrap();
+        let mut logins = events.iter().rev().filter_map(|event| match event {
+            Event::Login(login) => Some(login.from),
+            _ => None,
+        });
+        logins.next().unwrap()
+    }
+
     pub(crate) fn v5(&self, number: u64) -> Client {
         self.hello(&Hello::v5(number))
     }
@@ -140,7 +160,18 @@ impl Rig {
     }
 }
 
-impl Client {
+impl<S: Read + Write> Client<S> {
+    /// Through whatever lies between, logged in.
+    pub(crate) fn over(socket: S, hello: &Hello) -> Client<S> {
+        let mut client = Client { socket, version: hello.version, waiting: Vec::new(), next_id: 0 };
+        client.say_hello(hello);
+        match client.next() {
+            Some(Packet::ConnAck(answer)) => assert_eq!(answer.reason, Reason::Success),
+            other => panic!("expected CONNACK, got {other:?}"),
+        }
+        client
+    }
+
     pub(crate) fn say_hello(&mut self, hello: &Hello) {
         let will = hello.will.map(|(topic, payload)| longwire_proto::wire::mqtt::Will {
             qos: QoS::AtLeastOnce,
@@ -287,6 +318,33 @@ impl Client {
         };
         assert_eq!(found, Some(make(Ack { packet_id, ..ack })));
         ack.reason
+    }
+
+    /// A message of QoS 2 under an identifier that was used before.
+    pub(crate) fn publish_again(&mut self, packet_id: u16) {
+        self.send(&Packet::Publish(Publish {
+            dup: true,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic: "kept/y",
+            packet_id,
+            properties: Properties::default(),
+            payload: b"again",
+        }));
+    }
+
+    /// Ends in one of several ways.
+    pub(crate) fn leave(mut self, way: usize) {
+        match way % 4 {
+            0 => self.send(&Packet::Disconnect(Disconnect {
+                reason: Reason::Success,
+                properties: Properties::default(),
+            })),
+            1 => drop(self),
+            2 => self.socket.write_all(&[0xFF; 8]).unwrap(),
+            // In the middle of a packet.
+            _ => self.socket.write_all(&[0x30, 100, 0, 1, b'x']).unwrap(),
+        }
     }
 
     /// Nothing comes before the answer to a PINGREQ.

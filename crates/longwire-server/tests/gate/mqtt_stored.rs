@@ -42,17 +42,6 @@ fn deliver(rig: &Rig, to: Handle, number: u64, kind: Kind, payload: &[u8]) {
     rig.shards.post(to.shard(), command).unwrap();
 }
 
-/// The connection of the only session.
-fn only(rig: &Rig) -> Handle {
-    let found = rig.until(|rig| {
-        rig.events.lock().unwrap().iter().rev().find_map(|event| match event {
-            Event::Login(login) => Some(login.from),
-            _ => None,
-        })
-    });
-    found.unwrap()
-}
-
 /// What the hub heard of the ends of deliveries: position, and whether it was a gap.
 fn settled(rig: &Rig, count: usize) -> Vec<(u64, bool)> {
     let found = rig.until(|rig| {
@@ -78,7 +67,7 @@ fn kept(rig: &Rig, filter: &str, qos: QoS) -> Client {
 fn a_push_comes_on_a_topic_of_its_kind_with_id_place_and_trace() {
     let rig = Rig::new(options(), welcome);
     let mut client = rig.v5(1);
-    let to = only(&rig);
+    let to = rig.last_login();
     for (number, kind, topic) in [
         (1, Kind::Notification, "$push/notification"),
         (2, Kind::Text, "$push/text"),
@@ -108,7 +97,7 @@ fn a_push_comes_on_a_topic_of_its_kind_with_id_place_and_trace() {
 fn a_client_of_3_1_1_gets_the_body_alone() {
     let rig = Rig::new(options(), welcome);
     let mut client = rig.v311(1);
-    deliver(&rig, only(&rig), 1, Kind::Text, b"body");
+    deliver(&rig, rig.last_login(), 1, Kind::Text, b"body");
     let message = client.message();
     assert_eq!((message.topic, message.payload), ("$push/text", &b"body"[..]));
     client.ack(Packet::PubAck, message.packet_id);
@@ -121,7 +110,7 @@ fn a_stored_topic_message_has_the_granted_quality() {
     let rig = Rig::new(options(), welcome);
     let mut client = kept(&rig, "a/+", QoS::AtLeastOnce);
     assert_eq!(client.subscribe("z", QoS::AtMostOnce), Reason::Success);
-    let to = only(&rig);
+    let to = rig.last_login();
     deliver(&rig, to, 1, Kind::Topic, &to_topic("a/b", 2, b"one"));
     let message = client.message();
     assert_eq!((message.topic, message.qos, message.payload), ("a/b", QoS::AtLeastOnce, &b"one"[..]));
@@ -143,7 +132,7 @@ fn a_stored_topic_message_has_the_granted_quality() {
 fn a_stored_message_of_qos_2_is_recorded_before_it_is_released() {
     let rig = Rig::new(options(), welcome);
     let mut client = kept(&rig, "a", QoS::ExactlyOnce);
-    let to = only(&rig);
+    let to = rig.last_login();
     deliver(&rig, to, 1, Kind::Topic, &to_topic("a", 2, b"x"));
     let message = client.message();
     assert_eq!(message.qos, QoS::ExactlyOnce);
@@ -210,7 +199,7 @@ fn deliveries_of_a_shared_group_are_answered_by_number() {
     let rig = Rig::new(options(), welcome);
     let mut member = rig.hello(&Hello::v5(1).with(Property::ReceiveMaximum(1)));
     assert_eq!(member.subscribe("$share/g/t", QoS::AtLeastOnce), Reason::GrantedQoS1);
-    let to = only(&rig);
+    let to = rig.last_login();
     for number in 1..=3 {
         let body = SharedPublish::encode("t", &Properties::default(), b"x").unwrap().map(Bytes::from);
         let message = Arc::new(TopicMessage::new(APP, ClientId(9), body, (1, true), WallMs(0)));

@@ -90,10 +90,10 @@ impl Rig {
                             }
                             _ => None,
                         };
+                        events.lock().unwrap().push(event);
                         if let Some((to, answer)) = answer {
                             shards.post(to.shard(), answer).unwrap();
                         }
-                        events.lock().unwrap().push(event);
                     }
                 }
             });

@@ -10,7 +10,7 @@ const NOW_S: u64 = 1_719_792_000;
 
 fn judged(folder: &Folder, clients: fn(std::path::PathBuf) -> Clients) -> TlsFileError {
     let now = UnixTime::since_unix_epoch(Duration::from_secs(NOW_S));
-    TlsTerms::open(folder.files(clients), now).err().expect("the files are wrong")
+    TlsTerms::open(folder.files(clients), now).expect_err("the files are wrong")
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::case::{self, Case};
 use super::play::{Broker, play};
-use super::support::{Dice, TestServer};
+use super::support::{Dice, Start};
 use super::text::Names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs;
@@ -95,7 +95,8 @@ fn strike_out(failed: &BTreeMap<String, String>) {
 fn a_broker_answers_as_the_specification_says() {
     let cases = case::all();
     let Ok(target) = std::env::var("LONGWIRE_CONFORMANCE_TARGET") else {
-        let server = TestServer::start();
+        // As low as keep alives of cases go.
+        let server = Start::default().arg("--set=heartbeat.min=1").start();
         let failed = failures(&cases, Broker { address: server.device, gives_reasons: true });
         if std::env::var_os("UPDATE_DOCS").is_some() {
             strike_out(&failed);

@@ -87,7 +87,7 @@ const fn sayable(reason: Reason, kind: Kind) -> Reason {
         return reason;
     }
     match (kind, reason) {
-        (Kind::ConnAck, Reason::ServerShuttingDown) => Reason::ServerUnavailable,
+        (Kind::ConnAck, Reason::ServerShuttingDown | Reason::SessionTakenOver) => Reason::ServerUnavailable,
         (Kind::ConnAck, Reason::AdministrativeAction) => Reason::NotAuthorized,
         (Kind::Disconnect, Reason::ServerUnavailable) => Reason::ServerBusy,
         (Kind::Disconnect, Reason::BadUserNameOrPassword | Reason::ClientIdNotValid | Reason::Banned) => {

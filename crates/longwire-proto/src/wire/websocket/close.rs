@@ -84,7 +84,8 @@ pub const fn close_code(reason: CloseReason) -> u16 {
         | CloseReason::BadWebSocket
         | CloseReason::BadTls
         | CloseReason::BadProxyHeader
-        | CloseReason::UpgradeRefused => 1002,
+        | CloseReason::UpgradeRefused
+        | CloseReason::WrongProtocol => 1002,
         CloseReason::FrameTooLong | CloseReason::TooMuchBeforeLogin => 1009,
         CloseReason::Internal => 1011,
         CloseReason::Full

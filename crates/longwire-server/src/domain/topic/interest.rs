@@ -35,6 +35,14 @@ pub struct Interests {
     pub hub: Arc<Interest>,
 }
 
+/// The counters of one topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    exact: usize,
+    first: usize,
+    any: usize,
+}
+
 impl Interests {
     /// Empty tables.
     #[must_use]
@@ -66,10 +74,26 @@ impl Interest {
     /// Whether a filter that was counted in may match `topic`.
     #[must_use]
     pub fn may_match(&self, app: AppId, topic: &str) -> bool {
+        self.may_match_at(&self.places(app, topic))
+    }
+
+    /// Where a topic is counted; the same in every table of the process, so that one publish hashes once.
+    #[must_use]
+    pub fn places(&self, app: AppId, topic: &str) -> Places {
         let first = topic.split('/').next().unwrap_or(topic);
-        self.exact[self.place(app, topic, EXACT)].load(SeqCst) > 0
-            || self.wild[self.place(app, first, WILD)].load(SeqCst) > 0
-            || self.wild[self.place(app, "+", WILD)].load(SeqCst) > 0
+        Places {
+            exact: self.place(app, topic, EXACT),
+            first: self.place(app, first, WILD),
+            any: self.place(app, "+", WILD),
+        }
+    }
+
+    /// [`may_match`](Self::may_match) of a topic whose places are known.
+    #[must_use]
+    pub fn may_match_at(&self, places: &Places) -> bool {
+        self.exact[places.exact].load(SeqCst) > 0
+            || self.wild[places.first].load(SeqCst) > 0
+            || self.wild[places.any].load(SeqCst) > 0
     }
 
     fn counter(&self, app: AppId, filter: &str) -> &AtomicU32 {

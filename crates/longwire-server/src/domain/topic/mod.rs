@@ -7,6 +7,6 @@ mod rules;
 mod wish;
 
 pub use filters::{FilterId, Filters, TooWide};
-pub use interest::{Interest, InterestHash, Interests};
+pub use interest::{Interest, InterestHash, Interests, Places};
 pub use rules::{Act, RULES_MAX, Rules};
 pub use wish::TopicWish;

@@ -97,6 +97,31 @@ impl Admission {
         judged
     }
 
+    /// The same for a load balancer, which stands for many: the bounds of an address do not bind until it says whose.
+    ///
+    /// # Errors
+    /// The node is full.
+    pub(super) fn enter_proxied(&self, balancer: Address) -> Result<(), Rejection> {
+        if self.connections.fetch_add(1, Relaxed) >= self.connections_max {
+            self.connections.fetch_sub(1, Relaxed);
+            return Err(Rejection::Full);
+        }
+        self.addresses.enter(balancer);
+        Ok(())
+    }
+
+    /// The load balancer has said whose the connection is, which has not said CONNECT: it takes its place there.
+    ///
+    /// # Errors
+    /// The limit that it meets; then it keeps its place with the load balancer.
+    pub(super) fn move_to(&self, from: Address, to: Address, meeting: Meeting) -> Result<(), Rejection> {
+        self.judge_address(to, meeting)?;
+        self.addresses.enter(to);
+        self.addresses.awaits_no_more(from);
+        self.addresses.leave(from);
+        Ok(())
+    }
+
     fn judge_address(&self, address: Address, meeting: Meeting) -> Result<(), Rejection> {
         if self.addresses.open(address) >= self.address_connections_max {
             return Err(Rejection::AddressConnections);

@@ -23,11 +23,13 @@ pub enum Rejection {
     AddressAwaiting,
     /// The shard has as many connections without CONNECT as it may: the oldest makes room.
     Awaiting,
+    /// As many TLS handshakes as may wait for their turn in the shard.
+    Handshakes,
 }
 
 impl Rejection {
     /// Every reason, in the order of its counters.
-    pub const ALL: [Rejection; 8] = [
+    pub const ALL: [Rejection; 9] = [
         Rejection::Full,
         Rejection::Descriptors,
         Rejection::Pressure,
@@ -36,6 +38,7 @@ impl Rejection {
         Rejection::AddressConnections,
         Rejection::AddressAwaiting,
         Rejection::Awaiting,
+        Rejection::Handshakes,
     ];
 
     /// The word in metrics.
@@ -50,6 +53,7 @@ impl Rejection {
             Rejection::AddressConnections => "address_connections",
             Rejection::AddressAwaiting => "address_awaiting",
             Rejection::Awaiting => "awaiting",
+            Rejection::Handshakes => "handshakes",
         }
     }
 

@@ -18,12 +18,15 @@ pub use wheel::{Link, Links, Wheel};
 use crate::delivery::border::Handle;
 use crate::domain::AppId;
 use crate::gate::admission::Address;
+use crate::gate::transport::Layers;
 use longwire_proto::id::ClientId;
 use longwire_proto::session::{AwaitingConnect, Deciding, Deliveries, Established, InboundRate, Millis};
 
 /// How long a peer's end waits for the bytes in front of it to be read, seconds; less than 5 with the ticks of the wheel, so that
 /// no socket stays in CLOSE_WAIT longer.
 const HALF_CLOSED_S: u32 = 3;
+/// From accept to the end of the TLS handshake, seconds, within the deadline of the login.
+pub(super) const HANDSHAKE_S: u32 = 8;
 
 /// Where a connection is in its life.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Connection {
     pub(super) address: Address,
     pub(super) conversation: Conversation,
     pub(super) outbox: Option<Box<Outbox>>,
+    /// What lies between the socket and the conversation; none of a plain connection.
+    pub(super) layers: Option<Box<Layers>>,
     pub(super) link: Link,
     /// How much the device has sent of late.
     pub(super) rate: InboundRate,
@@ -83,6 +88,10 @@ pub(super) struct Flags {
     pub(super) waits_for_ack: bool,
     /// A frame was begun, `frame_s` counts.
     pub(super) in_frame: bool,
+    /// Its TLS handshake waits for its turn: not read.
+    pub(super) queued: bool,
+    /// Its bytes go through `layers`, or it is not known yet whether they do.
+    pub(super) layered: bool,
     /// The peer has ended its side, and bytes that are not read now stand in front of that end; `frame_s` counts.
     pub(super) half_closed: bool,
 }
@@ -105,6 +114,7 @@ impl Connection {
             address,
             conversation: Conversation::Awaiting(AwaitingConnect::default()),
             outbox: None,
+            layers: None,
             link: Link::default(),
             rate: InboundRate::new(Millis(u64::from(now_s) * 1000)),
             accepted_s: now_s,
@@ -120,6 +130,10 @@ impl Connection {
             Conversation::Live(session) => Some(session),
             _ => None,
         }
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.is_handshaking())
     }
 
     pub(super) fn mqtt(&mut self) -> Option<&mut MqttLive> {
@@ -167,6 +181,9 @@ impl Connection {
         let mut next = match &self.conversation {
             Conversation::Live(session) => (self.read_s + session.idle_limit_s(), CloseReason::Idle),
             Conversation::Mqtt(live) => (self.read_s + live.idle_limit_s(), CloseReason::Idle),
+            _ if self.is_handshaking() => {
+                (self.accepted_s + limits.login_s.min(HANDSHAKE_S), CloseReason::LoginTimeout)
+            }
             _ => (self.accepted_s + limits.login_s, CloseReason::LoginTimeout),
         };
         let mut consider = |counts: bool, at: u32, reason| {
@@ -179,6 +196,17 @@ impl Connection {
         consider(self.flags.waits_for_ack, self.window_s + limits.ack_s, CloseReason::AckTimeout);
         consider(self.outbox.is_some(), self.drained_s + limits.stall_s, CloseReason::WriteStall);
         next
+    }
+}
+
+/// Who is connected: as a load balancer says, else the socket's peer.
+pub(super) fn peer_of(
+    socket: &mio::net::TcpStream,
+    layers: Option<&Layers>,
+) -> std::io::Result<std::net::SocketAddr> {
+    match layers.and_then(Layers::origin) {
+        Some(origin) => Ok(origin),
+        None => socket.peer_addr(),
     }
 }
 

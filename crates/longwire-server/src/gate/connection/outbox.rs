@@ -67,6 +67,8 @@ pub(in crate::gate) struct Outbox {
     /// Bytes of the first piece that are written already.
     written: usize,
     bytes: usize,
+    /// With layers below the session: so many pieces at the front are in the form that leaves, the others wait to be sealed together.
+    sealed: usize,
     /// Only once the socket was found full: most outboxes last until the end of the turn.
     pub(in crate::gate) standing: Option<Standing>,
 }
@@ -81,6 +83,35 @@ impl Outbox {
         self.pieces.push_back(piece);
     }
 
+    /// Puts a piece that is sealed already behind the others that are.
+    pub(in crate::gate) fn push_sealed(&mut self, piece: Piece) {
+        self.bytes += piece.len();
+        self.pieces.insert(self.sealed, piece);
+        self.sealed += 1;
+    }
+
+    /// Brings all pieces that are not sealed into the form that leaves, together; how many more bytes they are then.
+    ///
+    /// # Errors
+    /// What `seal` says.
+    pub(in crate::gate) fn seal<E>(
+        &mut self,
+        seal: impl FnOnce(&[&[u8]]) -> Result<Vec<u8>, E>,
+    ) -> Result<usize, E> {
+        if self.sealed == self.pieces.len() {
+            return Ok(0);
+        }
+        let open = self.pieces.range(self.sealed..);
+        let parts: Vec<&[u8]> = open.flat_map(|piece| [piece.head(), piece.shared()]).collect();
+        let plain_bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let wire = seal(&parts)?;
+        let more = wire.len() - plain_bytes;
+        self.pieces.truncate(self.sealed);
+        self.bytes -= plain_bytes;
+        self.push_sealed(Piece::whole(Bytes::from(wire)));
+        Ok(more)
+    }
+
     /// Forgets the first `written` bytes.
     pub(in crate::gate) fn consume(&mut self, written: usize) {
         self.bytes -= written;
@@ -91,6 +122,7 @@ impl Outbox {
             }
             self.written -= first.len();
             self.pieces.pop_front();
+            self.sealed = self.sealed.saturating_sub(1);
         }
     }
 
@@ -157,7 +189,7 @@ impl OutboxPool {
         if self.free.len() < POOL_MAX {
             outbox.pieces.clear();
             outbox.pieces.shrink_to(KEPT_PIECES);
-            (outbox.written, outbox.bytes, outbox.standing) = (0, 0, None);
+            (outbox.written, outbox.bytes, outbox.sealed, outbox.standing) = (0, 0, 0, None);
             self.free.push(outbox);
         }
     }

@@ -8,13 +8,14 @@ use crate::gate::admission::{Address, Admission, Awaiting, Load, Meeting, Reject
 use crate::gate::connection::{Connection, Slab, refuse_and_drop};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
+use crate::gate::transport::Layers;
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::Refusal;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -198,19 +199,21 @@ impl Shard {
             return Err((socket, Rejection::Pressure));
         }
         let address = self.door.admission.address(peer.ip());
-        let meeting = Meeting {
-            pressed: overdue || level >= Level::Busy,
-            awaiting_crowd: self.door.awaiting.is_crowded(self.time.now_s()),
-            now_us: self.door.admission.now_us(),
+        let proxied = self.options.listener.is_proxy(peer.ip());
+        let meeting = self.meeting(overdue);
+        let entered = if proxied {
+            self.door.admission.enter_proxied(address)
+        } else {
+            self.door.admission.enter(address, meeting)
         };
-        if let Err(rejection) = self.door.admission.enter(address, meeting) {
+        if let Err(rejection) = entered {
             return Err((socket, rejection));
         }
         let seated = if places == 0 {
             Err((socket, Rejection::LoginRate))
         } else {
             self.make_room();
-            self.seat(socket, address)
+            self.seat(socket, address, proxied)
         };
         if seated.is_err() {
             self.door.admission.awaits_no_more(address);
@@ -233,7 +236,40 @@ impl Shard {
         }
     }
 
-    fn seat(&mut self, mut socket: TcpStream, address: Address) -> Result<(), (TcpStream, Rejection)> {
+    /// How a connection meets the door now; `overdue`: the backlog has not been empty for too long.
+    fn meeting(&mut self, overdue: bool) -> Meeting {
+        Meeting {
+            pressed: overdue || self.stats.0.pressure.level() >= Level::Busy,
+            awaiting_crowd: self.door.awaiting.is_crowded(self.time.now_s()),
+            now_us: self.door.admission.now_us(),
+        }
+    }
+
+    /// A load balancer has said whose a connection is. False: that address has no place for it, and it was closed.
+    pub(super) fn move_to(&mut self, slot: u32, ip: IpAddr) -> bool {
+        let meeting = self.meeting(self.door.is_overdue(self.door.admission.now_us()));
+        let to = self.door.admission.address(ip);
+        let Some(connection) = self.slab.at(slot) else { return false };
+        match self.door.admission.move_to(connection.address, to, meeting) {
+            Ok(()) => {
+                connection.address = to;
+                true
+            }
+            Err(rejection) => {
+                ShardStats::count(&self.stats.own().rejected[rejection as usize], 1);
+                let retry_after_s = self.door.admission.retry_after_s(rejection);
+                self.close(slot, CloseReason::Full, retry_after_s);
+                false
+            }
+        }
+    }
+
+    fn seat(
+        &mut self,
+        mut socket: TcpStream,
+        address: Address,
+        proxied: bool,
+    ) -> Result<(), (TcpStream, Rejection)> {
         let now_s = self.time.now_s();
         let token = self.slab.next_slot();
         if token >= Handle::SLOTS_MAX {
@@ -244,7 +280,10 @@ impl Shard {
             ShardStats::count(&self.stats.own().accept_errors, 1);
             return Err((socket, Rejection::Descriptors));
         }
-        let inserted = self.slab.insert(Connection::new(socket, address, now_s));
+        let mut connection = Connection::new(socket, address, now_s);
+        connection.flags.layered = true;
+        connection.layers = proxied.then(|| Box::new(Layers::new(true)));
+        let inserted = self.slab.insert(connection);
         debug_assert_eq!(inserted, Some(token));
         let slot = token;
         self.wheel.insert(&mut self.slab, slot, now_s + self.limits.login_s);

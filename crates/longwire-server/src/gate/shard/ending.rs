@@ -1,6 +1,7 @@
 //! How connections end: deadlines, closing with a named reason, and the stop of the shard.
 
 use super::Shard;
+use super::layered::seal_outbox;
 use crate::delivery::border::{Closed, Event, Handle, SILENCE_GRACE_S};
 use crate::domain::AppId;
 use crate::gate::connection::{Connection, Conversation, write_slices};
@@ -164,6 +165,9 @@ impl Shard {
         refusal: Refusal,
         said: Reason,
     ) {
+        if seal_outbox(connection, &mut self.scratch.layers.gather).is_err() {
+            return;
+        }
         if connection.outbox.as_mut().is_some_and(|outbox| {
             let drained = outbox.drain(|slices| write_slices(&mut connection.socket, slices));
             drained.is_err() || outbox.bytes() > 0
@@ -183,7 +187,14 @@ impl Shard {
             (_, Some(client)) => ServerFrame::Close(refusal).encode(client, &mut frame),
             (_, None) => ServerFrame::Refusal(refusal).encode(ClientId(0), &mut frame),
         }
-        let _ = write_slices(&mut connection.socket, &[IoSlice::new(&frame)]);
+        let last = match &mut connection.layers {
+            None => &frame,
+            Some(layers) => {
+                layers.end(&frame, refusal.reason, &mut self.scratch.layers);
+                &self.scratch.layers.wire
+            }
+        };
+        let _ = write_slices(&mut connection.socket, &[IoSlice::new(last)]);
         let _ = connection.socket.shutdown(std::net::Shutdown::Write);
     }
 

@@ -4,7 +4,9 @@ use super::Shard;
 use super::mqtt::CONNECT;
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
-use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, handle, read_once};
+use crate::gate::connection::{
+    Connection, Conversation, ReadOutcome, broken_reason, handle, peer_of, read_once,
+};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use bytes::Bytes;
@@ -78,8 +80,9 @@ impl Shard {
     fn read(&mut self, slot: u32, to_the_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
-            if connection.is_deciding() || connection.flags.unwritable || connection.flags.paused {
-                // Not read now: back-pressure (002-19), a brake, or the login is being decided. A peer that has gone is let go.
+            let flags = &connection.flags;
+            if connection.is_deciding() || flags.unwritable || flags.paused || flags.queued {
+                // Not read now: back-pressure (002-19), a brake, a queue, or the login is being decided. A peer that has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
                     self.close(slot, reason, 0);
@@ -93,7 +96,11 @@ impl Shard {
             }
             match read_once(&mut connection.socket, &mut self.scratch.read) {
                 ReadOutcome::Bytes(count) => {
-                    self.received(slot, count);
+                    if connection.flags.layered {
+                        self.arrived(slot, count);
+                    } else {
+                        self.received(slot, count);
+                    }
                     if count < self.scratch.read.len() && !to_the_end {
                         return;
                     }
@@ -109,7 +116,8 @@ impl Shard {
         self.list(slot);
     }
 
-    fn received(&mut self, slot: u32, count: usize) {
+    /// So many bytes of the conversation are in the scratch.
+    pub(super) fn received(&mut self, slot: u32, count: usize) {
         ShardStats::count(&self.stats.own().read_bytes, count as u64);
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
@@ -166,7 +174,8 @@ impl Shard {
             self.options.heartbeat_min_s,
             self.options.heartbeat_max_s.max(self.options.heartbeat_min_s),
         );
-        let peer = connection.socket.peer_addr().map_err(|_| CloseReason::PeerLost)?;
+        let peer =
+            peer_of(&connection.socket, connection.layers.as_deref()).map_err(|_| CloseReason::PeerLost)?;
         let login = Login {
             from,
             client,
@@ -188,6 +197,7 @@ impl Shard {
             self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
             ShardStats::count(&self.stats.own().deciding, 1);
         }
+        Shard::settle_layers(connection);
         self.outlet.tell(Event::Login(Box::new(login)));
         Ok(())
     }
@@ -324,7 +334,7 @@ impl Shard {
     }
 
     /// Starts or ends the deadline of an unfinished frame.
-    fn watch_frame(&mut self, slot: u32) {
+    pub(super) fn watch_frame(&mut self, slot: u32) {
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         let held = match &connection.conversation {
@@ -333,7 +343,9 @@ impl Shard {
             // Before login its own deadline is shorter.
             _ => 0,
         };
-        if held == 0 {
+        let begun = connection.layers.as_ref().is_some_and(|layers| layers.is_under_way());
+        let live = connection.heartbeat_s().is_some();
+        if held == 0 && !(begun && live) {
             connection.flags.in_frame = false;
         } else if !connection.flags.in_frame && !connection.flags.half_closed {
             connection.flags.in_frame = true;

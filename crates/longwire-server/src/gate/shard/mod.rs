@@ -2,6 +2,7 @@
 //!
 //! - `accept`: new connections; never ends on an error.
 //! - `inbound`: bytes from devices.
+//! - `layered`: the same through TLS and WebSocket, and what a new connection speaks.
 //! - `commands`: what the hub says.
 //! - `phase`: when in its interval a device beats.
 //! - `mqtt`: conversations of MQTT clients, and messages to topics.
@@ -18,6 +19,7 @@ mod commands;
 mod ending;
 mod fanout;
 mod inbound;
+mod layered;
 mod members;
 mod mqtt;
 mod outbound;
@@ -30,6 +32,7 @@ use super::judge::Judge;
 use super::queue::{Control, ShardQueue, WAKE};
 use super::stats::{GateStats, ShardStats, TURN_BUCKETS_US};
 use super::topics::Topics;
+use super::transport::LayerBuffers;
 use super::{Clock, GateOptions, Queues};
 use crate::delivery::border::{Event, Handle, ShardId};
 use crate::domain::topic::FilterId;
@@ -100,6 +103,7 @@ pub(super) struct Shard {
     /// Slots whose socket is full: their outboxes hold what waits.
     holders: RoaringBitmap,
     census: scan::Census,
+    handshakes: layered::Handshakes,
     /// What this shard's connections subscribed to.
     topics: Topics,
     /// The other shards, and who may want what.
@@ -109,6 +113,7 @@ pub(super) struct Shard {
 /// Buffers that every connection of the shard uses in turn.
 struct Scratch {
     read: Vec<u8>,
+    layers: LayerBuffers,
     reply: Vec<u8>,
     ids: Vec<MessageId>,
     due: Vec<u32>,
@@ -228,6 +233,7 @@ impl Shard {
             pool: OutboxPool::default(),
             scratch: Scratch {
                 read: vec![0; READ_BUFFER_BYTES],
+                layers: LayerBuffers::default(),
                 reply: Vec::with_capacity(1024),
                 ids: Vec::new(),
                 due: Vec::new(),
@@ -247,6 +253,7 @@ impl Shard {
             judge: parts.judge,
             holders: RoaringBitmap::new(),
             census: scan::Census::default(),
+            handshakes: layered::Handshakes::default(),
             topics: Topics::new(parts.queues.interests.shards[index].clone()),
             queues: parts.queues,
         }
@@ -286,6 +293,7 @@ impl Shard {
         if self.outlet.is_backed_up() {
             ShardStats::count(&self.stats.own().events_held_back, 1);
         }
+        self.begin_handshakes();
         for event in events {
             match event.token() {
                 WAKE => self.commands_waiting = true,
@@ -315,6 +323,7 @@ impl Shard {
         let busy = self.commands_waiting
             || self.door.is_ready()
             || !self.unread.is_empty()
+            || !self.handshakes.is_empty()
             || self.fanout.is_running();
         if busy {
             Duration::ZERO

@@ -8,7 +8,7 @@
 use super::Shard;
 use crate::delivery::border::{Event, Handle};
 use crate::gate::connection::{
-    Connection, Piece, Standing, broken_reason, handle, kernel_judges, shard_judges, write_slices,
+    Connection, Outbox, Piece, Standing, broken_reason, handle, kernel_judges, shard_judges, write_slices,
 };
 use crate::gate::judge::Question;
 use crate::gate::stats::ShardStats;
@@ -46,6 +46,9 @@ impl Shard {
         rest: impl FnOnce(usize) -> Vec<Piece>,
     ) {
         let Some(connection) = self.slab.at(slot) else { return };
+        if connection.layers.is_some() && connection.outbox.is_none() {
+            return self.send_sealed(slot, slices);
+        }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         let mut written = 0;
         if connection.outbox.is_none() {
@@ -59,7 +62,7 @@ impl Shard {
             }
         }
         for piece in rest(written) {
-            self.queue_piece(slot, piece);
+            self.queue(slot, piece, Outbox::push);
         }
         if written < offered {
             self.stand(slot);
@@ -68,7 +71,7 @@ impl Shard {
 
     /// Puts a frame into the outbox, to leave with the turn's other frames in one write.
     pub(super) fn send_later(&mut self, slot: u32, piece: Piece) {
-        self.queue_piece(slot, piece);
+        self.queue(slot, piece, Outbox::push);
         if let Some(connection) = self.slab.at(slot)
             && !connection.flags.dirty
         {
@@ -77,13 +80,14 @@ impl Shard {
         }
     }
 
-    fn queue_piece(&mut self, slot: u32, piece: Piece) {
+    /// Puts a piece into the outbox with `push`.
+    pub(super) fn queue(&mut self, slot: u32, piece: Piece, push: fn(&mut Outbox, Piece)) {
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         let is_new = connection.outbox.is_none();
         let outbox = connection.outbox.get_or_insert_with(|| self.pool.take());
         let length = piece.len();
-        outbox.push(piece);
+        push(outbox, piece);
         let bytes = outbox.bytes();
         self.stats.own().outbox_bytes.fetch_add(length as u64, Relaxed);
         if bytes > self.options.outbox_high_bytes && !connection.flags.unwritable {
@@ -110,6 +114,10 @@ impl Shard {
     /// Writes what waits, as far as the socket takes it.
     pub(super) fn flush(&mut self, slot: u32) {
         let now_s = self.time.now_s();
+        let Some(connection) = self.slab.at(slot) else { return };
+        if connection.layers.is_some() && !self.seal_outbox(slot) {
+            return;
+        }
         let Some(connection) = self.slab.at(slot) else { return };
         let Connection { socket, outbox, flags, drained_s, .. } = connection;
         let Some(waiting) = outbox else { return };
@@ -152,7 +160,7 @@ impl Shard {
     }
 
     /// The socket is full: from now on the connection is among the holders, and its kernel queue is looked at.
-    fn stand(&mut self, slot: u32) {
+    pub(super) fn stand(&mut self, slot: u32) {
         let (now_s, stall_s) = (self.time.now_s(), self.limits.stall_s);
         let Some(connection) = self.slab.at(slot) else { return };
         let Some(outbox) = connection.outbox.as_mut() else { return };

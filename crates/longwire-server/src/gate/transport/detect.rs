@@ -15,6 +15,18 @@ pub enum Spoken {
     Proxy,
 }
 
+impl Spoken {
+    /// The byte with which it begins, where there is only one.
+    #[must_use]
+    pub const fn first_byte(self) -> Option<u8> {
+        match self {
+            Spoken::Native => Some(NATIVE[0]),
+            Spoken::Mqtt => Some(MQTT),
+            Spoken::Tls | Spoken::WebSocket | Spoken::Proxy => None,
+        }
+    }
+}
+
 /// What the first bytes say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Detected {
@@ -27,13 +39,14 @@ pub enum Detected {
 }
 
 const NATIVE: &[u8] = &longwire_proto::wire::MAGIC;
+const MQTT: u8 = 0x10;
 pub(super) const PROXY_V1: &[u8] = b"PROXY ";
 pub(super) const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// No two signs begin alike, so at most one of them can be under way.
 const SIGNS: [(&[u8], Spoken); 6] = [
     (NATIVE, Spoken::Native),
-    (&[0x10], Spoken::Mqtt),
+    (&[MQTT], Spoken::Mqtt),
     (&[0x16, 0x03], Spoken::Tls),
     (b"GET ", Spoken::WebSocket),
     (PROXY_V1, Spoken::Proxy),

@@ -5,13 +5,20 @@
 //! - `proxy`: the header in which a load balancer names the peer.
 //! - `tls`: records in, plaintext out, and back; certificates.
 //! - `upgrade`: the HTTP request for a WebSocket; its frames are `longwire_proto::wire::websocket`.
+//! - `listener`: what a listener takes, and from whom.
+//! - `layers`: all of it on one connection.
 
 mod detect;
+mod layers;
+mod listener;
 mod proxy;
 mod tls;
 mod upgrade;
 
 pub use detect::{DETECT_BYTES_MAX, Detected, Spoken, detect};
+pub use layers::{HandshakeTurn, LayerBuffers, Layers};
+pub(in crate::gate) use listener::CONTROLS_INTERVAL_S;
+pub use listener::{Accepts, ListenerTerms};
 pub use proxy::{
     Origin, PROXY_BYTES_MAX, PROXY_V1_BYTES_MAX, PROXY_V2_BODY_BYTES_MAX, Proxied, ProxyError, read_proxy,
 };

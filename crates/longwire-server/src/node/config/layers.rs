@@ -126,8 +126,13 @@ impl Layers {
                 u64::from_str_radix(n.as_str(), n.radix()).map(Value::Integer).ok()
             }
             (Kind::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
-            (Kind::Address | Kind::Text { .. } | Kind::Choice(_), DeValue::String(text)) => {
-                Some(Value::Text(text.to_string()))
+            (
+                Kind::Address | Kind::Text { .. } | Kind::Words { .. } | Kind::Choice(_),
+                DeValue::String(text),
+            ) => Some(Value::Text(text.to_string())),
+            (Kind::Words { .. }, DeValue::Array(words)) => {
+                let words: Option<Vec<&str>> = words.iter().map(|word| word.get_ref().as_str()).collect();
+                words.map(|words| Value::Text(words.join(" ")))
             }
             _ => None,
         };
@@ -278,7 +283,7 @@ fn check(setting: &Setting, value: &Value) -> Result<(), String> {
         (Kind::Address, Value::Text(text)) if text.parse::<SocketAddr>().is_err() => {
             wrong(&format!("{text:?}"))
         }
-        (Kind::Text { max }, Value::Text(text)) if text.len() > max => {
+        (Kind::Text { max } | Kind::Words { max }, Value::Text(text)) if text.len() > max => {
             wrong(&format!("{} bytes", text.len()))
         }
         (Kind::Choice(words), Value::Text(text)) if !words.contains(&text.as_str()) => {
@@ -296,6 +301,7 @@ fn kind_word(setting: &Setting) -> String {
         Kind::Switch => "true or false".into(),
         Kind::Address => "an address as ip:port".into(),
         Kind::Text { max } => format!("text of at most {max} bytes"),
+        Kind::Words { max } => format!("words of at most {max} bytes, in a text or an array"),
         Kind::Choice(words) => format!("one of {}", words.join(", ")),
     }
 }

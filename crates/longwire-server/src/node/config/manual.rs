@@ -39,7 +39,8 @@ was probably meant; nothing is started. `longwire check-config` reads everything
 secrets and with the place of each value. `longwire gen-config` prints a file with every key.
 
 With nothing set the node listens on loopback only. An address that others can reach is refused while there is no TLS, unless the
-configuration says `insecure_plaintext = true` for that listener.
+configuration says `insecure_plaintext = true` for that listener. On the devices' port TLS is there as soon as a certificate is. SIGHUP reads
+the certificates again, and nothing else.
 ";
 
 /// The text of `docs/configuration.md`.

@@ -1,11 +1,14 @@
 //! The configuration as the other rooms are told it: typed, checked as a whole, safe with nothing set.
 //!
-//! - [`settings`]: the one table of settings.
+//! - [`settings`]: the one table of settings; `setting`: what one is.
+//! - `listener`: what devices may speak, and TLS.
 //! - [`layers`]: file, environment and flags over the defaults.
 //! - [`manual`]: the settings told to people.
 
 pub mod layers;
+mod listener;
 pub mod manual;
+mod setting;
 pub mod settings;
 
 pub use layers::Layers;
@@ -13,6 +16,7 @@ pub use layers::Layers;
 use crate::delivery::AuthOptions;
 use crate::domain::{AppKey, DuplicateLogin, HeartbeatProfile, HeartbeatRules};
 use crate::gate::GateOptions;
+use crate::gate::transport::TlsFiles;
 use layers::{Problem, Value};
 use longwire_proto::limit::BACK_OFF_STEPS_MAX;
 use longwire_proto::session::InboundLimits;
@@ -21,6 +25,7 @@ use settings::SETTINGS;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that a node is told, see [`SETTINGS`](settings::SETTINGS) for units and limits.
@@ -30,6 +35,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where devices connect.
     pub device_bind: SocketAddr,
+    /// Files of the devices' port for TLS; read at the start.
+    pub device_tls: Option<TlsFiles>,
     /// What the gate is told.
     pub gate: GateOptions,
     /// What the API is told.
@@ -94,8 +101,10 @@ impl Config {
     pub fn build(mut layers: Layers) -> Result<Config, Vec<Problem>> {
         layers.finish()?;
         check_relations(&mut layers);
-        check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext");
-        check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext");
+        let (listener, device_tls) = listener::read(&mut layers);
+        let secured = device_tls.is_some() && listener.accepts.tls;
+        check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext", secured);
+        check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext", false);
         let duplicate_login = duplicate_login(&mut layers);
         let heartbeat = heartbeat(&mut layers);
         let back_off = back_off(&mut layers);
@@ -106,7 +115,8 @@ impl Config {
         Ok(Config {
             data_dir: PathBuf::from(layers.text("node.data_dir")),
             device_bind: address(&layers, "listener.device.bind"),
-            gate: gate_options(&layers, back_off),
+            device_tls,
+            gate: GateOptions { listener: Arc::new(listener), ..gate_options(&layers, back_off) },
             api: ApiConfig {
                 bind: address(&layers, "api.bind"),
                 connections_max: count("api.connections_max"),
@@ -167,6 +177,7 @@ fn gate_options(layers: &Layers, back_off: BackOff) -> GateOptions {
         command_queue: count("limits.command_queue"),
         event_queue: count("limits.event_queue"),
         socket_buffer_bytes: count("listener.device.socket_buffer_bytes"),
+        listener: defaults.listener,
         node: layers.text("node.id").to_owned(),
         back_off,
         heartbeat_min_s: heartbeat("heartbeat.min"),
@@ -309,9 +320,9 @@ fn check_relations(layers: &mut Layers) {
     }
 }
 
-fn check_plaintext(layers: &mut Layers, bind: &'static str, switch: &'static str) {
+fn check_plaintext(layers: &mut Layers, bind: &'static str, switch: &'static str, secured: bool) {
     let address = address(layers, bind);
-    if !address.ip().is_loopback() && !layers.switch(switch) {
+    if !address.ip().is_loopback() && !layers.switch(switch) && !secured {
         layers.object(
             bind,
             format!(

@@ -1,85 +1,11 @@
 //! The one table of settings: key, kind, default, unit and meaning. Parsing, checking, `gen-config` and
 //! `docs/configuration.md` are all driven by it.
 
+pub use super::setting::{Fallback, Kind, Setting};
 use crate::delivery::{AUTOMATIC_DEVICES_MAX, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
+
+use super::setting::{integer, switch, text};
 use longwire_proto::limit::{FRAME_BODY_BYTES_CEILING, HEARTBEAT_S_RANGE};
-
-/// What a setting may hold.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// A whole number in this range, both ends included.
-    Integer {
-        /// The least.
-        min: u64,
-        /// The most.
-        max: u64,
-    },
-    /// `true` or `false`.
-    Switch,
-    /// `ip:port`; port 0 lets the kernel choose.
-    Address,
-    /// Text of at most so many bytes.
-    Text {
-        /// The most bytes.
-        max: usize,
-    },
-    /// One of these words.
-    Choice(&'static [&'static str]),
-}
-
-/// A setting's default.
-#[derive(Clone, Copy, Debug)]
-pub enum Fallback {
-    /// A number.
-    Integer(u64),
-    /// A switch.
-    Switch(bool),
-    /// Text, an address or a word.
-    Text(&'static str),
-}
-
-/// One setting.
-#[derive(Debug)]
-pub struct Setting {
-    /// Section and name, joined by dots.
-    pub key: &'static str,
-    /// What it may hold.
-    pub kind: Kind,
-    /// What it is counted in; empty where there is no unit.
-    pub unit: &'static str,
-    /// What holds when nothing is said.
-    pub fallback: Fallback,
-    /// Never printed.
-    pub secret: bool,
-    /// What it does, and what happens at its limit.
-    pub doc: &'static str,
-}
-
-const fn integer(
-    key: &'static str,
-    fallback: u64,
-    unit: &'static str,
-    min: u64,
-    max: u64,
-    doc: &'static str,
-) -> Setting {
-    Setting {
-        key,
-        kind: Kind::Integer { min, max },
-        unit,
-        fallback: Fallback::Integer(fallback),
-        secret: false,
-        doc,
-    }
-}
-
-const fn switch(key: &'static str, doc: &'static str) -> Setting {
-    Setting { key, kind: Kind::Switch, unit: "", fallback: Fallback::Switch(false), secret: false, doc }
-}
-
-const fn text(key: &'static str, kind: Kind, fallback: &'static str, doc: &'static str) -> Setting {
-    Setting { key, kind, unit: "", fallback: Fallback::Text(fallback), secret: false, doc }
-}
 
 const HEARTBEAT_MIN: u64 = *HEARTBEAT_S_RANGE.start() as u64;
 const HEARTBEAT_MAX: u64 = *HEARTBEAT_S_RANGE.end() as u64;
@@ -128,7 +54,7 @@ pub const SETTINGS: &[Setting] = &[
         "listener.device.bind",
         Kind::Address,
         "127.0.0.1:7800",
-        "Where devices connect. An address other than loopback is refused while there is no TLS, unless `listener.device.insecure_plaintext` says so.",
+        "Where devices connect. An address other than loopback needs `listener.device.tls.certificate`, and then nothing is taken there outside TLS, unless `listener.device.insecure_plaintext` says so.",
     ),
     switch(
         "listener.device.insecure_plaintext",
@@ -149,6 +75,54 @@ pub const SETTINGS: &[Setting] = &[
         0,
         16 * MIB,
         "SO_SNDBUF and SO_RCVBUF of device sockets; 0 leaves it to the kernel, which tunes by itself.",
+    ),
+    text(
+        "listener.device.accept",
+        Kind::Words { max: 64 },
+        "native mqtt ws tls",
+        "What devices may speak on this port; their first bytes tell which: `native` and `mqtt`, plain or inside the others; `ws`: a WebSocket with the subprotocol `longwire.v1` or `mqtt`; `tls`: any of them inside TLS, if there is a certificate. Anything else is closed with `wrong_protocol`.",
+    ),
+    text(
+        "listener.device.proxy_from",
+        Kind::Words { max: 4096 },
+        "",
+        "IP addresses of load balancers that begin each connection with a PROXY header, version 1 or 2. From these it is required, from all others refused, with `bad_proxy_header`; the address in it counts for limits and guards.",
+    ),
+    text(
+        "listener.device.tls.certificate",
+        Kind::Text { max: 4096 },
+        "",
+        "PEM file: the server's certificate first, then its chain. Read at the start and again at SIGHUP; a file that cannot be used then leaves the old certificate in use and is told in the log. Empty: no TLS.",
+    ),
+    text(
+        "listener.device.tls.key",
+        Kind::Text { max: 4096 },
+        "",
+        "PEM file: the private key of that certificate, without password.",
+    ),
+    text(
+        "listener.device.tls.client_auth",
+        Kind::Choice(&["off", "optional", "required"]),
+        "off",
+        "Whether devices show a certificate of an authority in `client_ca`: `optional` refuses only one that does not verify.",
+    ),
+    text(
+        "listener.device.tls.client_ca",
+        Kind::Text { max: 4096 },
+        "",
+        "PEM file: the authorities of devices' certificates.",
+    ),
+    text(
+        "listener.device.ws.paths",
+        Kind::Words { max: 4096 },
+        "/mqtt /",
+        "Paths at which there is a WebSocket; another is answered with 404.",
+    ),
+    text(
+        "listener.device.ws.origins",
+        Kind::Words { max: 4096 },
+        "",
+        "Origins whose pages may connect, as `https://shop.example`; another is answered with 403. Empty: all. A request without Origin is no page's and is taken.",
     ),
     text(
         "api.bind",
@@ -517,26 +491,6 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-impl Setting {
-    /// The environment variable that sets it.
-    #[must_use]
-    pub fn env(&self) -> String {
-        format!("LONGWIRE_{}", self.key.replace('.', "__").to_uppercase())
-    }
-
-    /// What it may hold, in words.
-    #[must_use]
-    pub fn allowed(&self) -> String {
-        match self.kind {
-            Kind::Integer { min, max } => format!("{min} to {max}"),
-            Kind::Switch => "true or false".into(),
-            Kind::Address => "ip:port".into(),
-            Kind::Text { max } => format!("text, at most {max} bytes"),
-            Kind::Choice(words) => words.join(", "),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -561,7 +515,9 @@ mod tests {
                 (Kind::Address, Fallback::Text(text)) => {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", setting.key);
                 }
-                (Kind::Text { max }, Fallback::Text(text)) => assert!(text.len() <= max),
+                (Kind::Text { max } | Kind::Words { max }, Fallback::Text(text)) => {
+                    assert!(text.len() <= max)
+                }
                 (Kind::Choice(words), Fallback::Text(text)) => assert!(words.contains(&text)),
                 _ => panic!("{}: the default is of another kind", setting.key),
             }

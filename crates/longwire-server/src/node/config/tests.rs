@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::gate::transport::Accepts;
 
 fn problems(toml: &str) -> Vec<String> {
     let mut layers = Layers::default();
@@ -104,4 +105,54 @@ fn the_effective_configuration_reads_back_and_keeps_secrets() {
     again.toml("shown", &shown);
     assert_eq!(again.finish(), Ok(()));
     assert_eq!(again.value("node.id").unwrap().0, Value::Text("a \"quoted\" name".into()));
+}
+
+#[test]
+fn what_a_port_takes_is_said_in_words_or_an_array() {
+    let built = |toml: &str| {
+        let mut layers = Layers::default();
+        layers.toml("a.toml", toml);
+        (*Config::build(layers).unwrap().gate.listener).clone()
+    };
+    let all = built("");
+    assert!(all.accepts == Accepts::default() && all.proxies.is_empty() && all.tls.is_none());
+    let some = built(
+        "[listener.device]\naccept = [\"native\", \"tls\"]\nproxy_from = \"10.0.0.1 ::1\"\nws.origins = [\"https://a.example\"]\n",
+    );
+    assert!(some.accepts.native && some.accepts.tls && !some.accepts.mqtt && !some.accepts.websocket);
+    assert!(some.is_proxy("10.0.0.1".parse().unwrap()) && some.is_proxy("::1".parse().unwrap()));
+    assert!(some.is_proxy("::ffff:10.0.0.1".parse().unwrap()) && !some.is_proxy("10.0.0.2".parse().unwrap()));
+    assert_eq!(some.upgrade.origins, ["https://a.example"]);
+}
+
+#[test]
+fn a_port_that_makes_no_sense_is_refused_with_what_to_do() {
+    for (toml, said) in [
+        ("accept = \"native http\"", "there is no \"http\""),
+        ("accept = [\"ws\", \"tls\"]", "must name native, mqtt or both"),
+        ("accept = [1]", "must be words"),
+        ("proxy_from = \"balancer.example\"", "must be IP addresses"),
+        ("ws.paths = \"mqtt\"", "begins with /"),
+        ("tls.certificate = \"c.pem\"", "go together: give listener.device.tls.key"),
+        ("tls.client_auth = \"required\"", "goes together with listener.device.tls.client_ca"),
+        ("tls.client_auth = \"optional\"\ntls.client_ca = \"ca.pem\"", "needs TLS"),
+    ] {
+        let found = problems(&format!("[listener.device]\n{toml}\n"));
+        assert!(found.iter().any(|problem| problem.contains(said)), "{toml}: {found:?}");
+    }
+}
+
+/// With a certificate an open address needs no further word, and takes nothing outside TLS.
+#[test]
+fn an_open_address_with_a_certificate_takes_tls_only() {
+    let mut layers = Layers::default();
+    let tls = "[listener.device]\nbind = \"0.0.0.0:0\"\ntls.certificate = \"c.pem\"\ntls.key = \"k.pem\"\n";
+    layers.toml("a.toml", tls);
+    let config = Config::build(layers.clone()).unwrap();
+    assert!(config.device_tls.is_some() && !config.gate.listener.accepts.plain);
+    let mut said = layers.clone();
+    said.assignment("listener.device.insecure_plaintext=true");
+    assert!(Config::build(said).unwrap().gate.listener.accepts.plain);
+    layers.assignment("listener.device.accept=native mqtt ws");
+    assert!(Config::build(layers).unwrap_err()[0].to_string().contains("there is no TLS"));
 }

@@ -204,6 +204,12 @@ fn admission(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         sum(gate, |s| &s.awaiting),
     )?;
     page.counter("longwire_logins_decided", "logins decided", sum(gate, |s| &s.decided))?;
+    page.counter("longwire_tls_handshakes", "TLS handshakes begun", sum(gate, |s| &s.handshakes))?;
+    page.gauge(
+        "longwire_tls_handshakes_waiting",
+        "TLS handshakes that wait for their turn, 1,024 at most",
+        sum(gate, |s| &s.handshakes_waiting),
+    )?;
     let rejected: Vec<_> = Rejection::ALL
         .iter()
         .map(|reason| ([("reason", reason.label())], sum(gate, |s| &s.rejected[*reason as usize])))

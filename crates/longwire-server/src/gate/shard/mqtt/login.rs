@@ -5,10 +5,11 @@ use super::publish::forwarded;
 use crate::delivery::border::topics::{MqttLogin, TopicEvent, TopicWish};
 use crate::delivery::border::{Attach, Event, Login};
 use crate::gate::connection::{
-    Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle,
+    Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle, peer_of,
 };
 use crate::gate::stats::ShardStats;
 use crate::gate::topics::Wish;
+use crate::gate::transport::Layers;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
@@ -43,7 +44,9 @@ impl Shard {
         let Conversation::MqttAwaiting(awaiting) = &mut connection.conversation else { return Ok(()) };
         let mut input = &self.scratch.read[..count];
         let Some(connect) = awaiting.receive(&mut input, &limits)? else { return Ok(()) };
-        let peer = connection.socket.peer_addr().map_err(|_| gone())?;
+        let layers = connection.layers.as_deref();
+        let peer = peer_of(&connection.socket, layers).map_err(|_| gone())?;
+        let certificate = layers.and_then(Layers::certificate_name);
         let terms = Terms::of(&connect);
         let heartbeat_s = match terms.keep_alive_s {
             0 => self.options.heartbeat_max_s,
@@ -58,7 +61,7 @@ impl Shard {
             network: Network::Unknown,
             class: Class::Iot,
             peer,
-            mqtt: Some(Box::new(presented(&connect))),
+            mqtt: Some(Box::new(presented(&connect, certificate))),
         };
         let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
         if input.len() > BEHIND_CONNECT_BYTES_MAX {
@@ -73,6 +76,7 @@ impl Shard {
             self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
             ShardStats::count(&self.stats.own().deciding, 1);
         }
+        Shard::settle_layers(connection);
         self.outlet.tell(Event::Login(Box::new(login)));
         Ok(())
     }
@@ -171,7 +175,7 @@ fn gone() -> Ending {
     Ending { reason: Reason::Unspecified, close: CloseReason::PeerLost }
 }
 
-fn presented(connect: &Connect<'_>) -> MqttLogin {
+fn presented(connect: &Connect<'_>, certificate: Option<String>) -> MqttLogin {
     MqttLogin {
         version: connect.version,
         client_id: connect.client_id.into(),
@@ -179,7 +183,7 @@ fn presented(connect: &Connect<'_>) -> MqttLogin {
         password: connect.password.map(Into::into),
         clean_start: connect.clean_start,
         expiry_s: asked_expiry_s(connect),
-        certificate: None,
+        certificate: certificate.map(String::into_boxed_str),
     }
 }
 

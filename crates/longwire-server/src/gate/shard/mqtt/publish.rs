@@ -6,6 +6,7 @@ use crate::delivery::border::Command;
 use crate::delivery::border::topics::{From, TopicCommand, TopicEvent, TopicMessage};
 use crate::domain::{AppId, ClientId, WallMs};
 use crate::gate::connection::Connection;
+use crate::gate::pressure::Level;
 use crate::gate::stats::{ShardStats, TopicDrop};
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
@@ -31,10 +32,15 @@ impl Shard {
         let queues = self.queues.clone();
         let topic = message.shared.topic();
         let is_upstream = topic.starts_with(UPSTREAM);
+        let places = queues.interests.hub.places(from.app, topic);
+        if is_upstream && self.stats.0.pressure.level() >= Level::Overloaded {
+            ShardStats::count(&self.stats.own().upstream_shed, 1);
+            return self.answer_publish(slot, packet_id, Reason::QuotaExceeded, out);
+        }
         let mut may_reach = false;
         if !is_upstream {
             for (index, interest) in queues.interests.shards.iter().enumerate() {
-                if !interest.may_match(from.app, topic) {
+                if !interest.may_match_at(&places) {
                     continue;
                 }
                 may_reach = true;
@@ -51,10 +57,12 @@ impl Shard {
                 }
             }
         }
-        if message.retain || is_upstream || queues.interests.hub.may_match(from.app, topic) {
-            let kept = self.slab.at(slot).and_then(Connection::mqtt).is_some_and(|live| live.is_kept());
+        // QoS 2 of a kept session outlives the connection: its identifier is stored, whoever gets the message.
+        let remembers = message.qos == QoS::ExactlyOnce as u8
+            && self.slab.at(slot).and_then(Connection::mqtt).is_some_and(|live| live.is_kept());
+        let concerns_hub = message.retain || is_upstream || remembers;
+        if concerns_hub || queues.interests.hub.may_match_at(&places) {
             let awaits = (message.qos > 0).then_some(packet_id);
-            let remembers = message.qos == QoS::ExactlyOnce as u8 && kept;
             self.tell_topic(from, TopicEvent::Publish { message, packet_id: awaits, remembers });
             return Ok(());
         }

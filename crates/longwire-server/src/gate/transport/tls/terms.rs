@@ -110,3 +110,9 @@ fn verifier(
     let builder = if optional { builder.allow_unauthenticated() } else { builder };
     builder.build().map_err(|cause| TlsFileError::Damaged { path: path.to_owned(), what: cause.to_string() })
 }
+
+impl std::fmt::Debug for TlsTerms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsTerms").field("files", &self.files).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! Connections with layers between socket and conversation (`gate::transport`), and new ones of which that is not known yet. A
+//! conversation sees plain bytes in the scratch, whatever they came through.
+
+use super::Shard;
+use crate::delivery::border::Handle;
+use crate::gate::admission::Rejection;
+use crate::gate::connection::{Connection, HANDSHAKE_S, Outbox, Piece, broken_reason, write_slices};
+use crate::gate::stats::ShardStats;
+use crate::gate::transport::{CONTROLS_INTERVAL_S, HandshakeTurn, LayerBuffers, Layers};
+use bytes::Bytes;
+use longwire_proto::close::CloseReason;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// TLS handshakes begun in one turn: about a millisecond of work each, which heartbeats wait for.
+const HANDSHAKES_PER_TURN: usize = 8;
+/// Handshakes that may wait for their turn, over all shards, each its share; beyond it the newest is refused with `full`.
+const HANDSHAKES_WAITING_MAX: usize = 1024;
+
+/// TLS handshakes that are to begin.
+#[derive(Default)]
+pub(super) struct Handshakes {
+    /// In this turn.
+    begun: usize,
+    waiting: VecDeque<Handle>,
+}
+
+impl Handshakes {
+    fn may_begin(&self) -> bool {
+        self.begun < HANDSHAKES_PER_TURN
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl Shard {
+    /// `count` bytes of a connection that is new or has layers are in the scratch.
+    pub(super) fn arrived(&mut self, slot: u32, count: usize) {
+        let now_s = self.time.now_s();
+        let Some(connection) = self.slab.at(slot) else { return };
+        if connection.layers.is_none() && self.options.listener.goes_straight(&self.scratch.read[..count]) {
+            connection.flags.layered = false;
+            return self.received(slot, count);
+        }
+        let layers = connection.layers.get_or_insert_with(|| Box::new(Layers::new(false)));
+        if connection.read_s / CONTROLS_INTERVAL_S != now_s / CONTROLS_INTERVAL_S {
+            layers.begin_interval();
+        }
+        connection.read_s = now_s;
+        let (was_handshaking, had_origin) = (layers.is_handshaking(), layers.origin().is_some());
+        let turn = if self.handshakes.may_begin() { HandshakeTurn::Now } else { HandshakeTurn::Later };
+        let read = &mut self.scratch.read[..count];
+        let ended = layers.receive(read, turn, &self.options.listener, &mut self.scratch.layers);
+        let (handshaking, waits) = (layers.is_handshaking(), layers.waits_for_tls());
+        let origin = layers.origin().filter(|_| !had_origin);
+        if !was_handshaking && handshaking {
+            self.handshakes.begun += 1;
+            ShardStats::count(&self.stats.own().handshakes, 1);
+        }
+        if !was_handshaking && (handshaking || waits) {
+            let due_s = connection.accepted_s + self.limits.login_s.min(HANDSHAKE_S);
+            self.wheel.pull_in(&mut self.slab, slot, due_s);
+        }
+        if !self.scratch.layers.wire.is_empty() {
+            self.send_wire(slot);
+        }
+        if let Some(origin) = origin
+            && !self.move_to(slot, origin.ip())
+        {
+            return;
+        }
+        self.hand_over(slot, count);
+        match ended {
+            Some(reason) => self.close(slot, reason, 0),
+            None if waits => self.queue_handshake(slot),
+            None => self.watch_frame(slot),
+        }
+    }
+
+    /// A handshake waits for its turn; where too many wait already the newest is refused.
+    fn queue_handshake(&mut self, slot: u32) {
+        let (handle, queue_max) = (self.handle(slot), HANDSHAKES_WAITING_MAX / self.options.shards.max(1));
+        if self.handshakes.waiting.len() >= queue_max {
+            let retry_after_s = self.door.admission.retry_after_s(Rejection::Handshakes);
+            ShardStats::count(&self.stats.own().rejected[Rejection::Handshakes as usize], 1);
+            return self.close(slot, CloseReason::Full, retry_after_s);
+        }
+        if let Some(connection) = self.slab.at(slot) {
+            connection.flags.queued = true;
+            self.handshakes.waiting.push_back(handle);
+            self.tell_handshakes();
+        }
+    }
+
+    /// Begins handshakes that waited, as many as this turn has left.
+    pub(super) fn begin_handshakes(&mut self) {
+        self.handshakes.begun = 0;
+        while self.handshakes.may_begin() {
+            let Some(handle) = self.handshakes.waiting.pop_front() else { return };
+            self.tell_handshakes();
+            let Some(slot) = self.slab.find(handle) else { continue };
+            let Some(connection) = self.slab.at(slot) else { continue };
+            connection.flags.queued = false;
+            let unread = std::mem::take(&mut connection.flags.unread);
+            self.arrived(slot, 0);
+            if unread {
+                self.list(slot);
+            }
+        }
+    }
+
+    fn tell_handshakes(&self) {
+        self.stats.own().handshakes_waiting.store(self.handshakes.waiting.len() as u64, Relaxed);
+    }
+
+    /// The session's bytes take the place of those that were read.
+    fn hand_over(&mut self, slot: u32, count: usize) {
+        let plain_bytes = self.scratch.layers.plain.len();
+        ShardStats::count(&self.stats.own().read_bytes, count.saturating_sub(plain_bytes) as u64);
+        if plain_bytes == 0 {
+            return;
+        }
+        std::mem::swap(&mut self.scratch.read, &mut self.scratch.layers.plain);
+        self.received(slot, plain_bytes);
+        std::mem::swap(&mut self.scratch.read, &mut self.scratch.layers.plain);
+    }
+
+    /// The login has been told: what only it needed goes.
+    pub(super) fn settle_layers(connection: &mut Connection) {
+        if connection.layers.as_ref().is_some_and(|layers| layers.is_plain()) {
+            connection.layers = None;
+            connection.flags.layered = false;
+        }
+    }
+
+    /// Brings what a session says into the form that leaves, and sends it; nothing waits before it.
+    pub(super) fn send_sealed(&mut self, slot: u32, slices: &[IoSlice<'_>]) {
+        let LayerBuffers { wire, gather, .. } = &mut self.scratch.layers;
+        let Some(connection) = self.slab.at(slot) else { return };
+        let Some(layers) = &mut connection.layers else { return };
+        wire.clear();
+        let parts: Vec<&[u8]> = slices.iter().map(|slice| &slice[..]).collect();
+        match layers.seal(&parts, gather, wire) {
+            Ok(()) => self.send_wire(slot),
+            Err(reason) => self.close(slot, reason, 0),
+        }
+    }
+
+    /// Sends the scratch's wire bytes, behind what is sealed already.
+    fn send_wire(&mut self, slot: u32) {
+        let wire = std::mem::take(&mut self.scratch.layers.wire);
+        let Some(connection) = self.slab.at(slot) else { return };
+        let mut written = 0;
+        if connection.outbox.is_none() {
+            match write_slices(&mut connection.socket, &[IoSlice::new(&wire)]) {
+                Ok(taken) => written = taken,
+                Err(error) => return self.close(slot, broken_reason(&error), 0),
+            }
+            ShardStats::count(&self.stats.own().written_bytes, written as u64);
+        }
+        if written < wire.len() {
+            let piece = Piece::whole(Bytes::copy_from_slice(&wire[written..]));
+            self.queue(slot, piece, Outbox::push_sealed);
+            self.stand(slot);
+        }
+        self.scratch.layers.wire = wire;
+    }
+
+    /// Seals what waits in the outbox of a connection with layers. False: it was closed.
+    pub(super) fn seal_outbox(&mut self, slot: u32) -> bool {
+        let gather = &mut self.scratch.layers.gather;
+        let Some(connection) = self.slab.at(slot) else { return false };
+        match seal_outbox(connection, gather) {
+            Ok(more) => {
+                self.stats.own().outbox_bytes.fetch_add(more as u64, Relaxed);
+                true
+            }
+            Err(reason) => {
+                self.close(slot, reason, 0);
+                false
+            }
+        }
+    }
+}
+
+/// Seals what waits in an outbox; how many bytes it is more then.
+pub(super) fn seal_outbox(connection: &mut Connection, gather: &mut Vec<u8>) -> Result<usize, CloseReason> {
+    let (Some(layers), Some(outbox)) = (&mut connection.layers, &mut connection.outbox) else {
+        return Ok(0);
+    };
+    outbox.seal(|parts| {
+        let mut wire = Vec::new();
+        layers.seal(parts, gather, &mut wire)?;
+        Ok(wire)
+    })
+}
