@@ -96,7 +96,7 @@ fn a_broker_answers_as_the_specification_says() {
     let cases = case::all();
     let Ok(target) = std::env::var("LONGWIRE_CONFORMANCE_TARGET") else {
         // As low as keep alives of cases go.
-        let server = Start::default().arg("--set=heartbeat.min=1").start();
+        let server = Start::default().arg("--set=heartbeat.min=5").start();
         let failed = failures(&cases, Broker { address: server.device, gives_reasons: true });
         if std::env::var_os("UPDATE_DOCS").is_some() {
             strike_out(&failed);
