@@ -230,7 +230,7 @@ fn an_explosion_of_wildcards_does_not_stop_others() {
         bombers.push(peer);
     }
     let mut writer = Peer::login(server.device, "wild-writer");
-    let topic = vec!["a"; 12].join("/");
+    let topic = ["a"; 12].join("/");
     for _ in 0..100 {
         writer.send(&packet(PUBLISH, &[&text(&topic)[..], b"\0boom"].concat()));
     }

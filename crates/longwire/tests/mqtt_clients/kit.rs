@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 /// A flow holds several waits, each with its own patience.
@@ -83,7 +83,7 @@ pub(crate) fn ends_well(mut command: Command) -> String {
 
 /// Read beside the process, so that it never waits for its reader.
 fn all_of(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, text) = channel();
+    let (sender, text) = sync_channel(1);
     std::thread::spawn(move || {
         let mut all = String::new();
         pipe.read_to_string(&mut all).ok();
@@ -103,7 +103,7 @@ impl Running {
     pub(crate) fn start(mut command: Command) -> Running {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(1_000);
         let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             for line in std::io::BufRead::lines(stdout).map_while(Result::ok) {
