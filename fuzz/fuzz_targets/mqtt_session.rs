@@ -47,7 +47,7 @@ fn act(session: &mut Session, choices: &mut Choices<'_>, next: &mut u64, out: &m
         }
         6 => {
             *next += 1;
-            let message = MessageId(*next);
+            let message = MessageId(u128::from(*next));
             let offer = session.deliveries().offer(Source::Mailbox, Position::new(1, *next), message, 10);
             if matches!(offer, Offer::Send { .. }) && id.is_multiple_of(2) {
                 session.sends_twice(message);

@@ -30,13 +30,13 @@ fuzz_target!(|bytes: &[u8]| {
     let (mut out, mut next) = (Vec::new(), 0);
     for mut input in bytes.chunks(usize::from(piece).max(1)) {
         next += 1;
-        let (position, message) = (Position::new(1, next), MessageId(next));
+        let (position, message) = (Position::new(1, next), MessageId(u128::from(next)));
         if session.deliveries().offer(Source::Mailbox, position, message, 100) == Offer::Later {
             session.deliveries().pull();
         }
         loop {
             let acked = match session.receive(&mut input, FRAME_BODY_BYTES_MAX, &mut out) {
-                Ok(Some(FromDevice::Acked(ack))) => ack.iter().collect::<Vec<_>>(),
+                Ok(Some(FromDevice::Acked(ack))) => ack.ids().collect::<Vec<_>>(),
                 Ok(Some(_)) => Vec::new(),
                 Ok(None) => break,
                 Err(_) => return judge(&mut out),
