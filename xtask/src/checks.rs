@@ -2,6 +2,7 @@
 
 use crate::demo::build_release;
 use crate::step::{Failed, Steps, cargo, output, succeed};
+use crate::{clients, fuzz};
 use std::process::{Command, Stdio};
 
 const CARGO_DENY: &str = "0.20.2";
@@ -20,6 +21,7 @@ const RUNTIMES: &[&str] =
 pub(crate) fn run() -> Result<(), Failed> {
     let mut steps = Steps::default();
     steps.run("install what is missing", install)?;
+    steps.run("MQTT clients", clients::run)?;
     steps.cargo("format", &["fmt", "--all", "--check"])?;
     steps.run("proto has no runtime", proto_has_no_runtime)?;
     steps.run("client has no server", client_has_no_server)?;
@@ -32,27 +34,14 @@ pub(crate) fn run() -> Result<(), Failed> {
     )?;
     // The chaos test is one of the workspace's tests: 30 kills with SIGKILL under load, in this build.
     steps.cargo("tests", &["test", "--locked", "--workspace"])?;
+    steps.run("fuzz targets", || fuzz::run(&[]))?;
     steps.run("demo", demo_once)?;
     steps.summary();
     Ok(())
 }
 
 fn install() -> Result<(), Failed> {
-    let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        if !is_root() {
-            return Err(Failed(format!("install these packages first: {}", missing.join(" "))));
-        }
-        let mut update = Command::new("apt-get");
-        update.args(["update", "--quiet"]);
-        succeed(update)?;
-        let mut install = Command::new("apt-get");
-        install.args(["install", "--yes", "--no-install-recommends"]);
-        install.args(missing.iter().flat_map(|packages| packages.split(' ')));
-        install.env("DEBIAN_FRONTEND", "noninteractive");
-        succeed(install)?;
-    }
+    install_packages(PROGRAMS)?;
     for component in ["rustfmt", "clippy"] {
         if !is_there(&format!("cargo-{}", component.trim_start_matches("rust"))) {
             let mut rustup = Command::new("rustup");
@@ -66,7 +55,27 @@ fn install() -> Result<(), Failed> {
     Ok(())
 }
 
-fn is_there(program: &str) -> bool {
+/// Installs the Debian packages of programs that are not there.
+pub(crate) fn install_packages(programs: &[(&str, &str)]) -> Result<(), Failed> {
+    let missing: Vec<&str> =
+        programs.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_root() {
+        return Err(Failed(format!("install these packages first: {}", missing.join(" "))));
+    }
+    let mut update = Command::new("apt-get");
+    update.args(["update", "--quiet"]);
+    succeed(update)?;
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--no-install-recommends"]);
+    install.args(missing.iter().flat_map(|packages| packages.split(' ')));
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    succeed(install)
+}
+
+pub(crate) fn is_there(program: &str) -> bool {
     let mut ask = Command::new("sh");
     ask.args(["-c", "command -v \"$1\"", "sh", program]).stdout(Stdio::null()).stderr(Stdio::null());
     ask.status().is_ok_and(|status| status.success())

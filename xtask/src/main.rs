@@ -1,7 +1,9 @@
-//! What needs more than one cargo command: `cargo xtask demo | test | dist`.
+//! What needs more than one cargo command: `cargo xtask demo | test | clients | fuzz | dist`.
 //!
 //! - `demo`: builds the release and runs `longwire demo`.
 //! - `checks`: `test`, everything that must pass before a change is taken.
+//! - `clients`: MQTT clients of others, installed for the tests that run them.
+//! - `fuzz`: every fuzz target for some seconds.
 //! - `dist`: a release in a tarball.
 //! - `step`: runs one named step, shows how long it took, stops at the first that fails.
 
@@ -9,8 +11,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod checks;
+mod clients;
 mod demo;
 mod dist;
+mod fuzz;
 mod step;
 
 use std::process::ExitCode;
@@ -21,6 +25,8 @@ cargo xtask <task>
   demo [--once]   build the release, show 1,000 devices getting their pushes, stay up to be tried
                   (--once: end after the table)
   test            install what is missing, then run everything that CI runs
+  clients         install the MQTT clients that tests run, under target/mqtt-clients
+  fuzz [seconds]  run every fuzz target for 20 seconds, or so many
   dist            build the release and put it into target/dist as a tarball
 ";
 
@@ -30,6 +36,8 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["demo", rest @ ..] => demo::run(rest),
         ["test"] => checks::run(),
+        ["clients"] => clients::run(),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["dist"] => dist::run(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

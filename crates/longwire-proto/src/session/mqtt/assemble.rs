@@ -66,7 +66,12 @@ impl PacketAssembler {
     /// Bytes held for an unfinished packet.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.held.as_ref().filter(|held| !held.given).map_or(0, |held| held.bytes.len())
+        self.held().len()
+    }
+
+    /// Those bytes.
+    pub(super) fn held(&self) -> &[u8] {
+        self.held.as_ref().filter(|held| !held.given).map_or(&[], |held| &held.bytes)
     }
 
     /// Gives back the buffer of a finished packet.

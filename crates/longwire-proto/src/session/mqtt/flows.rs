@@ -9,7 +9,7 @@ use crate::wire::mqtt::{QoS, Reason};
 pub(super) struct Flows {
     /// Messages from the client whose taking is being decided.
     undecided: Vec<(u16, QoS)>,
-    /// QoS 2 from the client: received, PUBREL awaited (MQTT-4.3.3-9).
+    /// QoS 2 from the client: received, PUBREL awaited (MQTT-4.3.3-10).
     received: Vec<u16>,
     /// QoS 2 from the client: PUBREL came, and its removal is being made durable.
     releasing: Vec<u16>,
@@ -44,7 +44,7 @@ impl Flows {
     /// Notes a message from the client.
     ///
     /// # Errors
-    /// More than [`RECEIVE_MAX`] are not finished (MQTT-3.3.4-9).
+    /// More than [`RECEIVE_MAX`] are not finished (MQTT-3.3.4-7).
     pub(super) fn arrives(&mut self, packet_id: u16, qos: QoS) -> Result<Arrival, Ending> {
         if self.undecided.iter().any(|(id, _)| *id == packet_id) || self.releasing.contains(&packet_id) {
             return Ok(Arrival::Undecided);

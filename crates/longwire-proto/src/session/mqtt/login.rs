@@ -1,7 +1,7 @@
 //! CONNECT and its answer.
 
 use super::session::Session;
-use super::{ALIASES_MAX, Ending, PacketAssembler, RECEIVE_MAX};
+use super::{ALIASES_MAX, Ending, PacketAssembler, RECEIVE_MAX, sayable};
 use crate::id::ClientId;
 use crate::limit::BEFORE_LOGIN_BYTES_MAX;
 use crate::session::FeedStart;
@@ -14,8 +14,21 @@ use crate::wire::mqtt::{
 #[derive(Debug, Default)]
 pub struct Awaiting {
     assembler: PacketAssembler,
-    /// What came so far says 5.0; told only if the first bytes hold it.
-    is_v5: bool,
+    /// What the bytes so far say; a refusal is written in it.
+    version: Option<Version>,
+}
+
+/// A CONNECT holds its protocol level within its first so many bytes: header of 5, name of 6, level.
+const LEVEL_WITHIN_BYTES: usize = 12;
+
+/// The version that the front of a CONNECT asks for, if it is one of ours.
+fn version_of(front: &[u8]) -> Option<Version> {
+    let length_bytes = front.get(1..)?.iter().position(|byte| byte & 0x80 == 0)? + 1;
+    match front.get(1 + length_bytes..)? {
+        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Some(Version::V311),
+        [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Some(Version::V5),
+        _ => None,
+    }
 }
 
 /// What a session keeps of its CONNECT.
@@ -68,9 +81,10 @@ impl Awaiting {
         let packet_bytes_max = limits.packet_bytes_max.min(BEFORE_LOGIN_BYTES_MAX as u32);
         let limits = Limits { packet_bytes_max, ..*limits };
         let decoder = Decoder::new(Version::V5, Side::Client, &limits);
-        if self.assembler.held_bytes() == 0 {
-            self.is_v5 = says_v5(input);
-        }
+        let mut front = [0; LEVEL_WITHIN_BYTES];
+        let seen = self.assembler.held().iter().chain(*input).zip(&mut front);
+        let count = seen.map(|(&byte, place)| *place = byte).count();
+        self.version = version_of(&front[..count]);
         match self.assembler.next(input, &decoder, true)? {
             None => Ok(None),
             // An enhanced authentication is refused: there is none (MQTT-4.12.0-1).
@@ -89,13 +103,14 @@ impl Awaiting {
         self.assembler.held_bytes()
     }
 
-    /// Says no before there is a CONNECT. A version that is not spoken here is told in the form that every version knows
-    /// (MQTT-3.1.2-2); else a client of 5.0 is told why, others nothing.
+    /// Says no to what was no valid CONNECT, in the version that it asked for: in 3.1.1 only what has a return code. A
+    /// version that is not spoken here is told so in the form that every version knows (MQTT-3.1.2-2); who sent bytes of
+    /// which not even that is clear is told nothing.
     pub fn refuse(&self, reason: Reason, out: &mut Vec<u8>) {
-        match reason {
-            Reason::UnsupportedProtocolVersion => refuse(Version::V311, reason, out),
-            _ if self.is_v5 => refuse(Version::V5, reason, out),
-            _ => {}
+        match (self.version, reason) {
+            (Some(version), _) => refuse(version, reason, out),
+            (None, Reason::UnsupportedProtocolVersion) => refuse(Version::V311, reason, out),
+            (None, _) => {}
         }
     }
 
@@ -165,20 +180,9 @@ impl Deciding {
     }
 }
 
-/// Whether a CONNECT, whole or not, names protocol and level of 5.0.
-fn says_v5(input: &[u8]) -> bool {
-    let length = input.iter().skip(1).take(4).position(|byte| byte & 0x80 == 0).map_or(4, |at| at + 1);
-    input.get(1 + length..).is_some_and(|body| body.starts_with(b"\0\x04MQTT\x05"))
-}
-
 /// CONNACK with a refusal. Nothing for a reason that 3.1.1 cannot say.
-fn refuse(version: Version, reason: Reason, out: &mut Vec<u8>) {
-    let reason = match reason {
-        fits if fits.fits(Kind::ConnAck, Side::Server) => fits,
-        Reason::ServerShuttingDown | Reason::SessionTakenOver => Reason::ServerUnavailable,
-        Reason::AdministrativeAction => Reason::NotAuthorized,
-        _ => Reason::Unspecified,
-    };
+pub(super) fn refuse(version: Version, reason: Reason, out: &mut Vec<u8>) {
+    let reason = sayable(reason, Kind::ConnAck);
     if version == Version::V311 && reason.connect_return().is_none() {
         return;
     }

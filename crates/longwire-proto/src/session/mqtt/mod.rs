@@ -18,11 +18,11 @@ pub use outbound::packet_id_of;
 pub use session::{FromClient, Incoming, Session};
 
 use crate::close::CloseReason;
-use crate::wire::mqtt::{Fault, Reason};
+use crate::wire::mqtt::{Fault, Kind, Reason, Side};
 
 /// Topic aliases that a client may use (LIMITS 7.1).
 pub const ALIASES_MAX: u16 = 16;
-/// Messages of QoS 1 and 2 from a client that are not finished; one more ends the connection with 0x93 (MQTT-3.3.4-9).
+/// Messages of QoS 1 and 2 from a client that are not finished; one more ends the connection with 0x93 (MQTT-3.3.4-7).
 pub const RECEIVE_MAX: u16 = 32;
 /// Filters of one SUBSCRIBE; those beyond it are refused with 0x97.
 pub const FILTERS_PER_PACKET_MAX: usize = 10;
@@ -76,6 +76,23 @@ pub const fn reason_of(close: CloseReason) -> Reason {
         CloseReason::BadCommand | CloseReason::BadBody | CloseReason::BadMagic => Reason::MalformedPacket,
         CloseReason::OutOfOrder | CloseReason::WrongClientId => Reason::ProtocolError,
         CloseReason::UnsupportedVersion => Reason::UnsupportedProtocolVersion,
+        _ => Reason::Unspecified,
+    }
+}
+
+/// The reason as a CONNACK or DISCONNECT of a server may say it: each has reasons that the other has not (MQTT-3.2.2-8,
+/// MQTT-3.14.2-1).
+const fn sayable(reason: Reason, kind: Kind) -> Reason {
+    if reason.fits(kind, Side::Server) {
+        return reason;
+    }
+    match (kind, reason) {
+        (Kind::ConnAck, Reason::ServerShuttingDown | Reason::SessionTakenOver) => Reason::ServerUnavailable,
+        (Kind::ConnAck, Reason::AdministrativeAction) => Reason::NotAuthorized,
+        (Kind::Disconnect, Reason::ServerUnavailable) => Reason::ServerBusy,
+        (Kind::Disconnect, Reason::BadUserNameOrPassword | Reason::ClientIdNotValid | Reason::Banned) => {
+            Reason::NotAuthorized
+        }
         _ => Reason::Unspecified,
     }
 }

@@ -1,7 +1,7 @@
 //! Packets of a client that is logged in.
 
 use super::flows::{Arrival, Flows};
-use super::{Ending, Terms, reason_of};
+use super::{Ending, Terms, reason_of, sayable};
 use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId, Position, Source};
 use crate::session::{Deliveries, FeedStart, Settled};
@@ -218,7 +218,7 @@ impl Session {
 
     fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<FromClient<'static>, Ending> {
         let expiry_s = disconnect.properties.session_expiry();
-        // A session that was to end with its connection cannot be kept by its last word (MQTT-3.14.2-2).
+        // A session that was to end with its connection cannot be kept by its last word (3.14.2.2.2).
         if expiry_s.is_some_and(|seconds| seconds > 0) && !self.terms.is_kept {
             return Err(Ending::protocol_error());
         }
@@ -245,8 +245,7 @@ impl Session {
     /// Says why the connection ends; in 3.1.1 a server has no word for it.
     pub fn end(&self, ending: Ending, out: &mut Vec<u8>) {
         if self.terms.version == Version::V5 {
-            let fits = ending.reason.fits(Kind::Disconnect, Side::Server);
-            let reason = if fits { ending.reason } else { Reason::Unspecified };
+            let reason = sayable(ending.reason, Kind::Disconnect);
             let answer = Disconnect { reason, properties: Properties::default() };
             let _ = encode(&Packet::Disconnect(answer), self.terms.version, out);
         }

@@ -1,0 +1,95 @@
+//! How the server's end of an MQTT conversation says no.
+
+#![allow(clippy::unwrap_used)]
+
+use longwire_proto::close::CloseReason;
+use longwire_proto::id::{ClientId, Position};
+use longwire_proto::session::FeedStart;
+use longwire_proto::session::mqtt::{Awaiting, Granted, Terms, reason_of};
+use longwire_proto::wire::mqtt::{Decoder, Limits, Packet, Side, Version};
+
+/// CONNECT with a will on `topic` and this client id.
+fn connect(level: u8, flags: u8, client_id: &str, will: Option<&str>) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat();
+    let properties = if level == 5 { &[0u8][..] } else { &[] };
+    let mut body = [b"\0\x04MQTT".as_slice(), &[level, flags, 0, 60], properties, &text(client_id)].concat();
+    if let Some(topic) = will {
+        body.extend([properties, &text(topic), &text("gone")].concat());
+    }
+    [vec![0x10, body.len() as u8], body].concat()
+}
+
+/// What a CONNECT that is not taken is answered with, if it comes in pieces of this length.
+fn refusal(bytes: &[u8], piece: usize) -> Vec<u8> {
+    let (mut awaiting, mut out) = (Awaiting::default(), Vec::new());
+    for mut input in bytes.chunks(piece) {
+        match awaiting.receive(&mut input, &Limits::default()).map(|connect| connect.is_some()) {
+            Ok(taken) => assert!(!taken, "{bytes:02x?} was taken"),
+            Err(ending) => {
+                awaiting.refuse(ending.reason, &mut out);
+                return out;
+            }
+        }
+    }
+    panic!("{bytes:02x?} was not refused");
+}
+
+#[test]
+fn a_connect_is_refused_in_the_version_it_asks_for() {
+    for (bytes, answer) in [
+        // An empty client id without clean session (3.1.1 MQTT-3.1.3-8); a will on a wildcard, for which 3.1.1 has no code.
+        (connect(4, 0, "", None), &[0x20, 2, 0, 2][..]),
+        (connect(4, 6, "a", Some("#")), &[]),
+        (connect(5, 6, "a", Some("#")), &[0x20, 3, 0, 0x90, 0]),
+        // The reserved flag (MQTT-3.1.2-3).
+        (connect(4, 3, "a", None), &[]),
+        (connect(5, 3, "a", None), &[0x20, 3, 0, 0x81, 0]),
+        // A level that is not spoken (MQTT-3.1.2-2).
+        (connect(3, 2, "a", None), &[0x20, 2, 0, 1]),
+        (connect(6, 2, "a", None), &[0x20, 2, 0, 1]),
+        // Not clear even in its version.
+        (vec![0x10, 1, 0], &[]),
+        (vec![0x30, 2, 0, 0], &[]),
+    ] {
+        for piece in [1, 3, bytes.len()] {
+            assert_eq!(refusal(&bytes, piece), answer, "{bytes:02x?} in pieces of {piece}");
+        }
+    }
+}
+
+/// A DISCONNECT and a CONNACK hold only reasons of their own tables (MQTT-3.2.2-8, MQTT-3.14.2-1), which the decoder checks.
+#[test]
+fn whatever_ends_a_conversation_is_said_with_a_reason_that_its_packet_may_hold() {
+    let limits = Limits::SPECIFICATION;
+    let granted = Granted {
+        session_present: false,
+        assigned: None,
+        expiry_s: None,
+        keep_alive_s: None,
+        packet_bytes_max: 65_536,
+    };
+    for version in [Version::V311, Version::V5] {
+        let level = if version == Version::V5 { 5 } else { 4 };
+        let bytes = connect(level, 2, "a", None);
+        for close in CloseReason::ALL {
+            let mut awaiting = Awaiting::default();
+            let mut input = bytes.as_slice();
+            let terms = Terms::of(&awaiting.receive(&mut input, &limits).unwrap().unwrap());
+            let (mut refused, mut ended) = (Vec::new(), Vec::new());
+            let deciding = awaiting.decide(terms, &[]);
+            deciding.refuse(reason_of(close), &mut refused);
+            let start = FeedStart { last: Position::START, waiting: false };
+            let (session, _) = deciding.accept(ClientId(1), start, start, &granted, &mut Vec::new());
+            session.close(close, &mut ended);
+            let decoder = Decoder::new(version, Side::Server, &limits);
+            for said in [refused, ended] {
+                let mut said = said.as_slice();
+                match decoder.next(&mut said) {
+                    Ok(Some(Packet::ConnAck(_) | Packet::Disconnect(_))) => assert!(said.is_empty()),
+                    Ok(None) => assert_eq!(version, Version::V311),
+                    other => panic!("{version:?} {close:?}: {other:?}"),
+                }
+            }
+        }
+    }
+}
