@@ -56,6 +56,7 @@ impl Node {
             clock,
             token_ttl_s: 3600,
             duplicate_login: DuplicateLogin::Takeover,
+            connections_per_device: 8,
         };
         let hub = Hub::start(parts).await.unwrap();
         for events in events {

@@ -128,6 +128,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         clock,
         token_ttl_s: config.token_ttl.as_secs(),
         duplicate_login: config.duplicate_login,
+        connections_per_device: config.connections_per_device,
     };
     let hub = Hub::start(parts).await?;
     let shards = events

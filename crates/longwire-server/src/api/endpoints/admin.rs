@@ -91,7 +91,7 @@ struct HubMemory {
 struct AppMemory {
     /// Its key.
     app_key: String,
-    /// Devices with a session, those being decided included.
+    /// Sessions of its devices, those being decided included; a device may have several.
     sessions: u64,
 }
 
@@ -149,8 +149,9 @@ pub(in crate::api) async fn shards(
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct DuplicateLoginPolicy {
-    /// `takeover`: the newer displaces the older; `reject`: the newer is refused while the older lives; null: as the
-    /// node is configured.
+    /// `takeover`: the newer displaces the older; `reject`: the newer is refused while the older lives; `one_per_class`:
+    /// one connection each as phone, pc, web and iot; `many`: several, up to the node's bound; null: as the node is
+    /// configured.
     duplicate_login: Option<String>,
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Flags {
     pub(super) waits_for_ack: bool,
     /// A frame was begun, `frame_s` counts.
     pub(super) in_frame: bool,
+    /// The device has, or had, other connections: the hub is told of each delivery in the window.
+    pub(super) shared: bool,
 }
 
 /// The deadlines that a connection is held to, seconds.

@@ -37,6 +37,8 @@ pub struct Config {
     pub sql_url: String,
     /// What meets a second login of a device whose app does not say.
     pub duplicate_login: DuplicateLogin,
+    /// Connections that a device may have where the policy is `many`.
+    pub connections_per_device: usize,
     /// How long a device token is valid.
     pub token_ttl: Duration,
     /// How long a stop may take.
@@ -106,6 +108,7 @@ impl Config {
             storage_retention: seconds("storage.retention"),
             sql_url: layers.text("sql.url").to_owned(),
             duplicate_login,
+            connections_per_device: layers.integer("apps.connections_per_device") as usize,
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),
