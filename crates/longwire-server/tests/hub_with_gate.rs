@@ -58,6 +58,7 @@ impl Node {
             token_ttl_s: 3600,
             duplicate_login: DuplicateLogin::Takeover,
             heartbeat: HeartbeatRules::default(),
+            connections_per_device: 8,
         };
         let hub = Hub::start(parts).await.unwrap();
         for events in events {

@@ -63,6 +63,8 @@ pub struct Parts {
     pub duplicate_login: DuplicateLogin,
     /// Heartbeats of devices whose app does not say, and the range for all.
     pub heartbeat: HeartbeatRules,
+    /// Connections that a device may have under [`DuplicateLogin::Many`]; a newer one displaces the oldest.
+    pub connections_per_device: usize,
 }
 
 /// A registered device, with its token.
@@ -91,7 +93,7 @@ pub struct Receipt {
     pub unknown: u64,
     /// Targets whose mailbox was full.
     pub refused: u64,
-    /// Connections that it was handed to (an estimate for `all` and tags: 0 is not said, `None` is).
+    /// Addressed devices that were connected, however many connections each had; `None` for `all` and tags.
     pub online: Option<u64>,
     /// "local" (fsynced here) or "memory" (online only).
     pub durability: &'static str,
@@ -134,7 +136,7 @@ pub struct MessageStory {
 /// What the hub's tables hold.
 #[derive(Clone, Debug)]
 pub struct Census {
-    /// Sessions of each app, those being decided included; most first.
+    /// Sessions of each app, those being decided included; most first. A device may have several.
     pub sessions: Vec<(AppId, AppKey, u64)>,
     /// The table of sessions, bytes.
     pub session_table_bytes: u64,
@@ -155,6 +157,7 @@ pub(super) struct Core {
     pub(super) token_ttl_s: u64,
     pub(super) duplicate_login: DuplicateLogin,
     pub(super) heartbeat: HeartbeatRules,
+    pub(super) connections_per_device: usize,
     /// Devices whose connections displace each other.
     pub(super) conflicts: Guard<ClientId>,
     /// Networks that bring bad logins.
@@ -214,8 +217,8 @@ impl Hub {
     /// # Errors
     /// The store's.
     pub async fn start(parts: Parts) -> Result<Hub, StoreError> {
-        let Parts { store, registry, shards, committed, clock, token_ttl_s, duplicate_login, heartbeat } =
-            parts;
+        let Parts { store, registry, shards, committed, clock, token_ttl_s, heartbeat, .. } = parts;
+        let (duplicate_login, connections_per_device) = (parts.duplicate_login, parts.connections_per_device);
         let apps = registry.apps().await?;
         let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
         let stats = Arc::new(HubStats::default());
@@ -227,6 +230,7 @@ impl Hub {
             token_ttl_s,
             duplicate_login,
             heartbeat,
+            connections_per_device,
             conflicts: Guard::new(guard::TAKEOVERS),
             bad_logins: Guard::new(guard::BAD_LOGINS),
             began: Instant::now(),
@@ -306,7 +310,7 @@ impl Hub {
         self.core.register(app, registration, may_update).await
     }
 
-    /// A device, and whether it is connected now.
+    /// A device, and how many connections it has now.
     ///
     /// # Errors
     /// The store's.
@@ -314,11 +318,11 @@ impl Hub {
         &self,
         app: &App,
         name: DeviceName,
-    ) -> Result<Option<(DeviceView, bool)>, StoreError> {
+    ) -> Result<Option<(DeviceView, usize)>, StoreError> {
         self.core.device(app, name).await
     }
 
-    /// Ends the device's connection with `kicked`. `None`: no such device; false: it has none.
+    /// Ends all connections of the device with `kicked`. `None`: no such device; false: it has none.
     ///
     /// # Errors
     /// The store's.

@@ -129,6 +129,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         token_ttl_s: config.token_ttl.as_secs(),
         duplicate_login: config.duplicate_login,
         heartbeat: config.heartbeat,
+        connections_per_device: config.connections_per_device,
     };
     let hub = Hub::start(parts).await?;
     let shards = events

@@ -151,6 +151,7 @@ impl Rig {
             token_ttl_s: 3600,
             duplicate_login,
             heartbeat: HeartbeatRules::default(),
+            connections_per_device: 3,
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -195,6 +196,7 @@ impl Rig {
             heartbeat_s: 60,
             network: Network::Wifi,
             class: Class::Phone,
+            resume: [Position::START; 2],
             peer: "127.0.0.1:9".parse().unwrap(),
         }
     }
@@ -238,7 +240,7 @@ impl Rig {
         unacked: Vec<MessageId>,
         reason: CloseReason,
     ) {
-        let closed = Closed { from, client, app: self.app.id, reason, unacked, lived_s: 1 };
+        let closed = Closed { from, client, app: self.app.id, reason, unacked, shared: false, lived_s: 1 };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
     }
 
@@ -251,7 +253,8 @@ impl Rig {
         message: MessageId,
     ) {
         let app = self.app.id;
-        let settled = Event::Settled { from, client, app, source, position, message, gap: false };
+        let settled =
+            Event::Settled { from, client, app, source, position, message, gap: false, shared: false };
         self.tell(from.shard().0, settled).await;
     }
 

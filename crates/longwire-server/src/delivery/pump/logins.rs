@@ -3,10 +3,12 @@
 use super::super::border::{Attach, Command, Handle, Login};
 use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
+use super::super::memory::sessions::{Entered, Room, Seat};
 use crate::domain::heartbeat::Reach;
-use crate::domain::{AssignedHeartbeat, ClientId, DuplicateLogin, Token, TokenFault};
+use crate::domain::{AssignedHeartbeat, ClientId, DuplicateLogin, Position, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
 use longwire_proto::close::CloseReason;
+use longwire_proto::session::FeedStart;
 use longwire_proto::wire::{Class, Network};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -14,8 +16,10 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 /// A login whose token is good.
 #[derive(Clone, Copy)]
 pub(super) struct Wish {
-    pub(super) from: Handle,
+    pub(super) seat: Seat,
     pub(super) token: Token,
+    /// Where the device says that it stands: mailbox, log.
+    resume: [Position; 2],
     /// What happens if the device is connected already.
     pub(super) policy: DuplicateLogin,
     /// What it is told to beat by.
@@ -23,11 +27,22 @@ pub(super) struct Wish {
 }
 
 impl Wish {
+    pub(super) fn from(&self) -> Handle {
+        self.seat.handle()
+    }
     fn enters_vacant(&self, core: &Core) -> bool {
-        core.sessions.enter_vacant(self.token.client, self.token.app, self.from)
+        core.sessions.enter_vacant(self.token.client, self.token.app, self.seat)
     }
     fn leaves(&self, core: &Core) {
-        core.sessions.leave(self.token.client, self.token.app, self.from);
+        core.sessions.leave(self.token.client, self.token.app, self.from());
+    }
+    /// Where a feed begins. Where a device may have several connections, others of them may have ended what this one never
+    /// saw, so the chain goes on from where this one stands; what the others ended is not named to it.
+    fn start(&self, feed: FeedStart, resume: Position) -> FeedStart {
+        let behind = resume != Position::START
+            && resume < feed.last
+            && resume.incarnation() == feed.last.incarnation();
+        if self.policy.allows_several() && behind { FeedStart { last: resume, ..feed } } else { feed }
     }
 }
 
@@ -50,7 +65,7 @@ pub(super) fn verify(core: &Core, login: &Login) -> Result<Wish, CloseReason> {
     }
     let policy = app.duplicate_login.unwrap_or(core.duplicate_login);
     let heartbeat = core.heartbeat.assign(app.heartbeat, reach(login));
-    Ok(Wish { from: login.from, token, policy, heartbeat })
+    Ok(Wish { seat: Seat::new(login.from, login.class), token, resume: login.resume, policy, heartbeat })
 }
 
 fn reach(login: &Login) -> Reach {
@@ -96,8 +111,11 @@ impl Table<'_> {
                 self.refuse(wish, reason).await;
                 continue;
             }
+            let most = self.core.connections_per_device;
             let enters = match wish.policy {
-                DuplicateLogin::Takeover => self.take_over(wish).await,
+                DuplicateLogin::Takeover => self.take_over(wish, Room::One).await,
+                DuplicateLogin::OnePerClass => self.take_over(wish, Room::OnePerClass).await,
+                DuplicateLogin::Many => self.take_over(wish, Room::Many(most)).await,
                 DuplicateLogin::Reject => self.enter_or_reject(wish).await,
             };
             if enters {
@@ -107,20 +125,32 @@ impl Table<'_> {
         entered
     }
 
-    /// Displaces the older connection, unless those of this device have displaced each other too often of late. A device
-    /// without a connection is never held up.
-    async fn take_over(&self, wish: Wish) -> bool {
+    /// Displaces the older connections that have no room beside this one, unless those of this device have displaced each
+    /// other too often of late. A login that displaces none is never held up.
+    async fn take_over(&self, wish: Wish, room: Room) -> bool {
         let Token { client, app, .. } = wish.token;
         let Core { conflicts, sessions, stats, posts, .. } = &**self.core;
         let wait_s = conflicts.barred_s(client, self.core.now_ms());
-        if wait_s > 0 && !wish.enters_vacant(self.core) {
-            self.deciding.decide(wish.from);
-            self.core.refuse_until(wish.from, CloseReason::Conflict, wait_s).await;
+        let entered = if wait_s > 0 {
+            sessions.enter_free(client, app, wish.seat, room)
+        } else {
+            Some(sessions.enter(client, app, wish.seat, room))
+        };
+        let Some(Entered { displaced, company }) = entered else {
+            self.deciding.decide(wish.from());
+            self.core.refuse_until(wish.from(), CloseReason::Conflict, wait_s).await;
             return false;
+        };
+        stats.takeovers.fetch_add(displaced.len() as u64, Relaxed);
+        if matches!(room, Room::Many(_)) {
+            stats.displaced_at_bound.fetch_add(displaced.len() as u64, Relaxed);
         }
-        if let Some(old) = sessions.enter(client, app, wish.from) {
-            stats.takeovers.fetch_add(1, Relaxed);
+        for old in displaced {
             posts.close(old, CloseReason::TakenOver, 0).await;
+        }
+        // Also this one, before it is attached: its shard takes commands in their order.
+        for to in company {
+            posts.send(to.shard(), Command::Share { to }).await;
         }
         true
     }
@@ -132,7 +162,7 @@ impl Table<'_> {
             return true;
         }
         let Token { client, app, .. } = wish.token;
-        if let Some(to) = self.core.sessions.current(client) {
+        for to in self.core.sessions.of(client).iter() {
             self.core.posts.send(to.shard(), Command::EndIfSilent { to, client, app }).await;
         }
         self.refuse(wish, CloseReason::AlreadyConnected).await;
@@ -176,11 +206,11 @@ impl Table<'_> {
         match attach {
             Ok(attach) => {
                 // Gone, or displaced and told so.
-                if !self.deciding.decide(wish.from) {
+                if !self.deciding.decide(wish.from()) {
                     wish.leaves(self.core);
-                } else if self.core.sessions.is_current(wish.token.client, wish.from) {
+                } else if self.core.sessions.is_current(wish.token.client, wish.from()) {
                     self.core.stats.logins_accepted.fetch_add(1, Relaxed);
-                    self.core.posts.send(wish.from.shard(), Command::Attach(Box::new(attach))).await;
+                    self.core.posts.send(wish.from().shard(), Command::Attach(Box::new(attach))).await;
                 }
             }
             Err(reason) => self.refuse(wish, reason).await,
@@ -190,12 +220,12 @@ impl Table<'_> {
     fn attach(&self, wish: Wish, view: LoginView) -> Result<Attach, CloseReason> {
         let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
         Ok(Attach {
-            to: wish.from,
+            to: wish.from(),
             client: wish.token.client,
             app: wish.token.app,
             tags,
-            mailbox: view.mailbox,
-            log: view.log,
+            mailbox: wish.start(view.mailbox, wish.resume[0]),
+            log: wish.start(view.log, wish.resume[1]),
             log_head: view.log_head,
             server_time: (self.core.clock)(),
             heartbeat: wish.heartbeat,
@@ -203,9 +233,9 @@ impl Table<'_> {
     }
 
     async fn refuse(&self, wish: Wish, reason: CloseReason) {
-        self.deciding.decide(wish.from);
+        self.deciding.decide(wish.from());
         wish.leaves(self.core);
-        self.core.refuse(wish.from, reason).await;
+        self.core.refuse(wish.from(), reason).await;
     }
 
     /// Tags changed while these logins were read: what was attached may be older than the change.
@@ -213,7 +243,7 @@ impl Table<'_> {
         let views = self.views(wishes).await;
         for (wish, view) in wishes.iter().zip(views) {
             if let Ok(view) = view {
-                self.core.retag(wish.from, wish.token.app, &view.device.tags).await;
+                self.core.retag(wish.from(), wish.token.app, &view.device.tags).await;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::delivery::border::{Attach, Command, Event, Handle, Outgoing};
-use crate::domain::{Position, Source, WallMs};
+use crate::domain::{MessageId, Position, Source, WallMs};
 use crate::gate::connection::{Connection, Conversation, Piece, handle};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
@@ -45,6 +45,7 @@ impl Shard {
                     self.close(slot, reason, retry_after_s);
                 }
             }
+            Command::Share { to } => self.share(to),
             Command::EndIfSilent { to, client, app } => self.end_if_silent(to, client, app),
             Command::Deliver { to, position, message } => self.deliver(to, position, &message),
             Command::DeliverNow { to, message } => self.deliver_now(to, &message),
@@ -76,6 +77,29 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// The device has other connections: what is in this one's window now, and all that enters it, is told to the hub.
+    fn share(&mut self, to: Handle) {
+        let Some(slot) = self.find(to) else { return };
+        let Some(connection) = self.slab.at(slot) else { return };
+        if std::mem::replace(&mut connection.flags.shared, true) {
+            return;
+        }
+        let Conversation::Live(session) = &connection.conversation else { return };
+        let client = session.client();
+        for delivery in session.unacked().filter(|delivery| !delivery.gap) {
+            self.outlet.tell(Event::Held { client, message: delivery.message });
+        }
+    }
+
+    /// A stored delivery has entered a window.
+    pub(super) fn tell_held(&mut self, slot: u32, message: MessageId) {
+        let Some(connection) = self.slab.at(slot).filter(|connection| connection.flags.shared) else {
+            return;
+        };
+        let Some(session) = connection.live() else { return };
+        self.outlet.tell(Event::Held { client: session.client(), message });
     }
 
     fn find(&mut self, handle: Handle) -> Option<u32> {
@@ -149,6 +173,7 @@ impl Shard {
                 self.await_ack(slot);
                 ShardStats::count(&self.stats.own().sent, 1);
                 self.outlet.tell(Event::Sent { message: message.message, sent: 1, dropped: 0 });
+                self.tell_held(slot, message.message);
             }
             Offer::Later => self.pull(slot),
             Offer::Skip => {}
@@ -207,6 +232,7 @@ impl Shard {
                 self.send_later(slot, Piece::push(head.encode(shared.len()), shared.clone()));
                 ShardStats::count(&self.stats.own().sent, 1);
                 self.outlet.tell(Event::Sent { message: *message, sent: 1, dropped: 0 });
+                self.tell_held(slot, *message);
                 self.await_ack(slot);
             }
             Stored::Gap { position, message, reason, count } => {

@@ -104,8 +104,9 @@ impl Shard {
         };
         if !awaiting {
             let lived_s = self.time.now_s() - connection.accepted_s;
-            let app = connection.app;
-            self.outlet.tell(Event::Closed(Box::new(Closed { from, client, app, reason, unacked, lived_s })));
+            let (app, shared) = (connection.app, connection.flags.shared);
+            let closed = Closed { from, client, app, reason, unacked, shared, lived_s };
+            self.outlet.tell(Event::Closed(Box::new(closed)));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
             // Before login every end is a refusal, and says when to come again if coming again can help.
@@ -126,7 +127,8 @@ impl Shard {
         let Some(slot) = self.slab.find(to) else {
             // The hub believes in a connection that is gone.
             let (reason, unacked) = (CloseReason::PeerLost, Vec::new());
-            let closed = Closed { from: to, client: Some(client), app, reason, unacked, lived_s: 0 };
+            let closed =
+                Closed { from: to, client: Some(client), app, reason, unacked, shared: false, lived_s: 0 };
             return self.outlet.tell(Event::Closed(Box::new(closed)));
         };
         let now_s = self.time.now_s();

@@ -205,6 +205,7 @@ impl Shard {
         }
         match session.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {
             Offer::Send { previous } => {
+                self.tell_held(slot, message.message);
                 let head = self.head(Source::AppLog, position, previous, message.deadline, 0);
                 Some(head.encode(message.shared.len()))
             }

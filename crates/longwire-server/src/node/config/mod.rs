@@ -42,6 +42,8 @@ pub struct Config {
     pub duplicate_login: DuplicateLogin,
     /// Heartbeats of devices whose app does not say, and the range for all.
     pub heartbeat: HeartbeatRules,
+    /// Connections that a device may have where the policy is `many`.
+    pub connections_per_device: usize,
     /// How long a device token is valid.
     pub token_ttl: Duration,
     /// How long a stop may take.
@@ -114,6 +116,7 @@ impl Config {
             sql_url: layers.text("sql.url").to_owned(),
             duplicate_login,
             heartbeat,
+            connections_per_device: layers.integer("apps.connections_per_device") as usize,
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),
