@@ -3,7 +3,7 @@
 //! - `peer`: one connection and what it does with the bytes it gets.
 //! - `crew`: all connections of this process, opening them, reading them, the tally.
 //! - `slot`, `swarm`: devices of a few bytes each, which come back when the server is lost.
-//! - `churner`, `ending`: connections that come and go.
+//! - `churner`, `ending`, `kicker`: connections that come and go.
 //! - `conversation`: tests against a server's end of the protocol.
 //! - here: orders from standard input, reports to standard output, and the two ways to wait.
 //!
@@ -15,6 +15,7 @@ mod churner;
 mod conversation;
 mod crew;
 mod ending;
+mod kicker;
 mod peer;
 mod slot;
 mod swarm;
@@ -34,6 +35,7 @@ use crate::error::BenchError;
 use crate::order::{Order, Report};
 use churner::Churner;
 use crew::Crew;
+pub(crate) use ending::QUICK;
 use swarm::Swarm;
 
 /// Orders that may wait; the process that gives them waits for answers anyway.

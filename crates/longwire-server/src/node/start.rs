@@ -199,6 +199,7 @@ fn make_api(
         names: hub.clone(),
         store: store.clone(),
         api: stats.clone(),
+        device_port: device.port(),
         log_dropped,
     };
     let options = ApiOptions {

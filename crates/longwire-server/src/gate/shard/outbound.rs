@@ -90,6 +90,7 @@ impl Shard {
         if bytes > self.options.outbox_high_bytes && !connection.flags.unwritable {
             connection.flags.unwritable = true;
             ShardStats::count(&self.stats.own().unwritable, 1);
+            ShardStats::count(&self.stats.own().slow_consumers, 1);
         }
         if is_new {
             connection.drained_s = now_s;
