@@ -4,6 +4,7 @@
 #   bench/figures.sh                   all of them but the million: some ten minutes
 #   bench/figures.sh storm churn       these
 #   bench/figures.sh million           as many idle connections as the memory holds, over many servers
+#   bench/figures.sh rows              every row of "hold the crowd" with its mark (bench/rows.sh): about half an hour
 #
 # Tables go to the terminal, figures to $OUT/<name>.json (default: target/figures), one line of JSON each. Two of them are compared with
 # `longwire bench --compare A.json B.json`. Needs a release build: cargo build --release
@@ -39,6 +40,7 @@ figure() {
         measure stall stall --serve-arg=--set --serve-arg=listener.device.socket_buffer_bytes=32768
         ;;
     mixed) measure mixed mixed ;;
+    rows) bench/rows.sh ;;
     million) measure million idle --total 1000000 --seconds 1800 ;;
     *)
         echo "no figure is called $1" >&2

@@ -76,6 +76,22 @@ pub(crate) fn counter(api: &Api, name: &str) -> Result<f64, BenchError> {
     Ok(values.sum())
 }
 
+/// A counter's values by one of its labels; empty if the server does not say.
+pub(crate) fn series(api: &Api, name: &str, label: &str) -> Result<BTreeMap<String, f64>, BenchError> {
+    let reply = api.open()?.call("GET", "/metrics", "")?;
+    Ok(parse_series(&String::from_utf8_lossy(&reply.body), name, label))
+}
+
+fn parse_series(text: &str, name: &str, label: &str) -> BTreeMap<String, f64> {
+    let of = format!("{label}=\"");
+    let values = text.lines().filter_map(|line| {
+        let (series, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
+        let word = series.split(',').find_map(|pair| pair.strip_prefix(&of)?.strip_suffix('"'))?;
+        Some((word.to_owned(), value.parse().ok()?))
+    });
+    values.collect()
+}
+
 /// How evenly connections lie on the shards.
 #[derive(Clone, PartialEq, Debug, serde::Serialize)]
 pub(crate) struct Balance {
@@ -160,6 +176,14 @@ mod tests {
             gauges.into_iter().collect::<Vec<_>>(),
             [("a".into(), 3.0), ("c{shard=\"1\"}".into(), 0.5)]
         );
+    }
+
+    #[test]
+    fn a_counter_is_told_apart_by_its_label() {
+        let text =
+            "a_total{x=\"1\",reason=\"idle\"} 3\na_total{reason=\"kicked\"} 4\na_total_b{reason=\"no\"} 5\n";
+        let read = parse_series(text, "a_total", "reason");
+        assert_eq!(read.into_iter().collect::<Vec<_>>(), [("idle".into(), 3.0), ("kicked".into(), 4.0)]);
     }
 
     #[test]

@@ -159,7 +159,14 @@ pub(crate) struct Churn {
     /// First of 64 source addresses.
     pub(crate) source: Ipv4Addr,
     pub(crate) app_key: String,
+    /// Where an operator disconnects devices, with the secret of the app.
+    pub(crate) api: SocketAddr,
+    pub(crate) app_secret: String,
     pub(crate) devices: Vec<Login>,
+    /// Registration ids of `devices`.
+    pub(crate) names: Vec<String>,
+    /// How many of `devices`, at the end, are for takeovers alone.
+    pub(crate) takeovers: usize,
     pub(crate) cycles: u64,
     /// Cycles begun per second; 0 = as fast as they end.
     pub(crate) rate: u32,

@@ -7,7 +7,6 @@ use hub_rig::mqtt::{accepted, attached, mqtt};
 use hub_rig::{Rig, START_MS, until};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use longwire_proto::close::CloseReason;
-use longwire_server::delivery::AuthOptions;
 use longwire_server::delivery::border::{Command, Event};
 use longwire_server::domain::login_ways::{CallOutWay, JwtAlgorithm, JwtKey, JwtWay, LoginWays};
 use longwire_server::domain::{AppKey, DeviceName};

@@ -275,7 +275,7 @@ async fn a_kept_session_is_there_at_the_next_login_and_a_clean_start_ends_it() {
     let mut other = kept(&rig, &token, true, 0);
     other.mqtt.as_mut().unwrap().client_id = "pump-2".into();
     assert_eq!(rig.refused(other).await.0, CloseReason::BadClientId);
-    let rig = rig.restarted(AuthOptions::default()).await;
+    let rig = rig.restarted().await;
     let (from, attach) = accepted(&rig, kept(&rig, &token, false, 60)).await;
     let given = attach.mqtt.unwrap();
     assert!(given.session_present);

@@ -300,6 +300,7 @@ async fn a_will_is_published_after_its_delay_unless_the_session_goes_on() {
             client: Some(client.client),
             app: rig.app.id,
             reason: CloseReason::PeerLost,
+            shared: false,
             unacked: vec![],
             lived_s: 1,
             will: Some(Box::new(will)),

@@ -12,8 +12,10 @@ use socket2::SockRef;
 
 use super::connect;
 use super::ending::Ending;
+use super::kicker::Kicker;
 use super::slot::{Slot, Step, split_frame};
 use crate::clock;
+use crate::http::Api;
 use crate::order::{Churn, Churned, Order, Report};
 
 /// Cycles under way at once.
@@ -36,6 +38,8 @@ struct Lane {
     /// The one that takes over.
     second: Slot,
     ending: Ending,
+    /// Its place in the order's devices.
+    device: usize,
     /// `None` between cycles.
     begun: Option<Instant>,
     /// Not before.
@@ -51,12 +55,15 @@ pub(super) struct Churner {
     lanes: Vec<Lane>,
     work: Option<Work>,
     buffer: Vec<u8>,
+    /// Takeovers begun in all orders: the devices for them are used in turn.
+    takeovers: usize,
     looked: Instant,
 }
 
 #[derive(Debug)]
 struct Work {
     order: Churn,
+    kicker: Kicker,
     begun: u64,
     since: Instant,
     deadline: Instant,
@@ -68,7 +75,7 @@ impl Churner {
     pub(super) fn new() -> io::Result<Churner> {
         let events = Some(Events::with_capacity(LANES_MAX * 2));
         let (poll, buffer, looked) = (Poll::new()?, vec![0; READ_BYTES], Instant::now());
-        Ok(Churner { poll, events, lanes: Vec::new(), work: None, buffer, looked })
+        Ok(Churner { poll, events, lanes: Vec::new(), work: None, buffer, takeovers: 0, looked })
     }
 
     fn begin(&mut self, order: Churn) {
@@ -77,15 +84,17 @@ impl Churner {
             first: Slot::new(0),
             second: Slot::new(0),
             ending: Ending::Fin,
+            device: 0,
             begun: None,
             next: now,
             cycles: 0,
         };
-        self.lanes = (0..order.devices.len().min(LANES_MAX)).map(|_| lane()).collect();
+        self.lanes = (0..(order.devices.len() - order.takeovers).min(LANES_MAX)).map(|_| lane()).collect();
         let deadline = now + Duration::from_millis(order.within_ms);
         let start_ns = clock::now_ns();
         let churned = Churned::default();
-        self.work = Some(Work { order, begun: 0, since: now, deadline, start_ns, churned });
+        let kicker = Kicker::start(Api::new(order.api, &order.app_key, &order.app_secret), LANES_MAX);
+        self.work = Some(Work { order, kicker, begun: 0, since: now, deadline, start_ns, churned });
     }
 
     /// Begins cycles in the lanes that are free.
@@ -106,11 +115,19 @@ impl Churner {
             lane.ending = Ending::of(work.begun, work.order.timeouts);
             lane.begun = Some(now);
             work.begun += 1;
-            // A device of the lane's own, another one each time as far as there are more.
-            let each = work.order.devices.len() as u64 / count;
-            let device = &work.order.devices[(index as u64 + count * (lane.cycles % each)) as usize];
+            let own = work.order.devices.len() - work.order.takeovers;
+            lane.device = if lane.ending == Ending::Takeover && work.order.takeovers > 0 {
+                // Devices that displace each other too often are refused, so each has its turn.
+                self.takeovers += 1;
+                own + self.takeovers % work.order.takeovers
+            } else {
+                // A device of the lane's own, another one each time as far as there are more.
+                let each = own as u64 / count;
+                (index as u64 + count * (lane.cycles % each)) as usize
+            };
             lane.cycles += 1;
-            (lane.first, lane.second) = (Slot::new(device.client), Slot::new(device.client));
+            let client = work.order.devices[lane.device].client;
+            (lane.first, lane.second) = (Slot::new(client), Slot::new(client));
             self.open(index, false);
         }
     }
@@ -181,7 +198,7 @@ impl Churner {
             return Ok(());
         }
         slot.step = Step::Joining;
-        let device = work.order.devices.iter().find(|device| device.client == slot.client);
+        let device = work.order.devices.get(lane.device);
         match (ending, device) {
             (Ending::Early, _) => self.done(index, Ok(())),
             (Ending::LoginTimeout, _) | (_, None) => {}
@@ -223,7 +240,9 @@ impl Churner {
     fn closed(&mut self, index: usize, second: bool) {
         let lane = &mut self.lanes[index];
         let waited = match lane.ending {
-            Ending::HalfClose | Ending::BadFrame | Ending::Idle => lane.first.step == Step::Live,
+            Ending::HalfClose | Ending::BadFrame | Ending::Kick | Ending::Idle => {
+                lane.first.step == Step::Live
+            }
             Ending::LoginTimeout => lane.first.step == Step::Joining,
             Ending::Takeover => !second && lane.second.step != Step::Away,
             Ending::Fin | Ending::Reset | Ending::Early => false,
@@ -256,7 +275,12 @@ impl Churner {
         slot.cut = (!rest.is_empty()).then(|| rest.into());
         let live = slot.step == Step::Live;
         if let Some(refusal) = said {
-            if lane.ending == Ending::LoginTimeout && refusal.reason == CloseReason::LoginTimeout {
+            let wanted = match lane.ending {
+                Ending::LoginTimeout => Some(CloseReason::LoginTimeout),
+                Ending::Kick => Some(CloseReason::Kicked),
+                _ => None,
+            };
+            if wanted == Some(refusal.reason) {
                 return self.done(index, Ok(()));
             }
             lane.next = Instant::now() + Duration::from_secs(refusal.retry_after_s.into());
@@ -281,6 +305,13 @@ impl Churner {
             }
             Ending::HalfClose => socket.shutdown(Shutdown::Write),
             Ending::BadFrame => socket.write(&[0x5A; HEADER_BYTES]).map(|_| ()),
+            Ending::Kick => {
+                let asked = self.work.as_ref().is_some_and(|work| {
+                    let name = work.order.names.get(lane.device);
+                    name.is_some_and(|name| work.kicker.kick(index, name))
+                });
+                if asked { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            }
             Ending::Takeover if second && lane.first.socket.is_none() => return self.done(index, Ok(())),
             Ending::Takeover if !second && lane.second.step == Step::Away => return self.open(index, true),
             _ => Ok(()),
@@ -311,7 +342,7 @@ impl super::Play for Churner {
 
     fn follow(&mut self, order: Order) -> Vec<Report> {
         match order {
-            Order::Churn(churn) if !churn.devices.is_empty() => {
+            Order::Churn(churn) if churn.devices.len() > churn.takeovers => {
                 self.begin(churn);
                 Vec::new()
             }
@@ -330,6 +361,9 @@ impl super::Play for Churner {
             self.serve(event.token().0, event.is_readable(), event.is_writable());
         }
         self.events = Some(events);
+        while let Some((index, why)) = self.work.as_ref().and_then(|work| work.kicker.failure()) {
+            self.done(index, Err(why));
+        }
         if self.looked.elapsed() > LOOK_INTERVAL {
             self.look();
         }

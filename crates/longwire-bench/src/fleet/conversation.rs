@@ -302,8 +302,12 @@ fn a_churner_ends_connections_in_every_quick_way() {
         target: address,
         source: Ipv4Addr::LOCALHOST,
         app_key: "app".into(),
+        api: address,
+        app_secret: "secret".into(),
         devices: vec![Login { client: 1, token: "token".into() }],
-        // Without the takeover, which this server does not know.
+        names: vec!["one".into()],
+        takeovers: 0,
+        // Without takeover and kick, which this server does not know.
         cycles: 4,
         rate: 0,
         within_ms: PATIENCE.as_millis() as u64,

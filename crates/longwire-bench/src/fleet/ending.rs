@@ -1,5 +1,8 @@
 //! The ways in which connections of a churner end.
 
+/// Quick endings, in turn: of so many cycles one is a takeover.
+pub(crate) const QUICK: u64 = 7;
+
 /// How a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ending {
@@ -13,6 +16,8 @@ pub(super) enum Ending {
     BadFrame,
     /// Another connection of the same device takes over.
     Takeover,
+    /// An operator disconnects the device.
+    Kick,
     /// The device closes before it logs in.
     Early,
     /// The device never logs in; the server's deadline ends it.
@@ -22,17 +27,18 @@ pub(super) enum Ending {
 }
 
 impl Ending {
-    /// Six quick ones in turn, and now and then one that takes the server's time.
+    /// Seven quick ones in turn, and now and then one that takes the server's time.
     pub(super) fn of(cycle: u64, timeouts: bool) -> Ending {
         match cycle {
             _ if timeouts && cycle % 2000 == 499 => Ending::Idle,
             _ if timeouts && cycle % 1000 == 250 => Ending::LoginTimeout,
-            _ => match cycle % 6 {
+            _ => match cycle % QUICK {
                 0 => Ending::Fin,
                 1 => Ending::Reset,
                 2 => Ending::HalfClose,
                 3 => Ending::BadFrame,
                 4 => Ending::Takeover,
+                5 => Ending::Kick,
                 _ => Ending::Early,
             },
         }
@@ -45,6 +51,7 @@ impl Ending {
             Ending::HalfClose => "half_close",
             Ending::BadFrame => "bad_frame",
             Ending::Takeover => "takeover",
+            Ending::Kick => "kick",
             Ending::Early => "early_fin",
             Ending::LoginTimeout => "login_timeout",
             Ending::Idle => "idle",
@@ -63,6 +70,6 @@ mod tests {
                 .map(|cycle| Ending::of(cycle, timeouts).word())
                 .collect::<std::collections::BTreeSet<_>>()
         };
-        assert_eq!((words(true).len(), words(false).len()), (8, 6));
+        assert_eq!((words(true).len(), words(false).len()), (9, 7));
     }
 }

@@ -4,7 +4,7 @@
 //! - `mqtt`: connections that speak MQTT, and what those that publish send.
 //! - `crew`: all connections of this process, opening them, reading them, the tally.
 //! - `slot`, `swarm`: devices of a few bytes each, which come back when the server is lost.
-//! - `churner`, `ending`: connections that come and go.
+//! - `churner`, `ending`, `kicker`: connections that come and go.
 //! - `conversation`: tests against a server's end of the protocol.
 //! - here: orders from standard input, reports to standard output, and the two ways to wait.
 //!
@@ -16,6 +16,7 @@ mod churner;
 mod conversation;
 mod crew;
 mod ending;
+mod kicker;
 mod mqtt;
 mod peer;
 mod slot;
@@ -36,6 +37,7 @@ use crate::error::BenchError;
 use crate::order::{Order, Report};
 use churner::Churner;
 use crew::Crew;
+pub(crate) use ending::QUICK;
 use swarm::Swarm;
 
 /// Orders that may wait; the process that gives them waits for answers anyway.

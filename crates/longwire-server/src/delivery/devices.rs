@@ -65,10 +65,13 @@ impl Core {
         let registered = self.registry.register(app, registration, may_update).await?;
         let device = registered.device;
         self.store.project(vec![device.clone()]).await?;
-        if tags_given && let Some(to) = self.sessions.current(device.client) {
+        let connections = self.sessions.of(device.client);
+        if tags_given && connections.count() > 0 {
             // Before the command: a login that is being decided may have read the old tags.
             self.retags.fetch_add(1, SeqCst);
-            self.retag(to, app.id, &device.tags).await;
+            for to in connections.iter() {
+                self.retag(to, app.id, &device.tags).await;
+            }
         }
         let ends_ms = (self.clock)().0.saturating_add(self.token_ttl_s.saturating_mul(1000));
         // Whole seconds, as the token keeps them.
@@ -109,11 +112,11 @@ impl Core {
     /// See [`super::hub::Hub::disconnect`].
     pub(super) async fn disconnect(&self, app: &App, name: DeviceName) -> Result<Option<bool>, StoreError> {
         let Some((view, _)) = self.device(app, name).await? else { return Ok(None) };
-        let current = self.sessions.current(view.device.client);
-        if let Some(to) = current {
+        let connections = self.sessions.of(view.device.client);
+        for to in connections.iter() {
             self.posts.close(to, CloseReason::Kicked, 0).await;
         }
-        Ok(Some(current.is_some()))
+        Ok(Some(connections.count() > 0))
     }
 
     /// See [`super::hub::Hub::device`].
@@ -121,7 +124,7 @@ impl Core {
         &self,
         app: &App,
         name: DeviceName,
-    ) -> Result<Option<(DeviceView, bool)>, StoreError> {
+    ) -> Result<Option<(DeviceView, usize)>, StoreError> {
         let mut view = self.store.device(app.id, name.clone()).await?;
         if view.is_none() {
             let Some(device) = self.registry.device(app, &name).await? else { return Ok(None) };
@@ -129,8 +132,8 @@ impl Core {
             view = self.store.device(app.id, name).await?;
         }
         Ok(view.map(|view| {
-            let online = self.sessions.current(view.device.client).is_some();
-            (view, online)
+            let connections = self.sessions.of(view.device.client).count();
+            (view, connections)
         }))
     }
 }

@@ -39,8 +39,9 @@ async fn dispatch(core: &Core, accepted: &Accepted) {
         return;
     }
     for target in &record.targets {
-        let Some(to) = core.sessions.current(target.client) else { continue };
-        let deliver = Command::Deliver { to, position: target.position, message: message.clone() };
-        core.posts.send(to.shard(), deliver).await;
+        for to in core.sessions.of(target.client).iter() {
+            let deliver = Command::Deliver { to, position: target.position, message: message.clone() };
+            core.posts.send(to.shard(), deliver).await;
+        }
     }
 }

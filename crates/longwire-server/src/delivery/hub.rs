@@ -70,6 +70,8 @@ pub struct Parts {
     pub heartbeat: HeartbeatRules,
     /// How MQTT clients may log in.
     pub auth: AuthOptions,
+    /// Connections that a device may have under [`DuplicateLogin::Many`]; a newer one displaces the oldest.
+    pub connections_per_device: usize,
 }
 
 /// A registered device, with its token.
@@ -98,7 +100,7 @@ pub struct Receipt {
     pub unknown: u64,
     /// Targets whose mailbox was full.
     pub refused: u64,
-    /// Connections that it was handed to (an estimate for `all` and tags: 0 is not said, `None` is).
+    /// Addressed devices that were connected, however many connections each had; `None` for `all` and tags.
     pub online: Option<u64>,
     /// "local" (fsynced here) or "memory" (online only).
     pub durability: &'static str,
@@ -156,7 +158,7 @@ pub struct MessageStory {
 /// What the hub's tables hold.
 #[derive(Clone, Debug)]
 pub struct Census {
-    /// Sessions of each app, those being decided included; most first.
+    /// Sessions of each app, those being decided included; most first. A device may have several.
     pub sessions: Vec<(AppId, AppKey, u64)>,
     /// The table of sessions, bytes.
     pub session_table_bytes: u64,
@@ -178,6 +180,7 @@ pub(super) struct Core {
     pub(super) duplicate_login: DuplicateLogin,
     pub(super) heartbeat: HeartbeatRules,
     pub(super) auth: Auth,
+    pub(super) connections_per_device: usize,
     /// Devices whose connections displace each other.
     pub(super) conflicts: Guard<ClientId>,
     /// Networks that bring bad logins.
@@ -240,7 +243,8 @@ impl Hub {
     /// # Errors
     /// The store's.
     pub async fn start(parts: Parts) -> Result<Hub, StoreError> {
-        let Parts { store, registry, shards, committed, clock, token_ttl_s, .. } = parts;
+        let Parts { store, registry, shards, committed, clock, token_ttl_s, heartbeat, .. } = parts;
+        let (duplicate_login, connections_per_device) = (parts.duplicate_login, parts.connections_per_device);
         let (lists, listed) = mpsc::channel(auth::LISTS_WAITING_MAX);
         let apps = registry.apps().await?;
         let ways = WaysOfApps::load(apps.iter());
@@ -254,8 +258,9 @@ impl Hub {
             registry,
             clock,
             token_ttl_s,
-            duplicate_login: parts.duplicate_login,
-            heartbeat: parts.heartbeat,
+            duplicate_login,
+            heartbeat,
+            connections_per_device,
             auth: Auth::new(parts.auth, Enrolment::new(lists), ways),
             conflicts: Guard::new(guard::TAKEOVERS),
             bad_logins: Guard::new(guard::BAD_LOGINS),
@@ -340,7 +345,7 @@ impl Hub {
         self.core.register(app, registration, may_update).await
     }
 
-    /// A device, and whether it is connected now.
+    /// A device, and how many connections it has now.
     ///
     /// # Errors
     /// The store's.
@@ -348,11 +353,11 @@ impl Hub {
         &self,
         app: &App,
         name: DeviceName,
-    ) -> Result<Option<(DeviceView, bool)>, StoreError> {
+    ) -> Result<Option<(DeviceView, usize)>, StoreError> {
         self.core.device(app, name).await
     }
 
-    /// Ends the device's connection with `kicked`. `None`: no such device; false: it has none.
+    /// Ends all connections of the device with `kicked`. `None`: no such device; false: it has none.
     ///
     /// # Errors
     /// The store's.

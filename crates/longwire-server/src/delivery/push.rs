@@ -88,7 +88,7 @@ impl Core {
         let accepted = self.store.accept(accept).await?;
         let addressed = unknown.is_some();
         let targets = &accepted.record.targets;
-        let online = || targets.iter().filter(|to| self.sessions.current(to.client).is_some()).count() as u64;
+        let online = || targets.iter().filter(|to| self.sessions.is_online(to.client)).count() as u64;
         let refused = accepted.refused.len() as u64;
         Ok(Receipt {
             message: accepted.message,
@@ -119,10 +119,12 @@ impl Core {
             Reach::Addressed(targets) => {
                 let mut online = 0;
                 for client in &targets.clients {
-                    let Some(to) = self.sessions.current(*client) else { continue };
-                    online += 1;
-                    let deliver = Command::DeliverNow { to, message: outgoing.clone() };
-                    self.posts.send(to.shard(), deliver).await;
+                    let connections = self.sessions.of(*client);
+                    online += u64::from(connections.count() > 0);
+                    for to in connections.iter() {
+                        let deliver = Command::DeliverNow { to, message: outgoing.clone() };
+                        self.posts.send(to.shard(), deliver).await;
+                    }
                 }
                 receipt.matched = Some(targets.clients.len() as u64);
                 receipt.unknown = targets.unknown;

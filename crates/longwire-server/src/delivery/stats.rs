@@ -30,10 +30,12 @@ pub(super) enum CallOutOutcome {
     HeldBack,
 }
 
-/// The hub's counters. All rise, except `sessions_online`.
+/// The hub's counters. All rise, except `devices_online` and `sessions_online`.
 #[derive(Debug, Default)]
 pub struct HubStats {
-    /// Devices with a session now, those being decided included.
+    /// Devices with at least one session now, those being decided included.
+    pub devices_online: AtomicU64,
+    /// Sessions now, those being decided included; a device may have several.
     pub sessions_online: AtomicU64,
     /// Logins that were accepted.
     pub logins_accepted: AtomicU64,
@@ -45,14 +47,18 @@ pub struct HubStats {
     pub call_outs: [AtomicU64; 4],
     /// Connections displaced by a newer login.
     pub takeovers: AtomicU64,
+    /// Of those, connections that went because their device had as many as it may have.
+    pub displaced_at_bound: AtomicU64,
     /// Times that connections of one device displaced each other too often, so that its logins were delayed.
     pub device_id_conflicts: AtomicU64,
     /// Bad logins that were told to wait, because too many came from their address.
     pub logins_slowed: AtomicU64,
     /// Profiles that were missing in the message store and were written again from the registry.
     pub profiles_healed: AtomicU64,
-    /// Acks and pulls of connections that were not their device's current one.
+    /// Acks and pulls of connections that were displaced.
     pub stale_acks: AtomicU64,
+    /// Acks of deliveries that another connection of the device had ended.
+    pub late_acks: AtomicU64,
     /// Ends that the store did not take: the device gets the message again.
     pub settles_failed: AtomicU64,
     /// Pages that the store did not give: the shard asks again.

@@ -86,24 +86,30 @@ pub enum DuplicateLogin {
     Takeover,
     /// The newer is refused while the older lives.
     Reject,
+    /// One connection of each class (phone, pc, web, iot); a newer one displaces the older of its class.
+    OnePerClass,
+    /// Several, up to the node's bound; a newer one beyond it displaces the oldest.
+    Many,
 }
 
 impl DuplicateLogin {
     /// Every policy.
-    pub const ALL: [DuplicateLogin; 2] = [DuplicateLogin::Takeover, DuplicateLogin::Reject];
+    pub const ALL: [DuplicateLogin; 4] =
+        [DuplicateLogin::Takeover, DuplicateLogin::Reject, DuplicateLogin::OnePerClass, DuplicateLogin::Many];
 
     /// # Errors
     /// Not one of the words.
     pub fn parse(text: &str) -> Result<DuplicateLogin, Invalid> {
-        Self::ALL.into_iter().find(|policy| policy.label() == text).ok_or_else(|| {
-            let problem = match text {
-                "one_per_class" | "many" => {
-                    format!("{text} is not served yet: a device has one connection; takeover or reject")
-                }
-                _ => "must be takeover or reject".to_owned(),
-            };
-            Invalid::new("duplicate_login", problem)
-        })
+        Self::ALL
+            .into_iter()
+            .find(|policy| policy.label() == text)
+            .ok_or_else(|| Invalid::new("duplicate_login", "must be takeover, reject, one_per_class or many"))
+    }
+
+    /// Whether a device may have several connections.
+    #[must_use]
+    pub const fn allows_several(self) -> bool {
+        matches!(self, DuplicateLogin::OnePerClass | DuplicateLogin::Many)
     }
 
     /// The word in configuration, API and registry.
@@ -112,6 +118,8 @@ impl DuplicateLogin {
         match self {
             DuplicateLogin::Takeover => "takeover",
             DuplicateLogin::Reject => "reject",
+            DuplicateLogin::OnePerClass => "one_per_class",
+            DuplicateLogin::Many => "many",
         }
     }
 }

@@ -30,6 +30,9 @@ const TCP: u8 = 6;
 /// `AF_INET`, `AF_INET6`.
 const INET: u8 = 2;
 const INET6: u8 = 10;
+/// `INET_DIAG_INFO`, the attribute that holds a `struct tcp_info`, and where that holds `tcpi_retransmits`.
+const INFO: u16 = 2;
+const RETRANSMITS: usize = 2;
 /// The state of a listener: what a look-up finds when the connection is gone.
 const LISTENS: u8 = 10;
 
@@ -45,6 +48,8 @@ pub(super) struct Reading {
     pub(super) of: Handle,
     /// Bytes that the peer has not acked.
     pub(super) unacked: u32,
+    /// Our kernel sends it something again because nothing answers. A peer that is alive and has no room answers.
+    pub(super) unanswered: bool,
 }
 
 /// Where shards ask.
@@ -114,10 +119,10 @@ impl Judge {
                 std::thread::park();
                 continue;
             };
-            match socket.unacked(question.local, question.peer) {
-                Ok(Some(unacked)) => {
+            match socket.look(question.local, question.peer) {
+                Ok(Some((unacked, unanswered))) => {
                     if let Some(queue) = queues.get(usize::from(question.from.shard().0)) {
-                        queue.read(Reading { of: question.from, unacked });
+                        queue.read(Reading { of: question.from, unacked, unanswered });
                     }
                 }
                 Ok(None) => {}
@@ -145,10 +150,10 @@ impl Diagnosis {
         Ok(Diagnosis(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?))
     }
 
-    /// `None`: there is no such connection any more.
-    fn unacked(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u32>> {
+    /// Bytes not acked, and whether some are being sent again. `None`: there is no such connection any more.
+    fn look(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<(u32, bool)>> {
         send(&self.0, &request(local, peer), SendFlags::empty())?;
-        let mut answer = [0; 512];
+        let mut answer = [0; 1024];
         // The kernel answers within the send, so the answer is there.
         let (count, _) = recv(&self.0, &mut answer, RecvFlags::empty())?;
         read_answer(&answer[..count])
@@ -164,8 +169,8 @@ fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     // Sequence and sender: there is one question at a time, and the kernel fills in the sender.
     bytes.extend_from_slice(&[0; 8]);
     let family = if local.is_ipv4() { INET } else { INET6 };
-    // Nothing beyond the fixed answer, and any state.
-    bytes.extend_from_slice(&[family, TCP, 0, 0]);
+    // With `tcp_info` beyond the fixed answer, and any state.
+    bytes.extend_from_slice(&[family, TCP, 1 << (INFO - 1), 0]);
     bytes.extend_from_slice(&u32::MAX.to_ne_bytes());
     bytes.extend_from_slice(&local.port().to_be_bytes());
     bytes.extend_from_slice(&peer.port().to_be_bytes());
@@ -184,7 +189,7 @@ fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     bytes
 }
 
-fn read_answer(bytes: &[u8]) -> io::Result<Option<u32>> {
+fn read_answer(bytes: &[u8]) -> io::Result<Option<(u32, bool)>> {
     let cut_short = || io::Error::from(io::ErrorKind::InvalidData);
     let kind = bytes.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
     let word = |at: usize| -> io::Result<u32> {
@@ -193,11 +198,28 @@ fn read_answer(bytes: &[u8]) -> io::Result<Option<u32>> {
     };
     if kind == Some(BY_FAMILY) && bytes.len() >= HEADER + ANSWER {
         // family, state, timer, retransmits; 48 bytes of addresses; expires, receive queue, send queue.
-        return Ok((bytes[HEADER + 1] != LISTENS).then_some(word(HEADER + 60)?));
+        let unacked = word(HEADER + 60)?;
+        let unanswered = retransmits(&bytes[HEADER + ANSWER..]).is_some_and(|count| count > 0);
+        return Ok((bytes[HEADER + 1] != LISTENS).then_some((unacked, unanswered)));
     }
     // An error: its number, negative.
     let error = io::Error::from_raw_os_error((word(HEADER)? as i32).wrapping_neg());
     if error.kind() == io::ErrorKind::NotFound && kind == Some(2) { Ok(None) } else { Err(error) }
+}
+
+/// Finds the count of retransmissions in a row among the attributes: u16 length, header included, u16 type, value, padded to
+/// four bytes.
+fn retransmits(mut attributes: &[u8]) -> Option<u8> {
+    loop {
+        let (head, _) = attributes.split_first_chunk::<4>()?;
+        let [l0, l1, k0, k1] = *head;
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = attributes.get(4..length)?;
+        if u16::from_ne_bytes([k0, k1]) == INFO {
+            return value.get(RETRANSMITS).copied();
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
 }
 
 #[cfg(test)]
@@ -207,29 +229,51 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
+    fn unacked(diagnosis: &Diagnosis, local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+        diagnosis.look(local, peer).unwrap().map(|(unacked, _)| unacked)
+    }
+
+    /// Attributes as the kernel gives them: others before it, and one that is cut short.
+    #[test]
+    fn the_count_is_found_among_other_attributes() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+            bytes.extend_from_slice(&kind.to_ne_bytes());
+            bytes.extend_from_slice(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let all = [attribute(8, &[1]), attribute(INFO, &[4, 0, 7, 0, 0])].concat();
+        assert_eq!(retransmits(&all), Some(7));
+        for length in 0..15 {
+            assert_eq!(retransmits(&all[..length]), None, "{length}");
+        }
+        assert_eq!(retransmits(&[0; 64]), None, "a length of nothing is no attribute");
+    }
+
     fn reads_what_is_unacked(address: &str) {
         let listener = TcpListener::bind(address).unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut ours, _) = listener.accept().unwrap();
         let (local, remote) = (ours.local_addr().unwrap(), ours.peer_addr().unwrap());
         let diagnosis = Diagnosis::open().unwrap();
-        assert_eq!(diagnosis.unacked(local, remote).unwrap(), Some(0));
+        assert_eq!(unacked(&diagnosis, local, remote), Some(0));
         ours.set_nonblocking(true).unwrap();
         while ours.write(&[0; 65536]).is_ok() {}
-        let full = diagnosis.unacked(local, remote).unwrap().unwrap();
+        let full = unacked(&diagnosis, local, remote).unwrap();
         assert!(full > 0);
         // What the peer takes is gone from it.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while diagnosis.unacked(local, remote).unwrap() == Some(full) {
+        while unacked(&diagnosis, local, remote) == Some(full) {
             peer.read_exact(&mut [0; 65536]).unwrap();
             assert!(std::time::Instant::now() < deadline);
         }
         drop((peer, ours));
         // Gone, or the listener is found in its place, or it lingers: never an error.
-        diagnosis.unacked(local, remote).unwrap();
+        diagnosis.look(local, remote).unwrap();
         drop(listener);
         let nobody = SocketAddr::new(local.ip(), 9);
-        assert_eq!(diagnosis.unacked(nobody, nobody).unwrap(), None);
+        assert_eq!(unacked(&diagnosis, nobody, nobody), None);
     }
 
     #[test]

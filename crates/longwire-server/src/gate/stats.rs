@@ -154,6 +154,8 @@ pub struct ShardStats {
     pub outbox_bytes: AtomicU64,
     /// Connections above the high mark now.
     pub unwritable: AtomicU64,
+    /// Times that a connection rose above the high mark.
+    pub slow_consumers: AtomicU64,
     /// Times that a peer whose socket was full was found to take bytes all the same.
     pub slow_progress: AtomicU64,
     /// Who held outbound bytes when the shard looked last: apps with connections whose socket is full.

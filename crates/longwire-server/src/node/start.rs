@@ -137,6 +137,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         duplicate_login: config.duplicate_login,
         heartbeat: config.heartbeat,
         auth: config.auth.clone(),
+        connections_per_device: config.connections_per_device,
     };
     let hub = Hub::start(parts).await?;
     let shards = events
@@ -208,6 +209,7 @@ fn make_api(
         names: hub.clone(),
         store: store.clone(),
         api: stats.clone(),
+        device_port: device.port(),
         log_dropped,
     };
     let options = ApiOptions {

@@ -118,6 +118,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_shard_that_does_not_come_back_makes_the_node_not_ready_until_it_does() {
+        let stats = GateStats::new(2);
+        assert_eq!(look(&stats), Ok(()));
+        stats.shards[1].turn_since_ms.store(1, Relaxed);
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while look(&stats).is_ok() {
+            assert!(std::time::Instant::now() < deadline, "never named");
+            std::thread::yield_now();
+        }
+        assert!(look(&stats).is_err_and(|said| said.starts_with("shard 1 ")));
+        stats.shards[1].turn_since_ms.store(0, Relaxed);
+        assert_eq!(look(&stats), Ok(()));
+    }
+
+    #[test]
     fn the_p99_is_that_of_the_turns_in_between() {
         let stats = GateStats::new(2);
         let none = Turns::of(&stats);

@@ -200,6 +200,7 @@ impl Rig {
             duplicate_login,
             heartbeat: HeartbeatRules::default(),
             auth,
+            connections_per_device: 3,
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -246,6 +247,7 @@ impl Rig {
             heartbeat_s: 60,
             network: Network::Wifi,
             class: Class::Phone,
+            resume: [Position::START; 2],
             peer: "127.0.0.1:9".parse().unwrap(),
             mqtt: None,
         }
@@ -290,7 +292,8 @@ impl Rig {
         unacked: Vec<MessageId>,
         reason: CloseReason,
     ) {
-        let closed = Closed { from, client, app: self.app.id, reason, unacked, lived_s: 1, will: None };
+        let closed =
+            Closed { from, client, app: self.app.id, reason, unacked, shared: false, lived_s: 1, will: None };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
     }
 
@@ -308,7 +311,8 @@ impl Rig {
         message: MessageId,
     ) {
         let app = self.app.id;
-        let settled = Event::Settled { from, client, app, source, position, message, gap: false };
+        let settled =
+            Event::Settled { from, client, app, source, position, message, gap: false, shared: false };
         self.tell(from.shard().0, settled).await;
     }
 

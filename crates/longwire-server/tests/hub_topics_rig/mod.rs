@@ -81,7 +81,7 @@ impl TopicRig {
         self.rig.close(client.handle, Some(client.client), vec![]).await;
         // The next event of the shard is taken after it.
         let leaving = async || self.hub.device(&self.app, self.name(client).await).await.unwrap().unwrap().1;
-        crate::hub_rig::until(async || !leaving().await).await;
+        crate::hub_rig::until(async || leaving().await == 0).await;
     }
 
     async fn name(&self, client: &Client) -> longwire_server::domain::DeviceName {

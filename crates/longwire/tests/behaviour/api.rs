@@ -143,6 +143,48 @@ fn probes_answer_without_credentials() {
     }
 }
 
+/// 000-21.
+#[test]
+fn sockets_of_the_device_port_are_told_by_state() {
+    let server = TestServer::start();
+    if server.metric("longwire_sockets_counted", &[]) == 0.0 {
+        eprintln!("this machine has too many sockets to count");
+        return;
+    }
+    let mut device = server.device("d1");
+    device.connect();
+    let count = |state: &str| server.metric("longwire_sockets", &[&format!("state=\"{state}\"")]);
+    assert!(count("established") >= 1.0 && count("listen") >= 1.0);
+    device.drop_connection();
+    let gone = || count("established") == 0.0 && count("close_wait") == 0.0;
+    assert!(crate::support::until(crate::support::PATIENCE, gone), "the server's end stays open");
+}
+
+#[test]
+fn no_metric_family_is_told_twice() {
+    let server = TestServer::start();
+    let mut device = server.device("d1");
+    device.connect();
+    let text = server.api.get("/metrics").text;
+    let mut families: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let all = families.len();
+    assert!(all > 50, "{all} families only:\n{text}");
+    families.sort_unstable();
+    families.dedup();
+    assert_eq!(families.len(), all, "a family is told twice:\n{text}");
+    let mut series: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.rsplit_once(' ').map(|(series, _)| series))
+        .collect();
+    let all = series.len();
+    series.sort_unstable();
+    series.dedup();
+    assert_eq!(series.len(), all, "a series is told twice:\n{text}");
+    assert!(text.ends_with("# EOF\n"));
+}
+
 #[test]
 fn a_device_is_shown_with_what_waits_for_it() {
     let server = TestServer::start();

@@ -75,6 +75,10 @@ impl Side<'_> {
             // No more than a window can be unacked, so they fit into one frame.
             self.ack(session, &kept);
         }
+        // What was read with the last frame has come: its GAPs are acked already, and nobody will announce them again.
+        while let Some(seen) = self.device.next(Duration::ZERO) {
+            self.take(session, &seen);
+        }
         self.run.add(Event::Closed { device, session });
     }
 

@@ -84,7 +84,11 @@ pub(crate) fn run(args: &MixedArgs) -> Result<(), BenchError> {
     let logins: Vec<Login> = online.devices.iter().map(|device| device.login.clone()).collect();
     let server = &online.server;
     online.team.log_in(server.device, &server.app_key, &logins, args.heartbeat_s)?;
-    let mut churners = if args.churn > 0 { Some(Churners::start(&online.api, 1)?) } else { None };
+    let mut churners = if args.churn > 0 {
+        Some(Churners::start(&online.api, 1, u64::from(args.churn) * args.seconds)?)
+    } else {
+        None
+    };
     online.team.tally()?;
     let beats = counter(&online.api, "longwire_heartbeats_total")?;
     let cpu = online.server.pid.map(cpu_ns);

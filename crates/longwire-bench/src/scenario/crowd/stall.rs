@@ -10,7 +10,7 @@ use crate::args::{OutputArgs, ServerArgs};
 use crate::clock;
 use crate::error::BenchError;
 use crate::latency::{Percentiles, STAMP_BYTES, stamp};
-use crate::machine::Memory;
+use crate::machine::{Memory, open_descriptors};
 use crate::metrics::{LoopLag, counter, gauges, report_loop};
 use crate::order::{Login, Order};
 use crate::progress::bar;
@@ -27,6 +27,11 @@ const LOOK: Duration = Duration::from_millis(200);
 const TTL_S: u32 = 600;
 /// How long the server gets to close who does not read, after the last push.
 const CLOSING_TIME: Duration = Duration::from_secs(45);
+/// Each shard looks at all its connections within this, so the ratio of zombies is of after the closing.
+const SCAN_TIME: Duration = Duration::from_secs(10);
+const ZOMBIES: &str = "longwire_connections_zombie_ratio";
+/// More of them after the end are a fault: a thousandth.
+const ZOMBIE_RATIO_MAX: f64 = 0.001;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StallArgs {
@@ -72,6 +77,17 @@ struct Run<'a> {
     stuck: Team,
     online: Online,
     pid: u32,
+    /// The server's descriptors when only those that read were logged in.
+    descriptors: usize,
+}
+
+/// What is left when the server has closed who did not read.
+#[derive(Clone, Copy, Debug)]
+struct Remains {
+    /// Seconds from the last read until all were closed; `None` if they were not.
+    closed_s: Option<f64>,
+    zombie_ratio: Option<f64>,
+    descriptors: usize,
 }
 
 /// Runs the scenario.
@@ -84,7 +100,7 @@ pub(crate) fn run(args: &StallArgs) -> Result<(), BenchError> {
         return Err(BenchError::Options("memory of a server that runs already needs its --pid".into()));
     };
     let stuck = Team::start(&server::program()?, args.stuck as usize, 3)?;
-    let mut run = Run { args, stuck, online, pid };
+    let mut run = Run { args, stuck, online, pid, descriptors: 0 };
     run.log_in()?;
     let mut parts = Vec::new();
     parts.push(run.part("online-only, all reading", false)?);
@@ -93,14 +109,15 @@ pub(crate) fn run(args: &StallArgs) -> Result<(), BenchError> {
     let deaf = Instant::now();
     parts.push(run.part("online-only, some stuck", false)?);
     parts.push(run.part("stored, some stuck", true)?);
-    let closed_s = run.wait_for_closing(deaf)?;
-    run.publish(&parts, closed_s)
+    let remains = run.wait_for_closing(deaf)?;
+    run.publish(&parts, remains)
 }
 
 impl Run<'_> {
     fn log_in(&mut self) -> Result<(), BenchError> {
         let healthy = (self.args.devices - self.args.stuck) as usize;
         self.online.log_in_up_to(healthy)?;
+        self.descriptors = open_descriptors(self.pid).unwrap_or_default();
         let logins: Vec<Login> =
             self.online.devices[healthy..].iter().map(|device| device.login.clone()).collect();
         let server = &self.online.server;
@@ -180,19 +197,27 @@ impl Run<'_> {
         Ok(u64::from(self.args.devices).saturating_sub(sessions as u64))
     }
 
-    /// Seconds from the last read until the server had closed all who were stuck; `None` if it did not.
-    fn wait_for_closing(&mut self, deaf: Instant) -> Result<Option<f64>, BenchError> {
+    /// Waits until the server has closed all who were stuck, and then until it has looked for zombies again.
+    fn wait_for_closing(&mut self, deaf: Instant) -> Result<Remains, BenchError> {
         let begin = Instant::now();
-        while begin.elapsed() < CLOSING_TIME {
+        let mut closed_s = None;
+        while closed_s.is_none() && begin.elapsed() < CLOSING_TIME {
             if self.stuck_closed()? >= u64::from(self.args.stuck) {
-                return Ok(Some(deaf.elapsed().as_secs_f64()));
+                closed_s = Some(deaf.elapsed().as_secs_f64());
             }
             std::thread::sleep(LOOK);
         }
-        Ok(None)
+        let descriptors = open_descriptors(self.pid).unwrap_or_default();
+        let begin = Instant::now();
+        let mut zombie_ratio = gauges(&self.online.api)?.get(ZOMBIES).copied();
+        while zombie_ratio.is_some_and(|ratio| ratio >= ZOMBIE_RATIO_MAX) && begin.elapsed() < SCAN_TIME {
+            std::thread::sleep(LOOK);
+            zombie_ratio = gauges(&self.online.api)?.get(ZOMBIES).copied();
+        }
+        Ok(Remains { closed_s, zombie_ratio, descriptors })
     }
 
-    fn publish(self, parts: &[Part], closed_s: Option<f64>) -> Result<(), BenchError> {
+    fn publish(self, parts: &[Part], remains: Remains) -> Result<(), BenchError> {
         let args = self.args;
         let mut figures = Figures::new("stall");
         figures.latency_ms = parts.last().and_then(|part| part.latency_ms);
@@ -216,15 +241,35 @@ impl Run<'_> {
             let text = ratio.map_or_else(|| "not measured".into(), |ratio| format!("{ratio:.2}"));
             figures.row(format!("healthy p99 with / without stuck, {name}"), text);
         }
-        let closed = closed_s.map_or_else(|| "no".into(), |s| format!("{s:.0} s after their last read"));
+        let closed =
+            remains.closed_s.map_or_else(|| "no".into(), |s| format!("{s:.0} s after their last read"));
         figures.row("all stuck devices closed", closed);
         figures.extra("parts", parts);
         figures.extra("p99_ratio_online_only", online);
         figures.extra("p99_ratio_stored", stored);
-        figures.extra("stuck_closed_s", closed_s);
+        figures.extra("stuck_closed_s", remains.closed_s);
+        self.report_remains(remains, &mut figures);
         report_loop(&mut figures, &self.online.lag, &LoopLag::read(&self.online.api)?);
         figures.print(args.output.json);
         Ok(())
+    }
+
+    fn report_remains(&self, remains: Remains, figures: &mut Figures) {
+        let text = remains.zombie_ratio.map_or_else(
+            || "not exported".into(),
+            |ratio| {
+                let verdict = if ratio < ZOMBIE_RATIO_MAX { "well" } else { "too many" };
+                format!("{:.3} %, {verdict}", ratio * 100.0)
+            },
+        );
+        figures.row("zombie ratio after it", text);
+        let (before, after) = (self.descriptors, remains.descriptors);
+        figures.row(
+            "server's descriptors",
+            format!("{before} without the stuck, {after} after they were closed"),
+        );
+        figures.extra("zombie_ratio", remains.zombie_ratio);
+        figures.extra("descriptors_left_over", after as i64 - before as i64);
     }
 }
 

@@ -125,7 +125,7 @@ struct HubMemory {
 struct AppMemory {
     /// Its key.
     app_key: String,
-    /// Devices with a session, those being decided included.
+    /// Sessions of its devices, those being decided included; a device may have several.
     sessions: u64,
     /// Connections whose socket is full, so that an outbox waits. At most a second old on a node with less than 4,096 of them a shard.
     outbox_connections: u64,
@@ -211,8 +211,9 @@ pub(in crate::api) async fn shards(
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct DuplicateLoginPolicy {
-    /// `takeover`: the newer displaces the older; `reject`: the newer is refused while the older lives; null: as the
-    /// node is configured.
+    /// `takeover`: the newer displaces the older; `reject`: the newer is refused while the older lives; `one_per_class`:
+    /// one connection each as phone, pc, web and iot; `many`: several, up to the node's bound; null: as the node is
+    /// configured.
     duplicate_login: Option<String>,
 }
 

@@ -84,6 +84,8 @@ pub(in crate::api) struct DeviceAnswer {
     tags: Vec<String>,
     /// It is connected to this node now.
     online: bool,
+    /// By so many connections.
+    connections: u16,
     /// What waits in its mailbox.
     mailbox: Mailbox,
 }
@@ -181,13 +183,14 @@ pub(in crate::api) async fn device(
 ) -> Result<axum::Json<DeviceAnswer>, Fault> {
     let name = DeviceName::parse("registration_id", &name)?;
     let found = api.hub.device(&caller.app, name).await?;
-    let (view, online) = found.ok_or_else(|| Fault::not_found("no such device"))?;
+    let (view, connections) = found.ok_or_else(|| Fault::not_found("no such device"))?;
     Ok(axum::Json(DeviceAnswer {
         registration_id: view.device.name.as_str().to_owned(),
         client_id: view.device.client.0.to_string(),
         alias: view.device.alias.map(|alias| alias.as_str().to_owned()),
         tags: view.device.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
-        online,
+        online: connections > 0,
+        connections: u16::try_from(connections).unwrap_or(u16::MAX),
         mailbox: Mailbox { messages: view.mailbox_messages, bytes: view.mailbox_bytes },
     }))
 }
@@ -195,11 +198,11 @@ pub(in crate::api) async fn device(
 /// Whether there was a connection.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct DisconnectAnswer {
-    /// The device was connected, and its connection is told `kicked` and closed.
+    /// The device was connected, and each of its connections is told `kicked` and closed.
     disconnected: bool,
 }
 
-/// End a device's connection. Its token stays good: it may come back after its back-off.
+/// End a device's connections. Its token stays good: it may come back after its back-off.
 #[utoipa::path(
     post, path = "/v1/devices/{registration_id}/disconnect", tag = "devices",
     params(("registration_id" = String, Path, description = "The device's name.")),

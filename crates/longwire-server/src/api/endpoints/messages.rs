@@ -94,20 +94,19 @@ fn answer(id: MessageId, story: &MessageStory) -> MessageAnswer {
         accepted_at: rfc3339(record.accepted_at),
         expires_at: rfc3339(record.deadline),
         online_only: story.online_only,
-        counts: counts(story, in_log),
+        counts: counts(story),
     }
 }
 
-fn counts(story: &MessageStory, in_log: bool) -> DeliveryCounts {
-    let stored = &story.view.counts;
-    // A log delivery is stored together with its end: those in windows exist, and are known to the hub alone.
-    let in_windows = if in_log { story.in_flight } else { 0 };
+fn counts(story: &MessageStory) -> DeliveryCounts {
+    // The hub has added what it alone knows: log deliveries in live windows, and what was dropped of an online-only message.
+    let known = &story.view.counts;
     DeliveryCounts {
-        created: stored.created + in_windows + story.dropped_now,
+        created: known.created,
         sent: story.sent,
-        delivered: stored.delivered,
-        expired: stored.expired,
-        dropped: stored.dropped + story.dropped_now,
-        pending: stored.pending() + in_windows,
+        delivered: known.delivered,
+        expired: known.expired,
+        dropped: known.dropped,
+        pending: known.pending(),
     }
 }

@@ -38,7 +38,7 @@ struct AudienceCounts {
     unknown: u64,
     /// Devices whose mailbox was full: nothing was stored for them.
     refused: u64,
-    /// Connections that it was handed to at once; null where that is not known.
+    /// Addressed devices that were connected, by one connection or more; null where that is not known.
     online: Option<u64>,
 }
 

@@ -15,18 +15,34 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ShardId(pub u8);
 
-/// Names one connection as long as it lives: shard (8 bits), slot (24 bits), generation of the slot (32 bits). A handle
-/// of a connection that is gone names nothing.
+/// Names one connection as long as it lives: shard (8 bits), slot (24 bits), three bits that are zero here and hold the
+/// device's class in the session table, generation of the slot (29 bits). A handle of a connection that is gone names
+/// nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Handle(u64);
 
 impl Handle {
     /// Slots that a shard may have.
     pub const SLOTS_MAX: u32 = 1 << 24;
+    /// Generations of a slot; after the last comes 0. A stale handle would have to wait for half a billion connections
+    /// in one slot to name another one.
+    pub const GENERATIONS: u32 = 1 << 29;
     /// A handle.
     #[must_use]
     pub const fn new(shard: ShardId, slot: u32, generation: u32) -> Handle {
-        Handle(((shard.0 as u64) << 56) | (((slot & 0xFF_FFFF) as u64) << 32) | generation as u64)
+        Handle(
+            ((shard.0 as u64) << 56)
+                | (((slot & 0xFF_FFFF) as u64) << 32)
+                | (generation % Handle::GENERATIONS) as u64,
+        )
+    }
+    /// Its shard, slot and generation, as one number with the bits 29 to 31 zero.
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+    /// The handle that has these bits; 29 to 31 are not looked at.
+    pub(super) const fn from_bits(bits: u64) -> Handle {
+        Handle(bits & !(0b111 << 29))
     }
     /// Its shard.
     #[must_use]
@@ -106,6 +122,12 @@ pub enum Command {
         to: Handle,
         /// Its tags now, sorted.
         tags: Box<[TagId]>,
+    },
+    /// The device has more than one connection: from now on each delivery that enters this one's window is told as
+    /// [`Event::Held`], those in it now included. It may come before [`Command::Attach`].
+    Share {
+        /// The connection.
+        to: Handle,
     },
     /// A newer login was refused because of this connection: end it with `idle` if it has not been heard for its
     /// heartbeat and [`SILENCE_GRACE_S`]; tell its end (again) if it is gone.
@@ -196,6 +218,14 @@ pub enum Event {
         /// What is asked.
         pull: Pull,
     },
+    /// A delivery went into the window of a connection that was told [`Command::Share`], or was in it then. The times
+    /// that it was sent are counted by [`Event::Sent`] all the same.
+    Held {
+        /// The device.
+        client: ClientId,
+        /// The message.
+        message: MessageId,
+    },
     /// A device settled a delivery of this session.
     Settled {
         /// The connection.
@@ -212,6 +242,8 @@ pub enum Event {
         message: MessageId,
         /// It was a GAP.
         gap: bool,
+        /// It was told as [`Event::Held`], if it was not a GAP.
+        shared: bool,
     },
     /// Other words of a device about a message: displayed, clicked, dismissed.
     Feedback {
@@ -258,6 +290,8 @@ pub struct Login {
     pub network: Network,
     /// The device's class.
     pub class: Class,
+    /// The positions in its mailbox and in its app's log up to which the device says that it misses nothing.
+    pub resume: [Position; 2],
     /// Where the connection comes from.
     pub peer: std::net::SocketAddr,
     /// What an MQTT client presents beside.
@@ -298,6 +332,8 @@ pub struct Closed {
     pub reason: CloseReason,
     /// Messages that were sent and not acked.
     pub unacked: Vec<MessageId>,
+    /// They were told as [`Event::Held`].
+    pub shared: bool,
     /// Seconds it lived.
     pub lived_s: u32,
     /// The will of an MQTT client, if it is to be published.

@@ -1,13 +1,15 @@
 //! What the hub keeps in memory. Nothing in here waits, and every map has a bound.
 //!
 //! - [`senders`]: how fast each device sends.
-//! - [`sessions`]: client id → the connection that is the device's now.
+//! - [`sessions`]: client id → the connections that are the device's now.
+//! - `company`: what is kept of a device with more than one connection.
 //! - [`deciding`]: logins of one shard that are being decided, and those just decided.
 //! - [`guard`]: who displaces or fails too often.
 //! - [`tags`]: tags as small numbers.
 //! - [`live`]: what became of recent messages on live connections.
 //! - [`ids`]: message ids.
 
+mod company;
 pub(super) mod deciding;
 pub(super) mod guard;
 pub(super) mod ids;

@@ -4,11 +4,13 @@ use super::super::border::{Attach, Command, Handle, Login};
 use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
+use super::super::memory::sessions::{Entered, Room, Seat};
 use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
-use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Token, TokenFault};
+use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Position, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
 use longwire_proto::close::CloseReason;
+use longwire_proto::session::FeedStart;
 use longwire_proto::wire::{Class, Network};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,9 +18,11 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// A login whose credentials are good.
 pub(super) struct Wish {
-    pub(super) from: Handle,
+    pub(super) seat: Seat,
     /// The device; of one that did not bring a token, one of ours made up, which nothing revokes.
     pub(super) token: Token,
+    /// Where the device says that it stands: mailbox, log.
+    resume: [Position; 2],
     /// What happens if the device is connected already.
     pub(super) policy: DuplicateLogin,
     /// What it is told to beat by.
@@ -28,11 +32,22 @@ pub(super) struct Wish {
 }
 
 impl Wish {
+    pub(super) fn from(&self) -> Handle {
+        self.seat.handle()
+    }
     fn enters_vacant(&self, core: &Core) -> bool {
-        core.sessions.enter_vacant(self.token.client, self.token.app, self.from)
+        core.sessions.enter_vacant(self.token.client, self.token.app, self.seat)
     }
     fn leaves(&self, core: &Core) {
-        core.sessions.leave(self.token.client, self.token.app, self.from);
+        core.sessions.leave(self.token.client, self.token.app, self.from());
+    }
+    /// Where a feed begins. Where a device may have several connections, others of them may have ended what this one never
+    /// saw, so the chain goes on from where this one stands; what the others ended is not named to it.
+    fn start(&self, feed: FeedStart, resume: Position) -> FeedStart {
+        let behind = resume != Position::START
+            && resume < feed.last
+            && resume.incarnation() == feed.last.incarnation();
+        if self.policy.allows_several() && behind { FeedStart { last: resume, ..feed } } else { feed }
     }
 }
 
@@ -73,7 +88,9 @@ pub(super) fn verify(core: &Core, mut login: Login) -> Result<Verified, CloseRea
 pub(super) fn wish(core: &Core, app: &App, login: &Login, token: Token, mqtt: Option<Box<MqttWish>>) -> Wish {
     let policy = app.duplicate_login.unwrap_or(core.duplicate_login);
     let heartbeat = core.heartbeat.assign(app.heartbeat, reach(login));
-    Wish { from: login.from, token, policy, heartbeat, mqtt }
+    // A client identifier has one connection (MQTT-3.1.4-3).
+    let policy = if mqtt.is_some() && policy.allows_several() { DuplicateLogin::Takeover } else { policy };
+    Wish { seat: Seat::new(login.from, login.class), token, resume: login.resume, policy, heartbeat, mqtt }
 }
 
 /// How long a bad login has to wait before it is answered otherwise, when too many came from its network. A good one
@@ -144,8 +161,11 @@ impl Table<'_> {
                 self.refuse(&wish, reason).await;
                 continue;
             }
+            let most = self.core.connections_per_device;
             let enters = match wish.policy {
-                DuplicateLogin::Takeover => self.take_over(&wish).await,
+                DuplicateLogin::Takeover => self.take_over(&wish, Room::One).await,
+                DuplicateLogin::OnePerClass => self.take_over(&wish, Room::OnePerClass).await,
+                DuplicateLogin::Many => self.take_over(&wish, Room::Many(most)).await,
                 DuplicateLogin::Reject => self.enter_or_reject(&wish).await,
             };
             if enters {
@@ -155,20 +175,32 @@ impl Table<'_> {
         entered
     }
 
-    /// Displaces the older connection, unless those of this device have displaced each other too often of late. A device
-    /// without a connection is never held up.
-    async fn take_over(&self, wish: &Wish) -> bool {
+    /// Displaces the older connections that have no room beside this one, unless those of this device have displaced each
+    /// other too often of late. A login that displaces none is never held up.
+    async fn take_over(&self, wish: &Wish, room: Room) -> bool {
         let Token { client, app, .. } = wish.token;
         let Core { conflicts, sessions, stats, posts, .. } = &**self.core;
         let wait_s = conflicts.barred_s(client, self.core.now_ms());
-        if wait_s > 0 && !wish.enters_vacant(self.core) {
-            self.deciding.decide(wish.from);
-            self.core.refuse_until(wish.from, CloseReason::Conflict, wait_s).await;
+        let entered = if wait_s > 0 {
+            sessions.enter_free(client, app, wish.seat, room)
+        } else {
+            Some(sessions.enter(client, app, wish.seat, room))
+        };
+        let Some(Entered { displaced, company }) = entered else {
+            self.deciding.decide(wish.from());
+            self.core.refuse_until(wish.from(), CloseReason::Conflict, wait_s).await;
             return false;
+        };
+        stats.takeovers.fetch_add(displaced.len() as u64, Relaxed);
+        if matches!(room, Room::Many(_)) {
+            stats.displaced_at_bound.fetch_add(displaced.len() as u64, Relaxed);
         }
-        if let Some(old) = sessions.enter(client, app, wish.from) {
-            stats.takeovers.fetch_add(1, Relaxed);
+        for old in displaced {
             posts.close(old, CloseReason::TakenOver, 0).await;
+        }
+        // Also this one, before it is attached: its shard takes commands in their order.
+        for to in company {
+            posts.send(to.shard(), Command::Share { to }).await;
         }
         true
     }
@@ -180,7 +212,7 @@ impl Table<'_> {
             return true;
         }
         let Token { client, app, .. } = wish.token;
-        if let Some(to) = self.core.sessions.current(client) {
+        for to in self.core.sessions.of(client).iter() {
             self.core.posts.send(to.shard(), Command::EndIfSilent { to, client, app }).await;
         }
         self.refuse(wish, CloseReason::AlreadyConnected).await;
@@ -245,12 +277,12 @@ impl Table<'_> {
         match attach {
             Ok(attach) => {
                 // Gone, or displaced and told so.
-                if !self.deciding.decide(wish.from) {
+                if !self.deciding.decide(wish.from()) {
                     wish.leaves(self.core);
                     self.core.session_without_connection(wish.token.client);
-                } else if self.core.sessions.is_current(wish.token.client, wish.from) {
+                } else if self.core.sessions.is_current(wish.token.client, wish.from()) {
                     self.core.stats.logins_accepted.fetch_add(1, Relaxed);
-                    self.core.posts.send(wish.from.shard(), Command::Attach(Box::new(attach))).await;
+                    self.core.posts.send(wish.from().shard(), Command::Attach(Box::new(attach))).await;
                 }
             }
             Err(reason) => self.refuse(wish, reason).await,
@@ -261,12 +293,12 @@ impl Table<'_> {
         let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
         let mqtt = wish.mqtt.as_ref().map(|mqtt| Box::new(mqtt.attach(&view.device, start)));
         Ok(Attach {
-            to: wish.from,
+            to: wish.from(),
             client: wish.token.client,
             app: wish.token.app,
             tags,
-            mailbox: view.mailbox,
-            log: view.log,
+            mailbox: wish.start(view.mailbox, wish.resume[0]),
+            log: wish.start(view.log, wish.resume[1]),
             log_head: view.log_head,
             server_time: (self.core.clock)(),
             mqtt,
@@ -275,10 +307,10 @@ impl Table<'_> {
     }
 
     async fn refuse(&self, wish: &Wish, reason: CloseReason) {
-        self.deciding.decide(wish.from);
+        self.deciding.decide(wish.from());
         wish.leaves(self.core);
         self.core.session_without_connection(wish.token.client);
-        self.core.refuse(wish.from, reason).await;
+        self.core.refuse(wish.from(), reason).await;
     }
 
     /// Tags changed while these logins were read: what was attached may be older than the change.
@@ -286,7 +318,7 @@ impl Table<'_> {
         let views = self.views(wishes).await;
         for (wish, view) in wishes.iter().zip(views) {
             if let Ok(view) = view {
-                self.core.retag(wish.from, wish.token.app, &view.device.tags).await;
+                self.core.retag(wish.from(), wish.token.app, &view.device.tags).await;
             }
         }
     }

@@ -106,9 +106,14 @@ impl Pump {
                     stats.stale_acks.fetch_add(1, Relaxed);
                 }
             }
-            Event::Settled { from, client, app, source, position, message, gap } => {
+            Event::Settled { from, client, app, source, position, message, gap, shared } => {
                 let end = if gap { End::GapNoted } else { End::Delivered };
-                self.settled(from, Settle { client, app, source, position, message, end }, notes);
+                self.settled(from, Settle { client, app, source, position, message, end }, shared, notes);
+            }
+            Event::Held { client, message } => {
+                if self.core.sessions.held(client, message) {
+                    notes.changes.push(Change::Landed(message));
+                }
             }
             Event::Feedback { kind, .. } => stats.feedback_came(kind),
             Event::Sent { message, sent, dropped } => {
@@ -127,7 +132,7 @@ impl Pump {
         match logins::verify(&self.core, login) {
             Ok(Verified::Wish(wish)) => {
                 // Before the read is queued, so that an end of the connection meanwhile is seen.
-                self.deciding.begin(from, (wish.token.client, wish.token.app));
+                self.deciding.begin(wish.from(), (wish.token.client, wish.token.app));
                 self.read(Read::Login(wish)).await;
             }
             Ok(Verified::Stranger(stranger)) => {
@@ -152,23 +157,32 @@ impl Pump {
         let _ = self.reads.send(read).await;
     }
 
-    fn settled(&self, from: Handle, end: Settle, notes: &mut Notes) {
+    fn settled(&self, from: Handle, end: Settle, shared: bool, notes: &mut Notes) {
         // A GAP was never counted as sent. Also a displaced connection's delivery is in flight no more.
-        if end.end == End::Delivered {
+        let delivered = end.end == End::Delivered;
+        let settling = self.core.sessions.settled(end.client, from, end.message, delivered, shared);
+        for _ in 0..settling.landed {
             notes.changes.push(Change::Landed(end.message));
         }
-        if !self.core.sessions.is_current(end.client, from) {
-            self.core.stats.stale_acks.fetch_add(1, Relaxed);
+        let stats = &self.core.stats;
+        if !settling.current {
+            stats.stale_acks.fetch_add(1, Relaxed);
             return;
         }
-        if end.end == End::Delivered {
-            self.core.stats.deliveries_acked.fetch_add(1, Relaxed);
+        if !settling.first {
+            stats.late_acks.fetch_add(1, Relaxed);
+        } else if delivered {
+            stats.deliveries_acked.fetch_add(1, Relaxed);
         }
+        // Also a late one: if the store did not take the first, this one may do, and if it did, this one changes nothing.
         notes.ends.push(end);
     }
 
     fn closed(&self, closed: Closed, notes: &mut Notes) {
-        let Closed { from, client, app, reason, unacked, lived_s, will } = closed;
+        let Closed { from, client, app, reason, mut unacked, shared, lived_s, will } = closed;
+        if let Some(client) = client.filter(|_| shared) {
+            self.core.sessions.let_go(client, &mut unacked);
+        }
         notes.changes.extend(unacked.into_iter().map(Change::Landed));
         let Some(client) = client else {
             if let Some((client, app)) = self.deciding.ended(from) {

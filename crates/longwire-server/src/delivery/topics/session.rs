@@ -110,7 +110,7 @@ impl Core {
 
     /// A session was begun for a connection that is not there any more.
     pub(in crate::delivery) fn session_without_connection(&self, client: ClientId) {
-        if self.sessions.current(client).is_none() {
+        if !self.sessions.is_online(client) {
             self.topics.kept.lock().left(client, (self.clock)().0);
         }
     }

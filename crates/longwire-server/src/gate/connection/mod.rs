@@ -94,6 +94,8 @@ pub(super) struct Flags {
     pub(super) layered: bool,
     /// The peer has ended its side, and bytes that are not read now stand in front of that end; `frame_s` counts.
     pub(super) half_closed: bool,
+    /// The device has, or had, other connections: the hub is told of each delivery in the window.
+    pub(super) shared: bool,
 }
 
 /// The deadlines that a connection is held to, seconds.

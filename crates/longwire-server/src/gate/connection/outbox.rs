@@ -59,6 +59,8 @@ pub(in crate::gate) struct Standing {
     pub(in crate::gate) unacked: Option<u32>,
     /// Shard second of the last question.
     pub(in crate::gate) asked_s: u32,
+    /// The shard judges, and the kernel's own deadline is put far behind.
+    pub(in crate::gate) is_ours: bool,
 }
 
 #[derive(Debug, Default)]

@@ -52,7 +52,7 @@ impl Slab {
     pub(in crate::gate) fn remove(&mut self, slot: u32) -> Option<Connection> {
         let entry = self.slot_mut(slot)?;
         let connection = entry.connection.take()?;
-        entry.generation = entry.generation.wrapping_add(1);
+        entry.generation = (entry.generation + 1) % Handle::GENERATIONS;
         self.free.push(slot);
         self.len -= 1;
         Some(connection)

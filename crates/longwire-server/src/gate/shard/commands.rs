@@ -45,6 +45,7 @@ impl Shard {
                     self.close(slot, reason, retry_after_s);
                 }
             }
+            Command::Share { to } => self.share(to),
             Command::EndIfSilent { to, client, app } => self.end_if_silent(to, client, app),
             Command::Deliver { to, position, message } => self.deliver(to, position, &message),
             Command::DeliverNow { to, message } => self.deliver_now(to, &message),
@@ -77,6 +78,28 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// The device has other connections: what is in this one's window now, and all that enters it, is told to the hub.
+    fn share(&mut self, to: Handle) {
+        let Some(slot) = self.find(to) else { return };
+        let Some(connection) = self.slab.at(slot) else { return };
+        if std::mem::replace(&mut connection.flags.shared, true) {
+            return;
+        }
+        let Some((client, deliveries)) = connection.deliveries() else { return };
+        for delivery in deliveries.unacked().filter(|delivery| !delivery.gap) {
+            self.outlet.tell(Event::Held { client, message: delivery.message });
+        }
+    }
+
+    /// A stored delivery has entered a window.
+    pub(super) fn tell_held(&mut self, slot: u32, message: MessageId) {
+        let Some(connection) = self.slab.at(slot).filter(|connection| connection.flags.shared) else {
+            return;
+        };
+        let Some((client, _)) = connection.deliveries() else { return };
+        self.outlet.tell(Event::Held { client, message });
     }
 
     pub(super) fn find(&mut self, handle: Handle) -> Option<u32> {
@@ -235,6 +258,7 @@ impl Shard {
     pub(super) fn send_delivery(&mut self, slot: u32, message: MessageId, shared: &Bytes, head: PushHead) {
         ShardStats::count(&self.stats.own().sent, 1);
         self.outlet.tell(Event::Sent { message, sent: 1, dropped: 0 });
+        self.tell_held(slot, message);
         if self.slab.at(slot).and_then(Connection::mqtt).is_some() {
             return self.send_stored_publish(slot, message, shared, &head);
         }

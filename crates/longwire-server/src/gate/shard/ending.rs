@@ -115,16 +115,9 @@ impl Shard {
         let will = self.leave_topics(slot, from, &mut connection);
         if !awaiting {
             let lived_s = self.time.now_s() - connection.accepted_s;
-            let app = connection.app;
-            self.outlet.tell(Event::Closed(Box::new(Closed {
-                from,
-                client,
-                app,
-                reason,
-                unacked,
-                lived_s,
-                will,
-            })));
+            let (app, shared) = (connection.app, connection.flags.shared);
+            let closed = Closed { from, client, app, reason, unacked, shared, lived_s, will };
+            self.outlet.tell(Event::Closed(Box::new(closed)));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
             // Before login every end is a refusal, and says when to come again if coming again can help.
@@ -146,8 +139,16 @@ impl Shard {
         let Some(slot) = self.slab.find(to) else {
             // The hub believes in a connection that is gone.
             let (reason, unacked) = (CloseReason::PeerLost, Vec::new());
-            let closed =
-                Closed { from: to, client: Some(client), app, reason, unacked, lived_s: 0, will: None };
+            let closed = Closed {
+                from: to,
+                client: Some(client),
+                app,
+                reason,
+                unacked,
+                shared: false,
+                lived_s: 0,
+                will: None,
+            };
             return self.outlet.tell(Event::Closed(Box::new(closed)));
         };
         let now_s = self.time.now_s();

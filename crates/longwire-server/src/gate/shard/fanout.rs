@@ -341,6 +341,7 @@ impl Shard {
         }
         match deliveries.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {
             Offer::Send { previous } => {
+                self.tell_held(slot, message.message);
                 Some(self.head(Source::AppLog, position, previous, message.deadline, 0))
             }
             Offer::Later => {

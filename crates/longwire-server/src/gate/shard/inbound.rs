@@ -184,6 +184,7 @@ impl Shard {
             heartbeat_s,
             network: connect.network,
             class: connect.class,
+            resume: [connect.resume_mailbox, connect.resume_log],
             peer,
             mqtt: None,
         };
@@ -278,7 +279,7 @@ impl Shard {
         let from = handle(self.id, slot, &self.slab);
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
-        let app = connection.app;
+        let (app, shared) = (connection.app, connection.flags.shared);
         let Conversation::Live(session) = &mut connection.conversation else { return };
         let client = session.client();
         for message in self.scratch.ids.drain(..) {
@@ -299,6 +300,7 @@ impl Shard {
                 position: settled.position,
                 message,
                 gap: settled.gap,
+                shared,
             });
         }
         connection.window_s = now_s;

@@ -6,11 +6,11 @@
 //! within the write-stall deadline, and once more before the peer is closed.
 
 use super::Shard;
-use crate::delivery::border::{Event, Handle};
+use crate::delivery::border::Event;
 use crate::gate::connection::{
     Connection, Outbox, Piece, Standing, broken_reason, handle, kernel_judges, shard_judges, write_slices,
 };
-use crate::gate::judge::Question;
+use crate::gate::judge::{Question, Reading};
 use crate::gate::stats::ShardStats;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
@@ -93,6 +93,7 @@ impl Shard {
         if bytes > self.options.outbox_high_bytes && !connection.flags.unwritable {
             connection.flags.unwritable = true;
             ShardStats::count(&self.stats.own().unwritable, 1);
+            ShardStats::count(&self.stats.own().slow_consumers, 1);
         }
         if is_new {
             connection.drained_s = now_s;
@@ -140,9 +141,11 @@ impl Shard {
         if left == 0
             && let Some(empty) = outbox.take()
         {
-            if empty.standing.is_some() {
+            if let Some(standing) = empty.standing {
                 self.holders.remove(slot);
-                kernel_judges(socket, self.limits.stall_s);
+                if standing.is_ours {
+                    kernel_judges(socket, self.limits.stall_s);
+                }
             }
             self.pool.give(empty);
         }
@@ -161,13 +164,14 @@ impl Shard {
 
     /// The socket is full: from now on the connection is among the holders, and its kernel queue is looked at.
     pub(super) fn stand(&mut self, slot: u32) {
-        let (now_s, stall_s) = (self.time.now_s(), self.limits.stall_s);
+        let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         let Some(outbox) = connection.outbox.as_mut() else { return };
         if outbox.standing.is_none() {
-            outbox.standing = Some(Standing { since_s: now_s, unacked: None, asked_s: now_s });
-            if !self.judge.is_absent() {
-                shard_judges(&connection.socket, stall_s);
+            let is_ours = !self.judge.is_absent();
+            outbox.standing = Some(Standing { since_s: now_s, unacked: None, asked_s: now_s, is_ours });
+            if is_ours {
+                shard_judges(&connection.socket, self.limits.stall_s);
             }
             self.holders.insert(slot);
             self.wheel.pull_in(&mut self.slab, slot, now_s + 1);
@@ -225,20 +229,32 @@ impl Shard {
     pub(super) fn take_readings(&mut self) {
         for _ in 0..READINGS_PER_TURN {
             let Some(reading) = self.queue.next_reading() else { return };
-            self.take_reading(reading.of, reading.unacked);
+            self.take_reading(&reading);
         }
         self.commands_waiting = true;
     }
 
-    fn take_reading(&mut self, of: Handle, unacked: u32) {
+    fn take_reading(&mut self, reading: &Reading) {
         let (now_s, stall_s) = (self.time.now_s(), self.limits.stall_s);
-        let Some(slot) = self.slab.find(of) else { return };
+        let Some(slot) = self.slab.find(reading.of) else { return };
         let Some(connection) = self.slab.at(slot) else { return };
         let Some(standing) = connection.outbox.as_mut().and_then(|outbox| outbox.standing.as_mut()) else {
             return;
         };
-        let before = standing.unacked.replace(unacked);
-        if before.is_some_and(|before| unacked < before) {
+        let before = standing.unacked.replace(reading.unacked);
+        let progress = before.is_some_and(|before| reading.unacked < before);
+        // A peer that takes something, or answers and has no room, is judged here, and the kernel's deadline, which counts from the
+        // first full window, is put far behind. One that does not answer is the kernel's: it knows since when, which may be long
+        // before the socket was full.
+        let is_ours = progress || !reading.unanswered;
+        if standing.is_ours != is_ours {
+            standing.is_ours = is_ours;
+            match is_ours {
+                true => shard_judges(&connection.socket, stall_s),
+                false => kernel_judges(&connection.socket, stall_s),
+            }
+        }
+        if progress {
             connection.drained_s = now_s;
             ShardStats::count(&self.stats.own().slow_progress, 1);
             return;

@@ -53,6 +53,8 @@ pub struct Config {
     pub heartbeat: HeartbeatRules,
     /// How MQTT clients may log in.
     pub auth: AuthOptions,
+    /// Connections that a device may have where the policy is `many`.
+    pub connections_per_device: usize,
     /// How long a device token is valid.
     pub token_ttl: Duration,
     /// How long a stop may take.
@@ -130,6 +132,7 @@ impl Config {
             duplicate_login,
             heartbeat,
             auth,
+            connections_per_device: layers.integer("apps.connections_per_device") as usize,
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),

@@ -394,7 +394,15 @@ pub const SETTINGS: &[Setting] = &[
         "apps.duplicate_login",
         Kind::Text { max: 32 },
         "takeover",
-        "What meets a login whose device is connected already: `takeover` displaces the older connection; `reject` refuses the newer with `already_connected` and a time to come again, and ends an older one that has been silent for its heartbeat and 10 seconds. Holds for apps that have no policy of their own.",
+        "What meets a login whose device is connected already: `takeover` displaces the older connection; `reject` refuses the newer with `already_connected` and a time to come again, and ends an older one that has been silent for its heartbeat and 10 seconds; `one_per_class` lets a device have one connection each as phone, pc, web and iot, and displaces the older of the same class; `many` lets it have several, see `apps.connections_per_device`. Holds for apps that have no policy of their own.",
+    ),
+    integer(
+        "apps.connections_per_device",
+        8,
+        "connections",
+        1,
+        32,
+        "Connections that one device may have at once under the policy `many`; a newer one displaces the oldest, counted in `longwire_displaced_at_bound_total`.",
     ),
     integer(
         "tokens.ttl",

@@ -7,7 +7,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
-    page.gauge("longwire_devices_online", "devices with a session", hub.sessions_online.load(Relaxed))?;
+    page.gauge(
+        "longwire_devices_online",
+        "devices with a session or more",
+        hub.devices_online.load(Relaxed),
+    )?;
+    let sessions = hub.sessions_online.load(Relaxed);
+    page.gauge("longwire_sessions_online", "sessions of devices; a device may have several", sessions)?;
     page.counter("longwire_logins", "logins accepted", hub.logins_accepted.load(Relaxed))?;
     let refused: Vec<_> = CloseReason::ALL
         .iter()
@@ -34,6 +40,11 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
         ("longwire_upstream_lost", "messages answered before storing, then not stored", &hub.upstream_lost),
         ("longwire_takeovers", "connections displaced by a newer login", &hub.takeovers),
         (
+            "longwire_displaced_at_bound",
+            "displaced connections of devices that had as many as they may have",
+            &hub.displaced_at_bound,
+        ),
+        (
             "longwire_device_id_conflicts",
             "times that devices with one id displaced each other too often",
             &hub.device_id_conflicts,
@@ -41,6 +52,7 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
         ("longwire_logins_slowed", "bad logins told to wait, too many from an address", &hub.logins_slowed),
         ("longwire_profiles_healed", "profiles written again from the registry", &hub.profiles_healed),
         ("longwire_stale_acks", "acks of connections that were displaced", &hub.stale_acks),
+        ("longwire_late_acks", "acks of what another connection of the device ended", &hub.late_acks),
         ("longwire_settles_failed", "ends that the store did not take", &hub.settles_failed),
         ("longwire_pages_failed", "pages that the store did not give", &hub.pages_failed),
         (

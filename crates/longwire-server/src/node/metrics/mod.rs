@@ -2,6 +2,7 @@
 
 mod hub;
 mod hub_topics;
+mod sockets;
 mod store;
 mod topics;
 
@@ -38,6 +39,8 @@ pub(super) struct Sources {
     pub(super) store: Arc<StoreStats>,
     /// The API's.
     pub(super) api: Arc<ApiStats>,
+    /// Where devices connect.
+    pub(super) device_port: u16,
     /// Lines that the log dropped.
     pub(super) log_dropped: Option<DroppedLines>,
 }
@@ -73,6 +76,7 @@ impl Collector for Sources {
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
         page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped)?;
+        sockets::sockets(&mut page, self.device_port)?;
         process(&mut page)?;
         let build = [
             ("version", env!("CARGO_PKG_VERSION")),
@@ -157,6 +161,11 @@ fn connections(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         "longwire_connections_unwritable",
         "connections above the high mark",
         sum(gate, |s| &s.unwritable),
+    )?;
+    page.counter(
+        "longwire_slow_consumers",
+        "times that a connection rose above the high mark",
+        sum(gate, |s| &s.slow_consumers),
     )?;
     page.counter(
         "longwire_slow_progress",

@@ -157,6 +157,7 @@ impl Shard {
     /// A stored delivery of this session ended.
     fn settled(&mut self, slot: u32, from: From, settled: Settled) {
         ShardStats::count(&self.stats.own().acked, 1);
+        let shared = self.slab.at(slot).is_some_and(|connection| connection.flags.shared);
         self.outlet.tell(Event::Settled {
             from: from.handle,
             client: from.client,
@@ -165,6 +166,7 @@ impl Shard {
             position: settled.position,
             message: settled.message,
             gap: settled.gap,
+            shared,
         });
         let now_s = self.time.now_s();
         if let Some(connection) = self.slab.at(slot) {

@@ -61,6 +61,7 @@ impl Shard {
             network: Network::Unknown,
             class: Class::Iot,
             peer,
+            resume: [crate::domain::Position::START; 2],
             mqtt: Some(Box::new(presented(&connect, certificate))),
         };
         let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;

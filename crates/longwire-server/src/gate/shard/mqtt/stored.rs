@@ -90,6 +90,7 @@ impl Shard {
         let deliveries = self.slab.at(slot).and_then(Connection::deliveries);
         let Some(settled) = deliveries.and_then(|(_, deliveries)| deliveries.settle(message)) else { return };
         ShardStats::count(&self.stats.own().acked, 1);
+        let shared = self.slab.at(slot).is_some_and(|connection| connection.flags.shared);
         self.outlet.tell(Event::Settled {
             from: from.handle,
             client: from.client,
@@ -98,6 +99,7 @@ impl Shard {
             position: settled.position,
             message,
             gap: settled.gap,
+            shared,
         });
     }
 }
