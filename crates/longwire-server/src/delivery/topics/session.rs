@@ -89,7 +89,7 @@ impl Core {
         let (topics, now) = (&self.topics, (self.clock)());
         let expiry_s = expiry_s.min(EXPIRY_S_MAX);
         let mut kept = topics.kept.lock();
-        if clean_start {
+        if clean_start || kept.is_over(client, now.0) {
             topics.wills.lock().hasten(client, now);
             // A client that never had a session costs no commit: it can have no topic messages either.
             if kept.end(client) {

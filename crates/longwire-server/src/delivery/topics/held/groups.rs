@@ -49,6 +49,8 @@ struct Group {
 struct Delivery {
     group: u64,
     to: Handle,
+    /// With which it went: the lower of the publish's and the membership's.
+    qos: u8,
     message: Arc<TopicMessage>,
 }
 
@@ -137,7 +139,7 @@ impl Groups {
         found.is_some_and(|id| self.remove(id, to))
     }
 
-    /// Takes a connection that is gone out of all its groups. What it had not acked goes to others.
+    /// Takes a connection that is gone out of all its groups. What it had not acked with QoS 1 goes to others.
     pub(in crate::delivery::topics) fn leave(&mut self, to: Handle) {
         for id in self.of.get(&to).cloned().unwrap_or_default() {
             self.remove(id, to);
@@ -181,15 +183,18 @@ impl Groups {
         }
     }
 
-    /// A delivery was acked, or will not be: then another member gets it.
+    /// A delivery was acked, or will not be: then another member gets it, unless it went with QoS 2.
     pub(in crate::delivery::topics) fn settled(&mut self, number: u64, acked: bool) {
-        let Some(Delivery { group: id, to, message }) = self.unacked.remove(&number) else { return };
+        let Some(Delivery { group: id, to, qos, message }) = self.unacked.remove(&number) else { return };
         let Some(group) = self.groups.get_mut(&id) else { return };
         if let Some(member) = group.members.iter_mut().find(|member| member.to == to) {
             member.unacked.retain(|other| *other != number);
         }
-        if !acked {
-            group.waiting.push_front(message);
+        match qos {
+            _ if acked => {}
+            // The member may have it: with QoS 2 nobody else gets it (MQTT-4.8.2-5).
+            2 => self.dropped += 1,
+            _ => group.waiting.push_front(message),
         }
         if !group.waiting.is_empty() {
             self.restless.push(id);
@@ -261,7 +266,7 @@ impl Groups {
             number = self.next_number;
             member.unacked.push(number);
             self.next_number += 1;
-            self.unacked.insert(number, Delivery { group: id, to: member.to, message: message.clone() });
+            self.unacked.insert(number, Delivery { group: id, to: member.to, qos, message: message.clone() });
         }
         let (to, identifier, message) = (member.to, member.identifier, message.clone());
         out.push(TopicCommand::Deliver { to, message, qos, retain: false, identifier, number });

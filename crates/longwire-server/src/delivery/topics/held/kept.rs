@@ -102,6 +102,13 @@ impl Kept {
         None
     }
 
+    /// The session's time has come, though nothing has ended it yet: one that ends with its connection is over for the next one.
+    pub(in crate::delivery::topics) fn is_over(&self, client: ClientId, now_ms: u64) -> bool {
+        self.sessions.get(&client).is_some_and(|session| {
+            session.expiry_s == 0 || (session.ended_ms != 0 && due_ms(session) <= now_ms)
+        })
+    }
+
     /// The session has another expiry from now on (MQTT-3.14.2-2).
     pub(in crate::delivery::topics) fn set_expiry(&mut self, client: ClientId, expiry_s: u32) {
         if let Some(session) = self.sessions.get_mut(&client)
