@@ -31,6 +31,19 @@ async fn newer_login_takes_over() {
     assert_eq!(rig.hub.stats().sessions_online.load(SeqCst), 1);
 }
 
+/// Requirement 004-28.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_comes_back_is_counted() {
+    let rig = Rig::new(1).await;
+    let (phone, watch) = (rig.register("phone", None, &[]).await, rig.register("watch", None, &[]).await);
+    let (first, _) = rig.login(0, &phone).await;
+    rig.login(0, &watch).await;
+    assert_eq!(rig.hub.reconnects(), (0, 0));
+    rig.close(first, Some(phone.client), Vec::new()).await;
+    rig.login(0, &phone).await;
+    assert_eq!(rig.hub.reconnects(), (1, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_login_disturbs_no_older_connection() {
     let rig = Rig::new(1).await;

@@ -7,6 +7,7 @@ use super::dispatcher;
 use super::memory::guard::{self, Guard};
 use super::memory::ids::MessageIds;
 use super::memory::live::{self, Live};
+use super::memory::returns::Returns;
 use super::memory::sessions::Sessions;
 use super::memory::tags::{TAGS_MAX, Tags};
 use super::posts::Posts;
@@ -183,6 +184,8 @@ pub(super) struct Core {
     pub(super) connections_per_device: usize,
     /// Devices whose connections displace each other.
     pub(super) conflicts: Guard<ClientId>,
+    /// Devices that come back.
+    pub(super) returns: Returns,
     /// Networks that bring bad logins.
     pub(super) bad_logins: Guard<IpAddr>,
     began: Instant,
@@ -263,6 +266,7 @@ impl Hub {
             connections_per_device,
             auth: Auth::new(parts.auth, Enrolment::new(lists), ways),
             conflicts: Guard::new(guard::TAKEOVERS),
+            returns: Returns::new(),
             bad_logins: Guard::new(guard::BAD_LOGINS),
             began: Instant::now(),
             posts: Posts::new(shards, stats.clone()),
@@ -363,6 +367,12 @@ impl Hub {
     /// The store's.
     pub async fn disconnect(&self, app: &App, name: DeviceName) -> Result<Option<bool>, StoreError> {
         self.core.disconnect(app, name).await
+    }
+
+    /// Logins of devices that were here before in this process's life: in all, and in the last minute (004-28).
+    #[must_use]
+    pub fn reconnects(&self) -> (u64, u64) {
+        self.core.returns.counts(self.core.now_ms() / 1000)
     }
 
     /// What the hub's tables hold.

@@ -282,6 +282,7 @@ impl Table<'_> {
                     self.core.session_without_connection(wish.token.client);
                 } else if self.core.sessions.is_current(wish.token.client, wish.from()) {
                     self.core.stats.logins_accepted.fetch_add(1, Relaxed);
+                    self.core.returns.logged_in(wish.token.client, self.core.now_ms() / 1000);
                     self.core.posts.send(wish.from().shard(), Command::Attach(Box::new(attach))).await;
                 }
             }

@@ -71,6 +71,13 @@ impl Collector for Sources {
         topics::topics(&mut page, &self.gate)?;
         loops(&mut page, &self.gate)?;
         hub::hub(&mut page, &self.hub)?;
+        let (reconnects, last_minute) = self.names.reconnects();
+        page.counter(
+            "longwire_reconnects",
+            "logins of devices that were here before since the start",
+            reconnects,
+        )?;
+        page.gauge("longwire_reconnects_last_minute", "such logins in the last 60 seconds", last_minute)?;
         store::store(&mut page, &self.store)?;
         hub_topics::hub_topics(&mut page, &self.names, &self.store)?;
         api(&mut page, &self.api)?;
