@@ -488,6 +488,28 @@ async fn a_shared_group_gives_each_message_to_one_member_and_again_when_that_one
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_member_acked_just_before_its_end_goes_to_no_other() {
+    let rig = TopicRig::new(2).await;
+    let (sender, stays) = (rig.connect("sender", 0).await, rig.connect_to(1, "stays", 0).await);
+    for _ in 0..50 {
+        let goes = rig.connect_to(1, "goes", 0).await;
+        assert_eq!(rig.subscribe(&goes, &[("$share/g/jobs/+", 1)]).await, [SubscribeOutcome::Done]);
+        rig.publish(&sender, message(&rig, &sender, "jobs/1", 1)).await;
+        let Command::Topic(TopicCommand::Deliver { number, .. }) = rig.shards.next(1).await else { panic!() };
+        assert_eq!(rig.subscribe(&stays, &[("$share/g/jobs/+", 1)]).await, [SubscribeOutcome::Done]);
+        // Work of others stands in the queue before the ack.
+        for _ in 0..20 {
+            rig.tell_publish(&stays, message(&rig, &stays, "elsewhere", 1), None, false).await;
+        }
+        rig.ask(&goes, TopicEvent::Shared { number, acked: true }).await;
+        rig.close(&goes).await;
+        until(async || rig.hub.topic_census().members == 1).await;
+        assert_eq!(rig.unsubscribe(&stays, &["$share/g/jobs/+"]).await, [SubscribeOutcome::Done]);
+        assert_eq!(rig.shards.waiting(1), 0, "it went to the member that stayed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_ended_joins_no_group() {
     let rig = TopicRig::new(1).await;
     let gone = rig.connect("gone", 0).await;

@@ -33,6 +33,10 @@ impl TopicDesk {
             self.core.session_expiry(from.client, seconds);
             return;
         }
+        // Also before the end, which gives what is unacked to others. The want goes on, to give what waits the room.
+        if let TopicEvent::Shared { number, acked } = event {
+            self.core.shared_settled(number, acked);
+        }
         if let TopicEvent::Publish { message, packet_id, .. } = &event
             && message.shared.topic().starts_with("$up/")
             && !self.senders.admit(from.client, (self.core.clock)())

@@ -147,6 +147,11 @@ impl Core {
         }
     }
 
+    /// A member of a shared group acked a delivery, or will not. Memory only; what waits gets the room with the next turn.
+    pub(in crate::delivery) fn shared_settled(&self, number: u64, acked: bool) {
+        self.topics.groups.lock().settled(number, acked);
+    }
+
     /// The client said at its end how long its session is kept. Memory only; the connection's end writes it.
     pub(in crate::delivery) fn session_expiry(&self, client: ClientId, seconds: u32) {
         self.topics.kept.lock().set_expiry(client, seconds.min(EXPIRY_S_MAX));

@@ -79,7 +79,8 @@ impl Turn<'_> {
                 let plan = core.plan(&message, trace, packet_id, remembers, &mut self.work, &mut self.out);
                 self.owed.push(Owed::Published { to, packet_id, plan });
             }
-            TopicEvent::Shared { number, acked } => core.topics.groups.lock().settled(number, acked),
+            // Settled when it came; the turn gives its room to what waits.
+            TopicEvent::Shared { .. } => {}
             TopicEvent::Expiry { seconds } => core.session_expiry(from.client, seconds),
             _ if !is_current => {}
             TopicEvent::Release { packet_id } => {
