@@ -225,7 +225,7 @@ fn make_api(
         hub,
         options,
         entry_nodes: vec![device.to_string()],
-        metrics: Box::new(move || render(&sources)),
+        metrics: Arc::new(move || render(&sources)),
         ready,
         alive: {
             let stats = gate.stats();
