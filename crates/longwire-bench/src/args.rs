@@ -190,6 +190,10 @@ pub(crate) struct FanoutArgs {
     /// Without the bare loop: no ratio.
     #[arg(long)]
     pub(crate) no_limit: bool,
+    /// Server and bare loop on the first half of the cores, devices on the others, those whose latency is watched on the last
+    /// one: a figure is then the server's alone. Needs four cores, and a server that is started for the measurement.
+    #[arg(long, conflicts_with = "target")]
+    pub(crate) apart: bool,
     #[command(flatten)]
     pub(crate) mqtt: MqttArgs,
     #[command(flatten)]

@@ -38,6 +38,7 @@ mod latency;
 mod machine;
 mod metrics;
 mod order;
+mod place;
 mod probe;
 mod progress;
 mod proxy;
