@@ -23,6 +23,9 @@ pub(in super::super) struct Listener {
 impl Shard {
     /// A message for the live subscribers of this shard: at once for few, on the carousel for a crowd.
     pub(in super::super) fn topic_published(&mut self, message: &Arc<TopicMessage>) {
+        if self.fanout.knows(message.app, message.shared.topic(), self.topics.revision()) {
+            return self.fanout.queue_topic(message.clone());
+        }
         let (mut filters, mut audience) =
             (std::mem::take(&mut self.scratch.filters), std::mem::take(&mut self.scratch.audience));
         filters.clear();
@@ -56,7 +59,7 @@ impl Shard {
     }
 
     /// The subscriptions of one slot by which it gets a message that rides.
-    pub(in super::super) fn serve_topic(
+    pub(in super::super) fn topic_for(
         &mut self,
         slot: u32,
         message: &Arc<TopicMessage>,
