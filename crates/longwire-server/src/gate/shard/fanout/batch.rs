@@ -65,7 +65,10 @@ impl Shard {
             let Some(wish) = self.topics.of(app, filter).and_then(|subscribers| subscribers.of(slot)) else {
                 continue;
             };
-            if audience.differing || (audience.acked && wish.qos() > 0) || !wish.is_plain() {
+            if audience.differing
+                || (audience.acked && (wish.qos() > 0 || wish.is_kept()))
+                || !wish.is_plain()
+            {
                 return false;
             }
             mask |= audience.mask;
