@@ -4,6 +4,7 @@ use super::listener::{FRAMES, ListenerTerms};
 use super::proxy::{Origin, read_proxy};
 use super::tls::{HANDSHAKE_BYTES_MAX, TlsConnection, TlsProgress};
 use super::upgrade::{Subprotocol, Upgrade, read_upgrade};
+use super::refused::{TLS_ALERT, not_now};
 use super::{Detected, Spoken, detect};
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::websocket::{Decoder, Event, close, close_code, data_head, pong};
@@ -147,7 +148,12 @@ impl Layers {
         gather.clear();
         match &self.stage {
             Stage::Refused => {}
-            Stage::Undecided(_) | Stage::Stream => gather.extend_from_slice(word),
+            Stage::Undecided(held) => match detect(held) {
+                Detected::Is(Spoken::Tls) => gather.extend_from_slice(&TLS_ALERT),
+                Detected::Is(Spoken::WebSocket) => gather.extend_from_slice(not_now(reason, 0).as_bytes()),
+                _ => gather.extend_from_slice(word),
+            },
+            Stage::Stream => gather.extend_from_slice(word),
             Stage::WebSocket(decoder) if decoder.is_closed() => {}
             Stage::WebSocket(_) => {
                 gather.extend_from_slice(data_head(word.len() as u64, None).bytes());

@@ -166,6 +166,9 @@ impl Shard {
             Ok(pieces) => {
                 pieces.for_each(|piece| self.send_later(slot, piece));
                 ShardStats::count(&self.stats.own().topics.delivered, 1);
+                if packet_id != 0 {
+                    self.await_ack(slot);
+                }
                 if packet_id == 0 && number != 0 {
                     self.tell_shared(slot, number, true);
                 }

@@ -37,6 +37,20 @@ impl Shard {
         }
     }
 
+    /// The connection is to be refused: if the plain bytes in the layers' scratch begin a CONNECT, in its version.
+    pub(in super::super) fn hear_version(&mut self, slot: u32) {
+        let limits = self.packet_limits();
+        if self.scratch.layers.plain.first() == Some(&CONNECT) {
+            self.speaks_mqtt(slot);
+        }
+        if let Some(connection) = self.slab.at(slot)
+            && let Conversation::MqttAwaiting(awaiting) = &mut connection.conversation
+        {
+            // Whether it is a good one does not matter any more.
+            let _ = awaiting.receive(&mut &self.scratch.layers.plain[..], &limits);
+        }
+    }
+
     pub(in super::super) fn received_mqtt_login(&mut self, slot: u32, count: usize) -> Result<(), Ending> {
         let from = handle(self.id, slot, &self.slab);
         let limits = self.packet_limits();
