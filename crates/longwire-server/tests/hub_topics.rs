@@ -537,6 +537,7 @@ async fn a_login_resumes_what_is_kept_and_one_that_is_refused_disturbs_nothing()
             clean_start,
             expiry_s,
             certificate: None,
+            will: None,
         };
         Login { mqtt: Some(Box::new(mqtt)), ..rig.wish(rig.handle(0), "") }
     };

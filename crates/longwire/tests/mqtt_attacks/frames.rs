@@ -84,7 +84,6 @@ fn broken_frames_end_the_connection_with_their_code() {
     for (number, (what, bytes, code)) in cases.iter().enumerate() {
         let mut peer = login(&server, &format!("web{number}"));
         peer.send(bytes);
-        println!("{what}");
         assert_eq!(close_code(&mut peer), *code, "{what}");
     }
     await_ends(&server, "bad_websocket", cases.len() as u64 - 1);

@@ -1,6 +1,6 @@
 //! Floods: of messages, of bytes, of pings, of logins.
 
-use crate::kit::{Honest, Peer, PUBLISH_QOS_1, await_ends, bytes, ends, packet, publish, publish_id, text};
+use crate::kit::{Honest, PUBLISH_QOS_1, Peer, await_ends, bytes, ends, packet, publish, publish_id, text};
 use crate::support::{PATIENCE, TestServer, until};
 
 /// Sends until the peer has closed, at most so much.
@@ -126,8 +126,7 @@ fn a_publisher_that_overruns_its_window_is_ended() {
     let mut honest = Honest::meet(&server);
     // For the business, so that each waits for the store.
     let mut hasty = Peer::login(server.device, "hasty");
-    let out: Vec<u8> =
-        (1..=100).flat_map(|id| publish_id(PUBLISH_QOS_1 + 2, "$up/x", id, b"x")).collect();
+    let out: Vec<u8> = (1..=100).flat_map(|id| publish_id(PUBLISH_QOS_1 + 2, "$up/x", id, b"x")).collect();
     hasty.send(&out);
     hasty.is_ended_with(0x93);
     honest.are_alone(&server);

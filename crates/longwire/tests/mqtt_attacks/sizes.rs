@@ -1,6 +1,6 @@
 //! Lengths that are announced, and what must be held of a client.
 
-use crate::kit::{Honest, Peer, PUBLISH, await_ends, bytes, connect_bytes, packet, text, will_bytes};
+use crate::kit::{Honest, PUBLISH, Peer, await_ends, bytes, connect_bytes, packet, text, will_bytes};
 use crate::support::TestServer;
 
 #[test]
@@ -76,7 +76,8 @@ fn more_user_properties_than_eight_or_a_kibibyte_end_the_connection() {
     let server = TestServer::start();
     let mut honest = Honest::meet(&server);
     let property = |value: usize| [&[0x26][..], &text("k"), &bytes(&vec![b'v'; value])].concat();
-    for (number, properties) in [property(1).repeat(9), property(1024), property(200).repeat(8)].iter().enumerate()
+    for (number, properties) in
+        [property(1).repeat(9), property(1024), property(200).repeat(8)].iter().enumerate()
     {
         let mut peer = Peer::login(server.device, &format!("wordy{number}"));
         let length = packet(0, properties);

@@ -1,7 +1,8 @@
 //! What is no text, and what looks like other text.
 
 use crate::kit::{
-    HONEST, Honest, PUBLISH, PUBLISH_QOS_1, Peer, bytes, connect_bytes, packet, publish, subscribe_bytes, text,
+    HONEST, Honest, PUBLISH, PUBLISH_QOS_1, Peer, bytes, connect_bytes, packet, publish, subscribe_bytes,
+    text,
 };
 use crate::support::TestServer;
 
@@ -36,7 +37,10 @@ fn what_is_no_text_is_refused_wherever_text_belongs() {
         let head = b"\0\x04MQTT\x05\x02\0\x3c\0";
         let connects = [
             packet(0x10, &[&head[..], &bytes(bad)].concat()),
-            packet(0x10, &[b"\0\x04MQTT\x05\x06\0\x3c\0", &text(&name)[..], b"\0", &bytes(bad), &text("w")].concat()),
+            packet(
+                0x10,
+                &[b"\0\x04MQTT\x05\x06\0\x3c\0", &text(&name)[..], b"\0", &bytes(bad), &text("w")].concat(),
+            ),
         ];
         for connect in connects {
             let mut peer = Peer::open(server.device);
@@ -98,7 +102,9 @@ fn twins_in_other_bytes_are_strangers() {
 fn names_with_meaning_elsewhere_are_only_names() {
     let server = TestServer::start();
     let mut honest = Honest::meet(&server);
-    for name in ["../../etc/passwd", "'; DROP TABLE devices; --", "a\"b} 1", "%n%s%c", "$SYS", "null", "\u{202e}txt"] {
+    for name in
+        ["../../etc/passwd", "'; DROP TABLE devices; --", "a\"b} 1", "%n%s%c", "$SYS", "null", "\u{202e}txt"]
+    {
         let mut peer = Peer::open(server.device);
         peer.send(&connect_bytes(name));
         let code = peer.next_of(0x20)[3];

@@ -215,7 +215,8 @@ fn a_name_widens_no_rule() {
         assert!(answer.as_ref().is_none_or(|connack| connack[3] >= 0x80), "{name:?}: {answer:02x?}");
     }
     let mut carol = Peer::open(server.device).says_hello(&token_bytes(&server, "carol", None));
-    let wanted = ["own/carol/#", "own/+/#", "own/#", "own/%c/#", "own/dave/x", "by/+/#", "by/%u/x", "#", "+/carol/#"];
+    let wanted =
+        ["own/carol/#", "own/+/#", "own/#", "own/%c/#", "own/dave/x", "by/+/#", "by/%u/x", "#", "+/carol/#"];
     let wanted: Vec<String> = wanted.iter().map(|filter| (*filter).to_owned()).collect();
     assert_eq!(carol.subscribe(&wanted, 0), [0, 0x87, 0x87, 0x87, 0x87, 0x87, 0x87, 0x87, 0x87]);
     carol.send(&publish_id(PUBLISH_QOS_1, "own/dave/x", 1, b"x"));

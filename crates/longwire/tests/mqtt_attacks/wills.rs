@@ -1,8 +1,6 @@
 //! Wills: many at once, long delays, topics that are not the device's.
 
-use crate::kit::{
-    Honest, PUBLISH, Peer, drops, ends, server_with, set_rules, token_bytes, will_bytes,
-};
+use crate::kit::{Honest, PUBLISH, Peer, drops, ends, server_with, set_rules, token_bytes, will_bytes};
 use crate::support::{PATIENCE, TestServer, until};
 use std::collections::HashSet;
 
@@ -99,4 +97,67 @@ fn a_will_is_judged_by_the_rules_of_its_hour() {
     assert!(until(PATIENCE, || drops(&server, "not_allowed") == 1));
     assert_eq!(published(&server), 0);
     honest.are_alone(&server);
+}
+
+/// A server that is killed owes the wills of those who were connected, where their sessions are kept, and of those who waited: they go
+/// out after the next start, once; one whose session has ended in order, or is not kept, does not.
+#[test]
+fn wills_of_kept_sessions_outlive_a_kill_of_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = TestServer::start_in(folder.path());
+    let connected =
+        Peer::open(server.device).says_hello(&will_bytes("connected", "died/connected", 0, b"me"));
+    let patient = Peer::open(server.device).says_hello(&will_bytes("patient", "died/patient", 1, b"me"));
+    let waiting = Peer::open(server.device).says_hello(&will_bytes("waiting", "died/waiting", 3, b"me"));
+    let mut orderly = Peer::open(server.device).says_hello(&will_bytes("orderly", "died/orderly", 0, b"me"));
+    let published_before =
+        Peer::open(server.device).says_hello(&will_bytes("before", "died/before", 0, b"me"));
+    let returning =
+        Peer::open(server.device).says_hello(&will_bytes("returning", "died/returning", 3600, b"me"));
+    orderly.send(&[0xE0, 0]);
+    assert_eq!(orderly.packet(), None);
+    drop(published_before);
+    assert!(until(PATIENCE, || published(&server) == 1));
+    drop(waiting);
+    assert!(until(PATIENCE, || server.metric("longwire_wills_waiting", &[]) == 1.0));
+    let_it_write(&server, "last");
+    server.kill9();
+    drop((connected, patient, returning));
+    let mut server = TestServer::start_in(folder.path());
+    let mut mourner = Peer::login(server.device, "mourner");
+    assert_eq!(mourner.subscribe(&["died/#".to_owned()], 0), [0]);
+    // It comes back before its will is due.
+    let resumed = crate::kit::resume_bytes("returning");
+    let mut back = Peer::open(server.device);
+    back.send(&resumed);
+    let connack = back.next_of(0x20);
+    assert_eq!((connack[2], connack[3]), (1, 0), "the session is there");
+    let mut honest = Honest::meet(&server);
+    let mut died: Vec<String> = (0..3)
+        .map(|_| {
+            let will = mourner.next_of(PUBLISH);
+            let length = usize::from(will[3]);
+            String::from_utf8(will[4..4 + length].to_vec()).unwrap()
+        })
+        .collect();
+    died.sort_unstable();
+    assert_eq!(died, ["died/connected", "died/patient", "died/waiting"]);
+    assert_eq!(server.metric("longwire_wills_called_back_total", &[]), 1.0);
+    drop((mourner, back));
+    honest.are_alone(&server);
+    assert_eq!(published(&server), 3);
+    // That they have gone out is stored as well.
+    let_it_write(&server, "last");
+    server.kill9();
+    let server = TestServer::start_in(folder.path());
+    assert_eq!(server.metric("longwire_wills_waiting", &[]), 0.0);
+}
+
+/// Ends of sessions and of wills are written before the next wills go out. So one more will, of a session that is not kept, shows that
+/// they are.
+#[track_caller]
+fn let_it_write(server: &TestServer, name: &str) {
+    let before = published(server);
+    drop(Peer::open(server.device).says_hello(&token_bytes(server, name, Some(&format!("device/{name}/x")))));
+    assert!(until(PATIENCE, || published(server) == before + 1));
 }

@@ -2,9 +2,9 @@
 
 use super::listener::{FRAMES, ListenerTerms};
 use super::proxy::{Origin, read_proxy};
+use super::refused::{TLS_ALERT, not_now};
 use super::tls::{HANDSHAKE_BYTES_MAX, TlsConnection, TlsProgress};
 use super::upgrade::{Subprotocol, Upgrade, read_upgrade};
-use super::refused::{TLS_ALERT, not_now};
 use super::{Detected, Spoken, detect};
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::websocket::{Decoder, Event, close, close_code, data_head, pong};
@@ -154,7 +154,8 @@ impl Layers {
                 _ => gather.extend_from_slice(word),
             },
             Stage::Stream => gather.extend_from_slice(word),
-            Stage::WebSocket(decoder) if decoder.is_closed() => {}
+            // A Close that was right has been answered.
+            Stage::WebSocket(decoder) if decoder.is_closed() && self.close_code == 0 => {}
             Stage::WebSocket(_) => {
                 gather.extend_from_slice(data_head(word.len() as u64, None).bytes());
                 gather.extend_from_slice(word);

@@ -76,8 +76,7 @@ pub(super) fn not_now(reason: CloseReason, retry_after_s: u16) -> String {
         CloseReason::LoginTimeout => "408 Request Timeout",
         _ => "503 Service Unavailable",
     };
-    let again =
-        if retry_after_s == 0 { String::new() } else { format!("Retry-After: {retry_after_s}\r\n") };
+    let again = if retry_after_s == 0 { String::new() } else { format!("Retry-After: {retry_after_s}\r\n") };
     let text = reason.label();
     let bytes = text.len() + 1;
     format!(

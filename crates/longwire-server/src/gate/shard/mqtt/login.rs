@@ -62,6 +62,8 @@ impl Shard {
         let peer = peer_of(&connection.socket, layers).map_err(|_| gone())?;
         let certificate = layers.and_then(Layers::certificate_name);
         let terms = Terms::of(&connect);
+        let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
+        let kept = will.as_deref().filter(|_| terms.is_kept).and_then(LastWill::to_keep);
         let heartbeat_s = match terms.keep_alive_s {
             0 => self.options.heartbeat_max_s,
             seconds => seconds,
@@ -76,9 +78,8 @@ impl Shard {
             class: Class::Iot,
             peer,
             resume: [crate::domain::Position::START; 2],
-            mqtt: Some(Box::new(presented(&connect, certificate))),
+            mqtt: Some(Box::new(MqttLogin { will: kept, ..presented(&connect, certificate) })),
         };
-        let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
         if input.len() > BEHIND_CONNECT_BYTES_MAX {
             return Err(Ending { reason: Reason::QuotaExceeded, close: CloseReason::TooMuchBeforeLogin });
         }
@@ -199,6 +200,7 @@ fn presented(connect: &Connect<'_>, certificate: Option<String>) -> MqttLogin {
         clean_start: connect.clean_start,
         expiry_s: asked_expiry_s(connect),
         certificate: certificate.map(String::into_boxed_str),
+        will: None,
     }
 }
 
