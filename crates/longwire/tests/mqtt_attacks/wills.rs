@@ -161,3 +161,26 @@ fn let_it_write(server: &TestServer, name: &str) {
     drop(Peer::open(server.device).says_hello(&token_bytes(server, name, Some(&format!("device/{name}/x")))));
     assert!(until(PATIENCE, || published(server) == before + 1));
 }
+
+/// A newer connection of the device goes on with the session, and calls the delayed will back; or begins another, and the will goes
+/// out.
+#[test]
+fn a_will_that_a_newer_connection_meets_goes_with_its_session() {
+    let server = TestServer::start();
+    let mut honest = Honest::meet(&server);
+    let willful = will_bytes("twice", "died/twice", 3600, b"me");
+    let called_back = || server.metric("longwire_wills_called_back_total", &[]);
+    let older = Peer::open(server.device).says_hello(&willful);
+    let mut newer = Peer::open(server.device);
+    newer.send(&crate::kit::resume_bytes("twice"));
+    assert_eq!(newer.next_of(0x20)[2..4], [1, 0], "resumed");
+    assert!(until(PATIENCE, || called_back() == 1.0));
+    let third = Peer::open(server.device).says_hello(&willful);
+    let fourth = Peer::open(server.device).says_hello(&willful);
+    assert!(until(PATIENCE, || published(&server) == 1), "the third's");
+    assert_eq!((called_back(), ends(&server, "taken_over")), (1.0, 3));
+    let last = Peer::login(server.device, "twice");
+    assert!(until(PATIENCE, || published(&server) == 2), "the fourth's");
+    drop((older, newer, third, fourth, last));
+    honest.are_alone(&server);
+}

@@ -2,8 +2,8 @@
 //! its name is found, or registered.
 
 use super::super::auth::{Question, Way, Ways, name_of, way};
-use super::super::border::Login;
 use super::super::border::topics::{MqttAttach, MqttLogin, WillToKeep};
+use super::super::border::{Handle, Login};
 use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
 use super::super::topics::{SessionStart, SessionWish};
@@ -93,7 +93,7 @@ impl MqttWish {
     }
 
     /// The session that it wants, of the device that it turned out to be.
-    pub(super) fn session(&self, device: &Device) -> SessionWish {
+    pub(super) fn session(&self, device: &Device, from: Handle) -> SessionWish {
         let will = self.will.clone().filter(|_| self.expiry_s > 0);
         let will = will.map(|WillToKeep { body, delay_s, expiry_s }| {
             let (name, user) = (device.name.as_str().into(), self.user.clone());
@@ -105,6 +105,7 @@ impl MqttWish {
             clean_start: self.clean_start,
             expiry_s: self.expiry_s,
             will,
+            from,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Sessions from login to end.
 
+use crate::delivery::border::Handle;
 use crate::delivery::border::topics::{From, TopicWish, Will};
 use crate::delivery::hub::Core;
 use crate::domain::topic::Act;
@@ -10,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::held::kept::EXPIRY_S_MAX;
+use super::held::kept::{EXPIRY_S_MAX, Succession};
 use super::held::wills::message_of;
 
 /// After a start no will goes out for so long: who listens for it lost the connection as well, seconds.
@@ -29,6 +30,8 @@ pub struct SessionWish {
     pub expiry_s: u32,
     /// The will that is stored with it.
     pub will: Option<Arc<KeptWill>>,
+    /// The connection.
+    pub from: Handle,
 }
 
 /// What it begins with.
@@ -93,7 +96,7 @@ impl Core {
     }
 
     fn begin_in_memory(&self, wish: &SessionWish, changes: &mut Vec<Change>) -> SessionStart {
-        let &SessionWish { client, app, clean_start, expiry_s, ref will } = wish;
+        let &SessionWish { client, app, clean_start, expiry_s, ref will, from } = wish;
         let (topics, now) = (&self.topics, (self.clock)());
         let expiry_s = expiry_s.min(EXPIRY_S_MAX);
         let mut kept = topics.kept.lock();
@@ -107,6 +110,7 @@ impl Core {
         }
         let found = kept.begin(client, app, expiry_s);
         kept.set_will(client, will.clone());
+        kept.begun_for(client, from, found.is_none());
         changes.extend(kept.row(client));
         drop(kept);
         let Some(subscriptions) = found else { return SessionStart { expiry_s, ..SessionStart::default() } };
@@ -137,10 +141,11 @@ impl Core {
         let mut kept = topics.kept.lock();
         // A session that is not kept ends with its connection, and its will does not wait (MQTT-3.1.3-9). Nor if a newer
         // connection has it: that one has resumed the session, or begun another.
-        let (is_kept, expiry_s) = match kept.row(from.client) {
-            Some(Change::Keep { expiry_s, .. }) => (true, expiry_s),
-            _ => (false, 0),
+        let expiry_s = match kept.row(from.client) {
+            Some(Change::Keep { expiry_s, .. }) => expiry_s,
+            _ => 0,
         };
+        let succession = kept.succession(from.client, from.handle);
         if was_current {
             if will.is_none() {
                 kept.set_will(from.client, None);
@@ -149,11 +154,16 @@ impl Core {
         }
         drop(kept);
         let Some(will) = will else { return };
-        if !was_current && is_kept && will.delay_s > 0 {
-            topics.stats.wills_called_back.fetch_add(1, Relaxed);
-            return;
-        }
-        let delay_s = if was_current { will.delay_s.min(expiry_s) } else { 0 };
+        let delay_s = match succession {
+            _ if was_current => will.delay_s.min(expiry_s),
+            // Its login calls it back, or hastens it (MQTT-3.1.3-9, MQTT-3.1.4-3).
+            Succession::Open => will.delay_s,
+            Succession::Resumed if will.delay_s > 0 => {
+                topics.stats.wills_called_back.fetch_add(1, Relaxed);
+                return;
+            }
+            Succession::Resumed | Succession::Ended => 0,
+        };
         if !topics.wills.lock().add(from.client, *will, delay_s, now) {
             topics.stats.wills_dropped.fetch_add(1, Relaxed);
             topics.kept.lock().will_done(from.client);

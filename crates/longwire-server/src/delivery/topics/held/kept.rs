@@ -1,5 +1,6 @@
 //! Sessions that outlive their connections, in memory: who of them wants which topic, and when each is over.
 
+use crate::delivery::border::Handle;
 use crate::domain::topic::{FilterId, Filters, Interest, TopicWish};
 use crate::domain::{AppId, ClientId, WallMs};
 use crate::store::sessions::{Change, KeptSession, KeptWill, WISHES_MAX};
@@ -32,6 +33,19 @@ struct Session {
     wishes: Vec<TopicWish>,
     /// Stored with it until it was published or taken back; the shard, or [`Wills`](super::wills::Wills), has it too.
     will: Option<Arc<KeptWill>>,
+    /// The connection that it was begun for last, and whether it was not there before.
+    begun: Option<(Handle, bool)>,
+}
+
+/// What a newer connection of a device has made of its session, as the end of an older one finds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::delivery::topics) enum Succession {
+    /// It has not begun with it yet.
+    Open,
+    /// It goes on with it.
+    Resumed,
+    /// That session is over.
+    Ended,
 }
 
 /// Of one filter: device → not what it publishes itself.
@@ -67,7 +81,8 @@ impl Kept {
     /// Takes in a session as the store has it. One whose connection died with the process ends now.
     pub(in crate::delivery::topics) fn load(&mut self, kept: KeptSession, now_ms: u64) {
         let KeptSession { client, app, expiry_s, ended_at, wishes, will } = kept;
-        self.sessions.insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new(), will });
+        self.sessions
+            .insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new(), will, begun: None });
         for wish in wishes {
             self.subscribe(client, wish);
         }
@@ -100,9 +115,26 @@ impl Kept {
         }
         if expiry_s > 0 {
             let wishes = Vec::new();
-            self.sessions.insert(client, Session { app, expiry_s, ended_ms: 0, wishes, will: None });
+            self.sessions
+                .insert(client, Session { app, expiry_s, ended_ms: 0, wishes, will: None, begun: None });
         }
         None
+    }
+
+    /// The session, if there is one, was begun for this connection.
+    pub(in crate::delivery::topics) fn begun_for(&mut self, client: ClientId, from: Handle, anew: bool) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.begun = Some((from, anew));
+        }
+    }
+
+    /// The end of a connection that a newer one has displaced: what that has made of the session.
+    pub(in crate::delivery::topics) fn succession(&self, client: ClientId, displaced: Handle) -> Succession {
+        match self.sessions.get(&client).map(|session| session.begun) {
+            Some(Some((from, _))) if from == displaced => Succession::Open,
+            Some(Some((_, false)) | None) => Succession::Resumed,
+            Some(Some((_, true))) | None => Succession::Ended,
+        }
     }
 
     /// The session has this will from now on, or none.
