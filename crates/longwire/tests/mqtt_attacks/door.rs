@@ -1,6 +1,7 @@
 //! Refusals before the login: each is told in the words of what it speaks, and when it may come again where there is a word for it.
 
-use crate::kit::{Honest, Peer, connect_bytes, packet, server_with, text};
+use crate::kit::{Honest, Peer, server_with};
+use crate::packets::{connect_bytes, packet, text};
 use crate::support::{PATIENCE, Start, TestServer, until};
 use serde_json::json;
 

@@ -1,6 +1,7 @@
 //! WebSockets that break their framing, or keep to it and mean harm. Single frames are in proto's `websocket` tests.
 
-use crate::kit::{Honest, PUBLISH, Peer, await_ends, connect_bytes, ends, publish, server_with};
+use crate::kit::{Honest, Peer, await_ends, ends, server_with};
+use crate::packets::{PUBLISH, connect_bytes, publish};
 use crate::support::TestServer;
 
 const UPGRADE: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -138,7 +139,7 @@ fn a_packet_cut_into_frames_of_a_byte_is_a_packet() {
     let server = TestServer::start();
     let mut honest = Honest::meet(&server);
     let mut peer = login(&server, "bytes");
-    peer.send(&frame(0x82, &crate::kit::subscribe_bytes(&["cut".to_owned()], 0)));
+    peer.send(&frame(0x82, &crate::packets::subscribe_bytes(&["cut".to_owned()], 0)));
     assert_eq!(frame_from(&mut peer)[2], 0x90);
     let cut: Vec<u8> = publish("cut", b"x").iter().flat_map(|byte| frame(0x82, &[*byte])).collect();
     peer.send(&cut);

@@ -1,9 +1,7 @@
 //! State that a peer could make grow: identifiers of QoS 2, aliases, windows, shared groups, sessions.
 
-use crate::kit::{
-    Honest, PUBLISH, PUBLISH_QOS_1, PUBLISH_QOS_2, Peer, await_ends, drops, ends, packet, publish_id,
-    resume_bytes, server_with, text,
-};
+use crate::kit::{Honest, Peer, await_ends, drops, ends, server_with};
+use crate::packets::{PUBLISH, PUBLISH_QOS_1, PUBLISH_QOS_2, packet, publish_id, resume_bytes, text};
 use crate::support::{PATIENCE, TestServer, until};
 
 #[test]

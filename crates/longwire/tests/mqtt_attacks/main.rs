@@ -12,6 +12,7 @@
 //! - `frames`: WebSocket.
 //! - `door`: refusals before the login, each in the words of who is refused.
 //! - `kit`: peers that speak bytes, honest clients, what a server shows.
+//! - `packets`: packets as bytes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,6 +20,7 @@ mod door;
 mod frames;
 mod growth;
 mod kit;
+mod packets;
 mod rates;
 mod sizes;
 mod slow;

@@ -1,6 +1,7 @@
 //! Floods: of messages, of bytes, of pings, of logins.
 
-use crate::kit::{Honest, PUBLISH_QOS_1, Peer, await_ends, bytes, ends, packet, publish, publish_id, text};
+use crate::kit::{Honest, Peer, await_ends, ends};
+use crate::packets::{PUBLISH_QOS_1, bytes, packet, publish, publish_id, text};
 use crate::support::{PATIENCE, TestServer, until};
 
 /// Sends until the peer has closed, at most so much.
@@ -52,7 +53,7 @@ fn a_flood_of_subscriptions_is_braked_and_ended() {
     let mut honest = Honest::meet(&server);
     let mut flooder = Peer::login(server.device, "flooder");
     let pair = [
-        crate::kit::subscribe_bytes(&["a/b".to_owned()], 0),
+        crate::packets::subscribe_bytes(&["a/b".to_owned()], 0),
         packet(0xA2, &[&[0, 2, 0][..], &text("a/b")].concat()),
     ]
     .concat();
@@ -103,7 +104,7 @@ fn clones_of_one_device_are_slowed_down() {
     let mut refused = 0;
     for _ in 0..20 {
         let mut clone = Peer::open(server.device);
-        clone.send(&crate::kit::connect_bytes("clone"));
+        clone.send(&crate::packets::connect_bytes("clone"));
         match clone.next_of(0x20)[3] {
             0 => connected.push(clone),
             code => {
@@ -126,7 +127,7 @@ fn a_publisher_that_overruns_its_window_is_ended() {
     let mut honest = Honest::meet(&server);
     // For the business, so that each waits for the store.
     let mut hasty = Peer::login(server.device, "hasty");
-    let out: Vec<u8> = (1..=100).flat_map(|id| publish_id(PUBLISH_QOS_1 + 2, "$up/x", id, b"x")).collect();
+    let out: Vec<u8> = (1..=100).flat_map(|id| publish_id(PUBLISH_QOS_1, "$up/x", id, b"x")).collect();
     hasty.send(&out);
     hasty.is_ended_with(0x93);
     honest.are_alone(&server);

@@ -1,6 +1,7 @@
 //! Lengths that are announced, and what must be held of a client.
 
-use crate::kit::{Honest, PUBLISH, Peer, await_ends, bytes, connect_bytes, packet, text, will_bytes};
+use crate::kit::{Honest, Peer, await_ends};
+use crate::packets::{PUBLISH, bytes, connect_bytes, packet, text, will_bytes};
 use crate::support::TestServer;
 
 #[test]

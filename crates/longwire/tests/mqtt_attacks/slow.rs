@@ -1,8 +1,7 @@
 //! Peers that stop half way, or go on byte by byte, in every phase of a connection.
 
-use crate::kit::{
-    Honest, PUBLISH, Peer, await_ends, connect_bytes, drops, ends, packet, publish, server_with, text,
-};
+use crate::kit::{Honest, Peer, await_ends, drops, ends, server_with};
+use crate::packets::{PUBLISH, connect_bytes, packet, publish, text};
 use crate::support::{PATIENCE, TestServer, certify, framed, secure, until};
 use std::io::Write;
 use std::time::Duration;

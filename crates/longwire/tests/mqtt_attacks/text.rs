@@ -1,9 +1,7 @@
 //! What is no text, and what looks like other text.
 
-use crate::kit::{
-    HONEST, Honest, PUBLISH, PUBLISH_QOS_1, Peer, bytes, connect_bytes, packet, publish, subscribe_bytes,
-    text,
-};
+use crate::kit::{HONEST, Honest, Peer};
+use crate::packets::{PUBLISH, PUBLISH_QOS_1, bytes, connect_bytes, packet, publish, subscribe_bytes, text};
 use crate::support::TestServer;
 
 /// Bytes that are not UTF-8, or not allowed in it: overlong, surrogates, beyond the last, cut short, U+0000, controls, non-characters.
@@ -115,7 +113,7 @@ fn names_with_meaning_elsewhere_are_only_names() {
         assert_eq!(code, 0, "{name}");
         // Its own words come back as they were.
         let topic = format!("said/{name}");
-        peer.send(&subscribe_bytes(&[topic.clone()], 0));
+        peer.send(&subscribe_bytes(std::slice::from_ref(&topic), 0));
         assert_eq!(peer.next_of(0x90)[5..], [0]);
         peer.send(&publish(&topic, name.as_bytes()));
         assert!(peer.next_of(PUBLISH).ends_with(name.as_bytes()));

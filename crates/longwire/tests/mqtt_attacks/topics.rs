@@ -1,9 +1,7 @@
 //! Many subscriptions, wildcards, deep topics, and what is retained.
 
-use crate::kit::{
-    Honest, PUBLISH, PUBLISH_QOS_1, Peer, RETAIN, ends, packet, publish, publish_id, server_with, set_rules,
-    text, token_bytes,
-};
+use crate::kit::{Honest, Peer, ends, server_with, set_rules};
+use crate::packets::{PUBLISH, PUBLISH_QOS_1, RETAIN, packet, publish, publish_id, text, token_bytes};
 use crate::support::{PATIENCE, TestServer, until};
 
 #[test]
@@ -112,7 +110,7 @@ fn topics_beyond_their_depth_or_length_end_the_connection() {
         peer.send(&publish(bad, b""));
         peer.is_ended_with(0x90);
         let mut peer = Peer::login(server.device, &format!("deep{number}"));
-        peer.send(&crate::kit::subscribe_bytes(&[bad.clone()], 0));
+        peer.send(&crate::packets::subscribe_bytes(std::slice::from_ref(bad), 0));
         peer.is_ended_with(0x8F);
     }
     honest.are_alone(&server);

@@ -1,6 +1,7 @@
 //! Wills: many at once, long delays, topics that are not the device's.
 
-use crate::kit::{Honest, PUBLISH, Peer, drops, ends, server_with, set_rules, token_bytes, will_bytes};
+use crate::kit::{Honest, Peer, drops, ends, server_with, set_rules};
+use crate::packets::{PUBLISH, token_bytes, will_bytes};
 use crate::support::{PATIENCE, TestServer, until};
 use std::collections::HashSet;
 
@@ -127,7 +128,7 @@ fn wills_of_kept_sessions_outlive_a_kill_of_the_server() {
     let mut mourner = Peer::login(server.device, "mourner");
     assert_eq!(mourner.subscribe(&["died/#".to_owned()], 0), [0]);
     // It comes back before its will is due.
-    let resumed = crate::kit::resume_bytes("returning");
+    let resumed = crate::packets::resume_bytes("returning");
     let mut back = Peer::open(server.device);
     back.send(&resumed);
     let connack = back.next_of(0x20);
@@ -172,7 +173,7 @@ fn a_will_that_a_newer_connection_meets_goes_with_its_session() {
     let called_back = || server.metric("longwire_wills_called_back_total", &[]);
     let older = Peer::open(server.device).says_hello(&willful);
     let mut newer = Peer::open(server.device);
-    newer.send(&crate::kit::resume_bytes("twice"));
+    newer.send(&crate::packets::resume_bytes("twice"));
     assert_eq!(newer.next_of(0x20)[2..4], [1, 0], "resumed");
     assert!(until(PATIENCE, || called_back() == 1.0));
     let third = Peer::open(server.device).says_hello(&willful);
