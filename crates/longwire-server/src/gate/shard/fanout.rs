@@ -235,7 +235,6 @@ impl Shard {
         let (mut filters, mut slots) = (Vec::new(), RoaringBitmap::new());
         if self.topics.matching(message.app, message.shared.topic(), &mut filters).is_err() {
             self.drop_topic(TopicDrop::TooWide, 1);
-            filters.clear();
         }
         for filter in &filters {
             if let Some(subscribers) = self.topics.of(message.app, *filter) {

@@ -29,7 +29,6 @@ impl Shard {
         audience.clear();
         if self.topics.matching(message.app, message.shared.topic(), &mut filters).is_err() {
             self.drop_topic(TopicDrop::TooWide, 1);
-            filters.clear();
         }
         // Behind an earlier message to the same topic that still rides, it has to ride too (MQTT-4.6.0-6).
         let mut rides = self.fanout.carries(message.app, message.shared.topic());
