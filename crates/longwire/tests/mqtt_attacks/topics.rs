@@ -2,7 +2,7 @@
 
 use crate::kit::{Honest, Peer, ends, server_with, set_rules};
 use crate::packets::{PUBLISH, PUBLISH_QOS_1, RETAIN, packet, publish, publish_id, text, token_bytes};
-use crate::support::{PATIENCE, TestServer, until};
+use crate::support::TestServer;
 
 #[test]
 fn a_session_has_a_hundred_subscriptions_and_no_more() {
