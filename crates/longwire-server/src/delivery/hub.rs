@@ -251,7 +251,8 @@ impl Hub {
         let (lists, listed) = mpsc::channel(auth::LISTS_WAITING_MAX);
         let apps = registry.apps().await?;
         let ways = WaysOfApps::load(apps.iter());
-        let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
+        let apps: Vec<Arc<App>> = apps.into_iter().map(Arc::new).collect();
+        let by_key = apps.iter().map(|app| (Box::from(app.key.as_str()), app.clone())).collect();
         let stats = Arc::new(HubStats::default());
         let seed = RandomState::new().hash_one(0_u8);
         let topics = Topics::load(&store, shards.interests().clone(), clock(), seed).await?;
@@ -279,8 +280,9 @@ impl Hub {
             stats,
             retags: AtomicU64::new(0),
             under_way: tokio::sync::RwLock::default(),
-            apps: RwLock::new(apps),
+            apps: RwLock::new(by_key),
         });
+        core.take_up_wills(&apps);
         tokio::spawn(dispatcher::run(core.clone(), committed));
         tokio::spawn(auth::watch_keys(Arc::downgrade(&core)));
         tokio::spawn(auth::enrol_waiting(Arc::downgrade(&core), listed));

@@ -5,6 +5,7 @@ use super::upstream::{Upstream, UpstreamOutcome};
 use crate::domain::topic::TopicWish;
 use crate::domain::{AppId, ClientId, WallMs};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Identifiers of QoS 2 that await PUBREL, kept of one device; a publish beyond is refused.
 pub const UNRELEASED_MAX: usize = 64;
@@ -22,8 +23,27 @@ pub struct KeptSession {
     pub expiry_s: u32,
     /// When its connection ended; `WallMs(0)`: it has one, or the process died with it.
     pub ended_at: WallMs,
+    /// What is still to be published for it.
+    pub will: Option<Arc<KeptWill>>,
     /// What it subscribed to, at most [`WISHES_MAX`].
     pub wishes: Vec<TopicWish>,
+}
+
+/// A will of a kept session: part of the session's state until it has been published or taken back (MQTT-3.1.2-8, MQTT-3.1.2-10).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptWill {
+    /// The encoded `TopicBody`: topic, QoS, retain flag, properties and content.
+    pub body: Bytes,
+    /// Seconds from the end of the connection to its publication.
+    pub delay_s: u32,
+    /// Seconds from its publication to its expiry; `None`: it does not expire.
+    pub expiry_s: Option<u32>,
+    /// It came without credentials, and was not held to the app's topic rules.
+    pub anonymous: bool,
+    /// The device's name, for `%c` in rules.
+    pub name: Box<str>,
+    /// For `%u` in rules.
+    pub user: Box<str>,
 }
 
 /// A retained message as stored.
@@ -54,6 +74,8 @@ pub enum Change {
         expiry_s: u32,
         /// When its connection ended; `WallMs(0)`: it has one.
         ended_at: WallMs,
+        /// Its will, in place of the one that was stored.
+        will: Option<Arc<KeptWill>>,
     },
     /// All that a kept session subscribed to. Without the session it changes nothing.
     Wishes(ClientId, Vec<TopicWish>),

@@ -124,7 +124,10 @@ fn silent_peers_of_one_address_leave_the_others_their_logins() {
     assert!(binds.is_some());
     let before = rejected(&rig, Rejection::AddressAwaiting);
     for _ in 0..50 {
-        let refusal = refusal(&mut rig.connect_from(CROWD));
+        // One that speaks is told at once.
+        let mut newcomer = rig.connect_from(CROWD);
+        newcomer.send_connect(99);
+        let refusal = refusal(&mut newcomer);
         assert_eq!(refusal.reason, CloseReason::Full);
         assert!(refusal.retry_after_s > 0);
     }

@@ -396,11 +396,15 @@ fn under_pressure_new_connections_and_online_only_messages_are_shed_and_stored_o
     assert_eq!(device.push(), 9);
     assert!(rig.until(|rig| (rig.sum(|stats| &stats.dropped) == 2).then_some(())).is_some());
     let waits: Vec<u16> = (0..20)
-        .map(|_| match rig.connect().next() {
-            Some(ServerFrame::Refusal(refusal)) if refusal.reason == CloseReason::Full => {
-                refusal.retry_after_s
+        .map(|_| {
+            let mut newcomer = rig.connect();
+            newcomer.send_connect(2);
+            match newcomer.next() {
+                Some(ServerFrame::Refusal(refusal)) if refusal.reason == CloseReason::Full => {
+                    refusal.retry_after_s
+                }
+                other => panic!("expected a refusal, got {other:?}"),
             }
-            other => panic!("expected a refusal, got {other:?}"),
         })
         .collect();
     assert!(waits.iter().all(|wait| (30..120).contains(wait)), "{waits:?}");

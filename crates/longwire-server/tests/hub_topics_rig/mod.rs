@@ -73,7 +73,8 @@ impl TopicRig {
     /// Begins a session, without a connection.
     pub async fn begin(&self, name: &str, clean_start: bool, expiry_s: u32) -> SessionStart {
         let client = self.device(name).await.client;
-        let wish = SessionWish { client, app: self.app.id, clean_start, expiry_s };
+        let wish =
+            SessionWish { client, app: self.app.id, clean_start, expiry_s, will: None, from: self.handle(0) };
         self.hub.begin_session(wish).await.unwrap()
     }
 

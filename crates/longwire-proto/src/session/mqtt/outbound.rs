@@ -77,6 +77,12 @@ impl Session {
         }
     }
 
+    /// Whether something that no store holds was sent and is not finished.
+    #[must_use]
+    pub fn has_unstored(&self) -> bool {
+        self.flows.as_ref().is_some_and(|flows| !flows.unstored.is_empty())
+    }
+
     /// Numbers of what was sent without a store and is not finished.
     pub fn unstored(&self) -> impl Iterator<Item = u64> + '_ {
         self.flows.iter().flat_map(|flows| &flows.unstored).map(|unstored| unstored.number)

@@ -90,11 +90,25 @@ pub struct MqttLogin {
     pub expiry_s: u32,
     /// Common name or subject of a client certificate that was verified.
     pub certificate: Option<Box<str>>,
+    /// The will, where the session asks to outlive its connection: it is stored with it.
+    pub will: Option<WillToKeep>,
+}
+
+/// A will as it is stored with its session.
+#[derive(Clone, Debug)]
+pub struct WillToKeep {
+    /// See [`TopicMessage::body`].
+    pub body: Bytes,
+    /// Seconds after the end of the connection, at most an hour.
+    pub delay_s: u32,
+    /// Seconds from its publication to its expiry.
+    pub expiry_s: Option<u32>,
 }
 
 impl std::fmt::Debug for MqttLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let MqttLogin { version, client_id, user_name, password, clean_start, expiry_s, certificate } = self;
+        let MqttLogin { version, client_id, user_name, password, clean_start, expiry_s, certificate, will } =
+            self;
         f.debug_struct("MqttLogin")
             .field("version", version)
             .field("client_id", client_id)
@@ -103,6 +117,7 @@ impl std::fmt::Debug for MqttLogin {
             .field("clean_start", clean_start)
             .field("expiry_s", expiry_s)
             .field("certificate", certificate)
+            .field("will", &will.is_some())
             .finish()
     }
 }

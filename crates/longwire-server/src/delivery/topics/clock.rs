@@ -61,10 +61,15 @@ async fn look(core: &Arc<Core>, tick: u64) {
     let wills = topics.wills.lock().take_due(now, WILLS_PER_TICK);
     // Side by side, so that they share commits.
     let mut under_way = JoinSet::new();
-    for will in wills {
+    let mut done = Vec::with_capacity(wills.len());
+    for (client, will) in wills {
         topics.stats.wills_published.fetch_add(1, Relaxed);
+        done.push(client);
         let core = core.clone();
         under_way.spawn(async move { core.publish(&will, core.trace()).await });
     }
     while under_way.join_next().await.is_some() {}
+    // Only now: a process that dies before publishes them again rather than never.
+    let mut kept = topics.kept.lock();
+    done.into_iter().for_each(|client| kept.will_done(client));
 }

@@ -1,17 +1,24 @@
 //! Sessions from login to end.
 
+use crate::delivery::border::Handle;
 use crate::delivery::border::topics::{From, TopicWish, Will};
 use crate::delivery::hub::Core;
-use crate::domain::{AppId, ClientId};
+use crate::domain::topic::Act;
+use crate::domain::{App, AppId, ClientId, WallMs};
 use crate::store::port::StoreError;
-use crate::store::sessions::{Change, Work};
+use crate::store::sessions::{Change, KeptWill, Work};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::held::kept::EXPIRY_S_MAX;
+use super::held::kept::{EXPIRY_S_MAX, Succession};
+use super::held::wills::message_of;
+
+/// After a start no will goes out for so long: who listens for it lost the connection as well, seconds.
+const LISTENERS_BACK_S: u64 = 5;
 
 /// What a login says of its session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionWish {
     /// The device.
     pub client: ClientId,
@@ -21,6 +28,10 @@ pub struct SessionWish {
     pub clean_start: bool,
     /// Seconds that it is to outlive its connection; clipped to 30 days.
     pub expiry_s: u32,
+    /// The will that is stored with it.
+    pub will: Option<Arc<KeptWill>>,
+    /// The connection.
+    pub from: Handle,
 }
 
 /// What it begins with.
@@ -85,7 +96,7 @@ impl Core {
     }
 
     fn begin_in_memory(&self, wish: &SessionWish, changes: &mut Vec<Change>) -> SessionStart {
-        let &SessionWish { client, app, clean_start, expiry_s } = wish;
+        let &SessionWish { client, app, clean_start, expiry_s, ref will, from } = wish;
         let (topics, now) = (&self.topics, (self.clock)());
         let expiry_s = expiry_s.min(EXPIRY_S_MAX);
         let mut kept = topics.kept.lock();
@@ -98,6 +109,8 @@ impl Core {
             }
         }
         let found = kept.begin(client, app, expiry_s);
+        kept.set_will(client, will.clone());
+        kept.begun_for(client, from, found.is_none());
         changes.extend(kept.row(client));
         drop(kept);
         let Some(subscriptions) = found else { return SessionStart { expiry_s, ..SessionStart::default() } };
@@ -128,22 +141,60 @@ impl Core {
         let mut kept = topics.kept.lock();
         // A session that is not kept ends with its connection, and its will does not wait (MQTT-3.1.3-9). Nor if a newer
         // connection has it: that one has resumed the session, or begun another.
-        let (is_kept, expiry_s) = match kept.row(from.client) {
-            Some(Change::Keep { expiry_s, .. }) => (true, expiry_s),
-            _ => (false, 0),
+        let expiry_s = match kept.row(from.client) {
+            Some(Change::Keep { expiry_s, .. }) => expiry_s,
+            _ => 0,
         };
+        let succession = kept.succession(from.client, from.handle);
         if was_current {
+            if will.is_none() {
+                kept.set_will(from.client, None);
+            }
             kept.left(from.client, now.0);
         }
         drop(kept);
         let Some(will) = will else { return };
-        if !was_current && is_kept && will.delay_s > 0 {
-            topics.stats.wills_called_back.fetch_add(1, Relaxed);
-            return;
-        }
-        let delay_s = if was_current { will.delay_s.min(expiry_s) } else { 0 };
+        let delay_s = match succession {
+            _ if was_current => will.delay_s.min(expiry_s),
+            // Its login calls it back, or hastens it (MQTT-3.1.3-9, MQTT-3.1.4-3).
+            Succession::Open => will.delay_s,
+            Succession::Resumed if will.delay_s > 0 => {
+                topics.stats.wills_called_back.fetch_add(1, Relaxed);
+                return;
+            }
+            Succession::Resumed | Succession::Ended => 0,
+        };
         if !topics.wills.lock().add(from.client, *will, delay_s, now) {
             topics.stats.wills_dropped.fetch_add(1, Relaxed);
+            topics.kept.lock().will_done(from.client);
+        }
+    }
+
+    /// Wills that were stored when the process died or stopped: they go out when their delay is over, and not before those who
+    /// listen have had [`LISTENERS_BACK_S`] to come back (MQTT 3.1.2.5). Judged by the rules that hold now.
+    pub(in crate::delivery) fn take_up_wills(&self, apps: &[Arc<App>]) {
+        let (topics, now) = (&self.topics, (self.clock)());
+        let left = topics.kept.lock().wills();
+        for (client, app, will, ended_at) in left {
+            let rules = match apps.iter().find(|known| known.id == app) {
+                Some(_) if will.anonymous && self.auth.options.anonymous.is_some() => {
+                    Some(&self.auth.open_rules)
+                }
+                Some(app) if !will.anonymous => Some(&app.topic_rules),
+                _ => None,
+            };
+            let delay_s = u64::from(will.delay_s);
+            let due = WallMs((ended_at.0 + delay_s * 1000).max(now.0 + LISTENERS_BACK_S * 1000));
+            let message = message_of(&will, app, client, due).filter(|message| {
+                let topic = message.shared.topic();
+                rules.is_some_and(|rules| rules.allow(Act::Publish, topic, &will.name, &will.user))
+            });
+            let taken =
+                message.is_some_and(|message| topics.wills.lock().take_up(client, message, due, delay_s > 0));
+            if !taken {
+                topics.stats.wills_dropped.fetch_add(1, Relaxed);
+                topics.kept.lock().will_done(client);
+            }
         }
     }
 

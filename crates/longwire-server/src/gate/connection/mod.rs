@@ -11,7 +11,7 @@ pub(super) use mqtt::{Identity, LastWill, MqttDeciding, MqttLive, Queued, Subscr
 pub(super) use outbox::{Outbox, OutboxPool, Piece, Standing};
 pub(super) use slab::Slab;
 pub(super) use socket::{
-    ReadOutcome, broken_reason, kernel_judges, listen, read_once, refuse_and_drop, shard_judges, write_slices,
+    ReadOutcome, broken_reason, kernel_judges, listen, read_once, say_and_drop, shard_judges, write_slices,
 };
 pub use wheel::{Link, Links, Wheel};
 

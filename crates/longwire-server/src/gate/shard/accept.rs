@@ -5,12 +5,10 @@
 use super::Shard;
 use crate::delivery::border::Handle;
 use crate::gate::admission::{Address, Admission, Awaiting, Load, Meeting, Rejection};
-use crate::gate::connection::{Connection, Slab, refuse_and_drop};
+use crate::gate::connection::{Connection, Slab};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use crate::gate::transport::Layers;
-use longwire_proto::close::CloseReason;
-use longwire_proto::wire::Refusal;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::fs::File;
@@ -134,7 +132,7 @@ impl Shard {
             ShardStats::count(&self.stats.own().accepted, 1);
             match self.admit(socket, peer, places, overdue) {
                 Ok(()) => places -= 1,
-                Err((socket, rejection)) => self.turn_away(socket, rejection),
+                Err((socket, rejection)) => self.turn_away(socket, peer, rejection),
             }
         }
         self.door.admission.pace.give_back(places);
@@ -163,7 +161,7 @@ impl Shard {
     }
 
     /// The next of the backlog; `None`: no more in this turn.
-    fn next_socket(&mut self) -> Option<(TcpStream, SocketAddr)> {
+    pub(super) fn next_socket(&mut self) -> Option<(TcpStream, SocketAddr)> {
         for _ in 0..ACCEPTS_PER_TURN {
             let listener = self.door.listener.as_ref().filter(|_| self.door.ready)?;
             match listener.accept() {
@@ -230,9 +228,7 @@ impl Shard {
         }
         let oldest = self.door.awaiting.oldest(|handle| awaits(&self.slab, handle));
         if let Some(slot) = oldest.and_then(|handle| self.slab.find(handle)) {
-            ShardStats::count(&self.stats.own().rejected[Rejection::Awaiting as usize], 1);
-            let retry_after_s = self.door.admission.retry_after_s(Rejection::Awaiting);
-            self.close(slot, CloseReason::Full, retry_after_s);
+            self.turn_out(slot, Rejection::Awaiting);
         }
     }
 
@@ -245,23 +241,17 @@ impl Shard {
         }
     }
 
-    /// A load balancer has said whose a connection is. False: that address has no place for it, and it was closed.
-    pub(super) fn move_to(&mut self, slot: u32, ip: IpAddr) -> bool {
+    /// A load balancer has said whose a connection is.
+    ///
+    /// # Errors
+    /// That address has no place for it.
+    pub(super) fn move_to(&mut self, slot: u32, ip: IpAddr) -> Result<(), Rejection> {
         let meeting = self.meeting(self.door.is_overdue(self.door.admission.now_us()));
         let to = self.door.admission.address(ip);
-        let Some(connection) = self.slab.at(slot) else { return false };
-        match self.door.admission.move_to(connection.address, to, meeting) {
-            Ok(()) => {
-                connection.address = to;
-                true
-            }
-            Err(rejection) => {
-                ShardStats::count(&self.stats.own().rejected[rejection as usize], 1);
-                let retry_after_s = self.door.admission.retry_after_s(rejection);
-                self.close(slot, CloseReason::Full, retry_after_s);
-                false
-            }
-        }
+        let Some(connection) = self.slab.at(slot) else { return Ok(()) };
+        self.door.admission.move_to(connection.address, to, meeting)?;
+        connection.address = to;
+        Ok(())
     }
 
     fn seat(
@@ -295,22 +285,14 @@ impl Shard {
         Ok(())
     }
 
-    fn turn_away(&mut self, socket: TcpStream, rejection: Rejection) {
-        let stats = self.stats.own();
-        ShardStats::count(&stats.closed[CloseReason::Full], 1);
-        ShardStats::count(&stats.rejected[rejection as usize], 1);
-        let retry_after_s = self.door.admission.retry_after_s(rejection);
-        refuse_and_drop(socket, Refusal { reason: CloseReason::Full, retry_after_s });
-    }
-
     /// Frees the reserve descriptor for one accept, refuses that connection, and takes the reserve back.
     fn refuse_from_reserve(&mut self) {
         self.door.paused = true;
         self.door.reserve = None;
         let accepted = self.door.listener.as_ref().map(mio::net::TcpListener::accept);
-        if let Some(Ok((socket, _))) = accepted {
+        if let Some(Ok((socket, peer))) = accepted {
             ShardStats::count(&self.stats.own().accepted, 1);
-            self.turn_away(socket, Rejection::Descriptors);
+            self.turn_away(socket, peer, Rejection::Descriptors);
         }
         self.door.reserve = File::open("/dev/null").ok();
     }

@@ -59,6 +59,7 @@ impl Shard {
         self.scratch.due = due;
         if before != now_s {
             self.retry_failed_pages();
+            self.tell_turned_away(now_s);
             self.scan_some();
             self.count_holders();
             self.shed_heaviest();
@@ -202,7 +203,7 @@ impl Shard {
     /// Stops accepting. Devices are told one by one over `spread`; each is closed when nothing is on its way to it any more,
     /// at the latest [`GOODBYE_MAX`] after it was told.
     pub(super) fn begin_stop(&mut self, spread: Duration, patience: Duration) {
-        self.door.shut();
+        self.shut_door();
         let now = Instant::now();
         // Few devices need no spread, and the last one told must have time to go.
         let enough = Duration::from_millis(u64::from(self.slab.end()) * 1000 / GOAWAYS_PER_S);
@@ -213,7 +214,8 @@ impl Shard {
     /// Whether the shard has been told to stop and may: everybody was told and is gone, or the patience is over.
     pub(super) fn is_over(&self) -> bool {
         let Some(stopping) = &self.stopping else { return false };
-        Instant::now() >= stopping.until || stopping.done >= self.slab.end()
+        let done = stopping.done >= self.slab.end() && !self.has_turned_away();
+        done || Instant::now() >= stopping.until
     }
 
     /// Goes on with a stop: tells those whose time has come, closes those who are done.

@@ -68,9 +68,10 @@ impl Shard {
             self.send_wire(slot);
         }
         if let Some(origin) = origin
-            && !self.move_to(slot, origin.ip())
+            && let Err(rejection) = self.move_to(slot, origin.ip())
         {
-            return;
+            self.hear_version(slot);
+            return self.turn_out(slot, rejection);
         }
         let plain_bytes = self.hand_over(slot, count);
         match ended {
@@ -89,9 +90,7 @@ impl Shard {
     fn queue_handshake(&mut self, slot: u32) {
         let (handle, queue_max) = (self.handle(slot), HANDSHAKES_WAITING_MAX / self.options.shards.max(1));
         if self.handshakes.waiting.len() >= queue_max {
-            let retry_after_s = self.door.admission.retry_after_s(Rejection::Handshakes);
-            ShardStats::count(&self.stats.own().rejected[Rejection::Handshakes as usize], 1);
-            return self.close(slot, CloseReason::Full, retry_after_s);
+            return self.turn_out(slot, Rejection::Handshakes);
         }
         if let Some(connection) = self.slab.at(slot) {
             connection.flags.queued = true;

@@ -1,6 +1,7 @@
 //! The loop of one shard: wait, accept and read, take commands, carry broadcasts on, write, look at deadlines.
 //!
 //! - `accept`: new connections; never ends on an error.
+//! - `turned_away`: those that are refused at the door.
 //! - `inbound`: bytes from devices.
 //! - `layered`: the same through TLS and WebSocket, and what a new connection speaks.
 //! - `commands`: what the hub says.
@@ -25,6 +26,7 @@ mod mqtt;
 mod outbound;
 mod phase;
 mod scan;
+mod turned_away;
 
 use super::admission::{Admission, STRAINED_TURN_US};
 use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
@@ -78,6 +80,7 @@ pub(super) struct Shard {
     options: GateOptions,
     limits: Deadlines,
     door: accept::Door,
+    turned_away: turned_away::TurnedAway,
     slab: Slab,
     wheel: Wheel,
     members: Members,
@@ -225,6 +228,11 @@ impl Shard {
                 parts.admission,
                 options.awaiting_max.div_ceil(options.shards.clamp(1, 64)),
             ),
+            turned_away: turned_away::TurnedAway::new(
+                options.listener.clone(),
+                options.connections_max,
+                options.shards,
+            ),
             options,
             slab: Slab::default(),
             wheel: Wheel::new(),
@@ -279,6 +287,7 @@ impl Shard {
             self.record_turn(self.last_turn);
         }
         self.close_all(CloseReason::Draining);
+        self.tell_turned_away(u32::MAX);
         self.outlet.flush();
         while self.outlet.is_backed_up() {
             std::thread::yield_now();
@@ -298,6 +307,7 @@ impl Shard {
             match event.token() {
                 WAKE => self.commands_waiting = true,
                 accept::LISTENER => self.door.ready(),
+                token if self.turned_away.has(token) => self.turned_away_ready(token),
                 token => self.socket_ready(token.0 as u32, event),
             }
         }

@@ -91,7 +91,7 @@ impl Topics {
     /// Appends the filters that match a topic.
     ///
     /// # Errors
-    /// Too many nodes would have to be visited.
+    /// Too many nodes would have to be visited; the filter that is the topic itself is appended all the same.
     pub(super) fn matching(&self, app: AppId, topic: &str, found: &mut Vec<FilterId>) -> Result<(), TooWide> {
         match self.apps.get(&app) {
             Some(filters) => filters.matching(topic, MATCH_VISITS_MAX, found),

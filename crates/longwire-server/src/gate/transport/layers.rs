@@ -2,6 +2,7 @@
 
 use super::listener::{FRAMES, ListenerTerms};
 use super::proxy::{Origin, read_proxy};
+use super::refused::{TLS_ALERT, not_now};
 use super::tls::{HANDSHAKE_BYTES_MAX, TlsConnection, TlsProgress};
 use super::upgrade::{Subprotocol, Upgrade, read_upgrade};
 use super::{Detected, Spoken, detect};
@@ -147,8 +148,14 @@ impl Layers {
         gather.clear();
         match &self.stage {
             Stage::Refused => {}
-            Stage::Undecided(_) | Stage::Stream => gather.extend_from_slice(word),
-            Stage::WebSocket(decoder) if decoder.is_closed() => {}
+            Stage::Undecided(held) => match detect(held) {
+                Detected::Is(Spoken::Tls) => gather.extend_from_slice(&TLS_ALERT),
+                Detected::Is(Spoken::WebSocket) => gather.extend_from_slice(not_now(reason, 0).as_bytes()),
+                _ => gather.extend_from_slice(word),
+            },
+            Stage::Stream => gather.extend_from_slice(word),
+            // A Close that was right has been answered.
+            Stage::WebSocket(decoder) if decoder.is_closed() && self.close_code == 0 => {}
             Stage::WebSocket(_) => {
                 gather.extend_from_slice(data_head(word.len() as u64, None).bytes());
                 gather.extend_from_slice(word);

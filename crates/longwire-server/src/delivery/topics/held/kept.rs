@@ -1,8 +1,9 @@
 //! Sessions that outlive their connections, in memory: who of them wants which topic, and when each is over.
 
+use crate::delivery::border::Handle;
 use crate::domain::topic::{FilterId, Filters, Interest, TopicWish};
-use crate::domain::{AppId, ClientId};
-use crate::store::sessions::{Change, KeptSession, WISHES_MAX};
+use crate::domain::{AppId, ClientId, WallMs};
+use crate::store::sessions::{Change, KeptSession, KeptWill, WISHES_MAX};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -30,6 +31,21 @@ struct Session {
     /// When its connection ended, milliseconds; 0 = it has one.
     ended_ms: u64,
     wishes: Vec<TopicWish>,
+    /// Stored with it until it was published or taken back; the shard, or [`Wills`](super::wills::Wills), has it too.
+    will: Option<Arc<KeptWill>>,
+    /// The connection that it was begun for last, and whether it was not there before.
+    begun: Option<(Handle, bool)>,
+}
+
+/// What a newer connection of a device has made of its session, as the end of an older one finds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::delivery::topics) enum Succession {
+    /// It has not begun with it yet.
+    Open,
+    /// It goes on with it.
+    Resumed,
+    /// That session is over.
+    Ended,
 }
 
 /// Of one filter: device → not what it publishes itself.
@@ -64,8 +80,9 @@ impl Kept {
 
     /// Takes in a session as the store has it. One whose connection died with the process ends now.
     pub(in crate::delivery::topics) fn load(&mut self, kept: KeptSession, now_ms: u64) {
-        let KeptSession { client, app, expiry_s, ended_at, wishes } = kept;
-        self.sessions.insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new() });
+        let KeptSession { client, app, expiry_s, ended_at, wishes, will } = kept;
+        self.sessions
+            .insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new(), will, begun: None });
         for wish in wishes {
             self.subscribe(client, wish);
         }
@@ -97,9 +114,53 @@ impl Kept {
             return Some(wishes);
         }
         if expiry_s > 0 {
-            self.sessions.insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new() });
+            let wishes = Vec::new();
+            self.sessions
+                .insert(client, Session { app, expiry_s, ended_ms: 0, wishes, will: None, begun: None });
         }
         None
+    }
+
+    /// The session, if there is one, was begun for this connection.
+    pub(in crate::delivery::topics) fn begun_for(&mut self, client: ClientId, from: Handle, anew: bool) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.begun = Some((from, anew));
+        }
+    }
+
+    /// The end of a connection that a newer one has displaced: what that has made of the session.
+    pub(in crate::delivery::topics) fn succession(&self, client: ClientId, displaced: Handle) -> Succession {
+        match self.sessions.get(&client).map(|session| session.begun) {
+            Some(Some((from, _))) if from == displaced => Succession::Open,
+            Some(Some((_, false)) | None) => Succession::Resumed,
+            Some(Some((_, true))) | None => Succession::Ended,
+        }
+    }
+
+    /// The session has this will from now on, or none.
+    pub(in crate::delivery::topics) fn set_will(&mut self, client: ClientId, will: Option<Arc<KeptWill>>) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.will = will;
+        }
+    }
+
+    /// The will of a session without a connection was published, or will never be. One that has a connection has another.
+    pub(in crate::delivery::topics) fn will_done(&mut self, client: ClientId) {
+        if let Some(session) = self.sessions.get_mut(&client)
+            && session.ended_ms != 0
+            && session.will.take().is_some()
+        {
+            self.unwritten.insert(client);
+        }
+    }
+
+    /// The wills of sessions without a connection, and when that ended: all of them, so only at the start.
+    pub(in crate::delivery::topics) fn wills(&self) -> Vec<(ClientId, AppId, Arc<KeptWill>, WallMs)> {
+        let willful = self.sessions.iter().filter(|(_, session)| session.ended_ms != 0);
+        let with = |(client, session): (&ClientId, &Session)| {
+            Some((*client, session.app, session.will.clone()?, WallMs(session.ended_ms)))
+        };
+        willful.filter_map(with).collect()
     }
 
     /// The session's time has come, though nothing has ended it yet: one that ends with its connection is over for the next one.
@@ -162,9 +223,9 @@ impl Kept {
 
     /// What is written of a session now.
     pub(in crate::delivery::topics) fn row(&self, client: ClientId) -> Option<Change> {
-        let Session { app, expiry_s, ended_ms, .. } = self.sessions.get(&client)?;
-        let ended_at = crate::domain::WallMs(*ended_ms);
-        Some(Change::Keep { client, app: *app, expiry_s: *expiry_s, ended_at })
+        let Session { app, expiry_s, ended_ms, will, .. } = self.sessions.get(&client)?;
+        let (ended_at, will) = (WallMs(*ended_ms), will.clone());
+        Some(Change::Keep { client, app: *app, expiry_s: *expiry_s, ended_at, will })
     }
 
     /// All that a session subscribed to, to be written.
@@ -286,7 +347,6 @@ fn due_ms(session: &Session) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::WallMs;
     use crate::domain::topic::InterestHash;
 
     const APP: AppId = AppId(4);
@@ -356,6 +416,7 @@ mod tests {
             app: APP,
             expiry_s: 10,
             ended_at: WallMs(ended_at),
+            will: None,
             wishes: vec![wish("a", false)],
         };
         kept.load(stored(1, 0), 50_000);

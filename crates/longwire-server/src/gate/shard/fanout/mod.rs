@@ -276,7 +276,6 @@ impl Shard {
         let (mut filters, mut slots) = (Vec::new(), RoaringBitmap::new());
         if self.topics.matching(app, topic, &mut filters).is_err() {
             self.drop_topic(TopicDrop::TooWide, 1);
-            filters.clear();
         }
         for filter in &filters {
             if let Some(subscribers) = self.topics.of(app, *filter) {

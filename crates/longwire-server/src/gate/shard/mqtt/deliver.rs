@@ -32,7 +32,6 @@ impl Shard {
         audience.clear();
         if self.topics.matching(message.app, message.shared.topic(), &mut filters).is_err() {
             self.drop_topic(TopicDrop::TooWide, 1);
-            filters.clear();
         }
         // Behind an earlier message to the same topic that still rides, it has to ride too (MQTT-4.6.0-6).
         let mut rides = self.fanout.carries(message.app, message.shared.topic());
@@ -169,6 +168,9 @@ impl Shard {
             Ok(pieces) => {
                 pieces.for_each(|piece| self.send_later(slot, piece));
                 ShardStats::count(&self.stats.own().topics.delivered, 1);
+                if packet_id != 0 {
+                    self.await_ack(slot);
+                }
                 if packet_id == 0 && number != 0 {
                     self.tell_shared(slot, number, true);
                 }

@@ -37,6 +37,20 @@ impl Shard {
         }
     }
 
+    /// The connection is to be refused: if the plain bytes in the layers' scratch begin a CONNECT, in its version.
+    pub(in super::super) fn hear_version(&mut self, slot: u32) {
+        let limits = self.packet_limits();
+        if self.scratch.layers.plain.first() == Some(&CONNECT) {
+            self.speaks_mqtt(slot);
+        }
+        if let Some(connection) = self.slab.at(slot)
+            && let Conversation::MqttAwaiting(awaiting) = &mut connection.conversation
+        {
+            // Whether it is a good one does not matter any more.
+            let _ = awaiting.receive(&mut &self.scratch.layers.plain[..], &limits);
+        }
+    }
+
     pub(in super::super) fn received_mqtt_login(&mut self, slot: u32, count: usize) -> Result<(), Ending> {
         let from = handle(self.id, slot, &self.slab);
         let limits = self.packet_limits();
@@ -48,6 +62,8 @@ impl Shard {
         let peer = peer_of(&connection.socket, layers).map_err(|_| gone())?;
         let certificate = layers.and_then(Layers::certificate_name);
         let terms = Terms::of(&connect);
+        let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
+        let kept = will.as_deref().filter(|_| terms.is_kept).and_then(LastWill::to_keep);
         let heartbeat_s = match terms.keep_alive_s {
             0 => self.options.heartbeat_max_s,
             seconds => seconds,
@@ -62,9 +78,8 @@ impl Shard {
             class: Class::Iot,
             peer,
             resume: [crate::domain::Position::START; 2],
-            mqtt: Some(Box::new(presented(&connect, certificate))),
+            mqtt: Some(Box::new(MqttLogin { will: kept, ..presented(&connect, certificate) })),
         };
-        let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
         if input.len() > BEHIND_CONNECT_BYTES_MAX {
             return Err(Ending { reason: Reason::QuotaExceeded, close: CloseReason::TooMuchBeforeLogin });
         }
@@ -185,6 +200,7 @@ fn presented(connect: &Connect<'_>, certificate: Option<String>) -> MqttLogin {
         clean_start: connect.clean_start,
         expiry_s: asked_expiry_s(connect),
         certificate: certificate.map(String::into_boxed_str),
+        will: None,
     }
 }
 
