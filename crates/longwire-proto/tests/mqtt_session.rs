@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use longwire_proto::close::CloseReason;
-use longwire_proto::id::{ClientId, Position};
+use longwire_proto::id::{ClientId, MessageId, Position, Source};
 use longwire_proto::session::FeedStart;
-use longwire_proto::session::mqtt::{Awaiting, Granted, Terms, reason_of};
+use longwire_proto::session::mqtt::{Awaiting, Granted, Session, Terms, reason_of};
 use longwire_proto::wire::mqtt::{Decoder, Limits, Packet, Side, Version};
 
 /// CONNECT with a will on `topic` and this client id.
@@ -92,4 +92,48 @@ fn whatever_ends_a_conversation_is_said_with_a_reason_that_its_packet_may_hold()
             }
         }
     }
+}
+
+/// A session of 5.0 with what the CONNECT's properties say, and its mailbox behind position `last`.
+fn session(properties: &[u8], last: u64) -> Session {
+    let mut bytes = vec![0x10, 0];
+    bytes.extend(b"\0\x04MQTT\x05\x02\0\x3c");
+    bytes.push(properties.len() as u8);
+    bytes.extend([properties, b"\0\x01a"].concat());
+    bytes[1] = bytes.len() as u8 - 2;
+    let mut awaiting = Awaiting::default();
+    let terms =
+        Terms::of(&awaiting.receive(&mut bytes.as_slice(), &Limits::default()).unwrap().unwrap());
+    let granted = Granted {
+        session_present: true,
+        assigned: None,
+        expiry_s: None,
+        keep_alive_s: None,
+        packet_bytes_max: 65_536,
+    };
+    let mailbox = FeedStart { last: Position::new(1, last), waiting: true };
+    let log = FeedStart { last: Position::new(1, 0), waiting: false };
+    awaiting.decide(terms, &[]).accept(ClientId(1), mailbox, log, &granted, &mut Vec::new()).0
+}
+
+/// DUP says that a message may have been sent before, and only then (MQTT-3.3.1-1, MQTT-3.3.1-2).
+#[test]
+fn only_what_an_earlier_connection_may_have_sent_repeats() {
+    let place = |sequence| Position::new(1, sequence);
+    let mut known = session(&[], 4);
+    known.restore_sent([place(6), Position::START]);
+    for (sequence, repeats) in [(5, true), (6, true), (7, false)] {
+        assert_eq!(known.may_repeat(Source::Mailbox, place(sequence)), repeats, "{sequence}");
+        assert!(!known.may_repeat(Source::AppLog, place(sequence)));
+    }
+    // An idle session forgets what it does not need, and nothing else.
+    for sequence in 5..=7 {
+        let (mut out, message) = (Vec::new(), MessageId(u128::from(sequence)));
+        known.deliveries().page_entry(Source::Mailbox, place(sequence), message, 1, false);
+        known.receive(Packet::PingReq, &mut out).unwrap();
+        assert_eq!(known.may_repeat(Source::Mailbox, place(6)), sequence < 6, "{sequence}");
+    }
+    let mut settled = session(&[], 6);
+    settled.restore_sent([place(6), Position::START]);
+    assert!(!settled.may_repeat(Source::Mailbox, place(7)));
 }

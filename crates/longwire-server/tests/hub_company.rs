@@ -157,6 +157,7 @@ async fn a_broadcast_in_several_windows_of_a_device_is_one_delivery() {
         client: Some(client),
         app: rig.app.id,
         reason: CloseReason::PeerLost,
+        sent: [Position::START; 2],
         unacked,
         shared: true,
         lived_s: 1,

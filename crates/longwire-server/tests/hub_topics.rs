@@ -7,7 +7,7 @@ mod hub_topics_rig;
 use hub_rig::until;
 use hub_topics_rig::{Client, TopicRig, content, message, retained, wish};
 use longwire_proto::close::CloseReason;
-use longwire_proto::id::{ClientId, Kind, Source, TraceId};
+use longwire_proto::id::{ClientId, Kind, Position, Source, TraceId};
 use longwire_proto::wire::TopicBody;
 use longwire_proto::wire::mqtt::Version;
 use longwire_server::delivery::border::topics::{
@@ -168,6 +168,37 @@ async fn identifiers_of_qos_2_outlive_the_connection_and_the_process() {
     assert_eq!(rig.begin("sender", false, 60).await.awaiting_release, [16, 19]);
 }
 
+/// What a session was sent on its connections, as its next login is told (MQTT-3.3.1-1, MQTT-3.3.1-2).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_knows_what_it_was_sent_also_after_a_restart() {
+    let mut rig = TopicRig::new(2).await;
+    let nothing = [Position::START; 2];
+    let phone = rig.connect_to(1, "phone", 3600).await;
+    rig.subscribe(&phone, &[("a", 1)]).await;
+    let sender = rig.connect("sender", 0).await;
+    for _ in 0..3 {
+        rig.publish(&sender, message(&rig, &sender, "a", 1)).await;
+    }
+    let place = |entry: &PageEntry| match entry {
+        PageEntry::Message { position, .. } => *position,
+        other => panic!("{other:?}"),
+    };
+    let places: Vec<Position> = rig.mailbox(phone.client).await.iter().map(place).collect();
+    let sent = [places[1], Position::START];
+    rig.close_having_sent(&phone, sent).await;
+    let stored = async || rig.store.session(phone.client).await.unwrap().unwrap().session;
+    until(async || stored().await.ended_at != WallMs(0)).await;
+    rig = rig.restarted().await;
+    assert_eq!(rig.begin("phone", false, 3600).await.sent, sent);
+    // A connection that is displaced may have sent all that is there.
+    let all = rig.begin("phone", false, 3600).await.sent;
+    assert_eq!(all[0], places[2]);
+    rig = rig.restarted().await;
+    assert_eq!(rig.begin("phone", false, 3600).await.sent, all, "its connection died with the process");
+    assert_eq!(rig.begin("phone", true, 3600).await.sent, nothing, "another session");
+    assert_eq!(rig.begin("tablet", false, 3600).await.sent, nothing);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_received_delivery_waits_for_its_completion_across_connections() {
     let rig = TopicRig::new(1).await;
@@ -301,6 +332,7 @@ async fn a_will_is_published_after_its_delay_unless_the_session_goes_on() {
             app: rig.app.id,
             reason: CloseReason::PeerLost,
             shared: false,
+            sent: [Position::START; 2],
             unacked: vec![],
             lived_s: 1,
             will: Some(Box::new(will)),

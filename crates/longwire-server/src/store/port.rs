@@ -134,6 +134,8 @@ pub struct LoginView {
     pub device: Device,
     /// Where its mailbox stands.
     pub mailbox: FeedStart,
+    /// The last place given in its mailbox when this was read.
+    pub mailbox_head: Position,
     /// Where it stands in its app's log.
     pub log: FeedStart,
     /// The log's last position when this was read.

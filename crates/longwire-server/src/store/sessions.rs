@@ -3,7 +3,7 @@
 use super::port::{Accept, Accepted, Settle};
 use super::upstream::{Upstream, UpstreamOutcome};
 use crate::domain::topic::TopicWish;
-use crate::domain::{AppId, ClientId, WallMs};
+use crate::domain::{AppId, ClientId, Position, WallMs};
 use bytes::Bytes;
 
 /// Identifiers of QoS 2 that await PUBREL, kept of one device; a publish beyond is refused.
@@ -22,6 +22,8 @@ pub struct KeptSession {
     pub expiry_s: u32,
     /// When its connection ended; `WallMs(0)`: it has one, or the process died with it.
     pub ended_at: WallMs,
+    /// Up to where its connections have sent its mailbox and its app's log; counts only with an `ended_at`.
+    pub sent: [Position; 2],
     /// What it subscribed to, at most [`WISHES_MAX`].
     pub wishes: Vec<TopicWish>,
 }
@@ -54,6 +56,8 @@ pub enum Change {
         expiry_s: u32,
         /// When its connection ended; `WallMs(0)`: it has one.
         ended_at: WallMs,
+        /// Up to where its connections have sent its mailbox and its app's log.
+        sent: [Position; 2],
     },
     /// All that a kept session subscribed to. Without the session it changes nothing.
     Wishes(ClientId, Vec<TopicWish>),

@@ -292,8 +292,9 @@ impl Rig {
         unacked: Vec<MessageId>,
         reason: CloseReason,
     ) {
+        let (app, sent) = (self.app.id, [Position::START; 2]);
         let closed =
-            Closed { from, client, app: self.app.id, reason, unacked, shared: false, lived_s: 1, will: None };
+            Closed { from, client, app, reason, sent, unacked, shared: false, lived_s: 1, will: None };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
     }
 

@@ -2,6 +2,7 @@
 
 use super::{ALIASES_MAX, Ending, RECEIVE_MAX};
 use crate::close::CloseReason;
+use crate::id::Position;
 use crate::wire::mqtt::{QoS, Reason};
 
 /// What an idle session does not have.
@@ -16,6 +17,8 @@ pub(super) struct Flows {
     /// Messages to the client that no store holds.
     pub(super) unstored: Vec<Unstored>,
     aliases: Vec<(u16, Box<str>)>,
+    /// Up to where earlier connections may have sent mailbox and log.
+    pub(super) sent_before: [Position; 2],
 }
 
 /// A message to the client that no store holds.
@@ -117,8 +120,11 @@ impl Flows {
         Ok(&self.aliases[at].1)
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.undecided.is_empty()
+    /// `sent_until`: where mailbox and log stand now.
+    pub(super) fn is_idle(&self, sent_until: [Position; 2]) -> bool {
+        let repeats = self.sent_before.iter().zip(sent_until).any(|(before, now)| *before > now);
+        !repeats
+            && self.undecided.is_empty()
             && self.received.is_empty()
             && self.releasing.is_empty()
             && self.unstored.is_empty()

@@ -102,6 +102,22 @@ impl Session {
         }
     }
 
+    /// Up to where earlier connections of this session may have sent its mailbox and its app's log: up to there a PUBLISH
+    /// is marked as sent before (MQTT-3.3.1-1), and not behind it.
+    pub fn restore_sent(&mut self, sent_before: [Position; 2]) {
+        let sent_until = self.deliveries.sent_until();
+        if sent_before.iter().zip(sent_until).any(|(before, now)| *before > now) {
+            self.flows.get_or_insert_with(Box::default).sent_before = sent_before;
+        }
+    }
+
+    /// Whether a stored delivery may have been sent on an earlier connection of this session.
+    #[must_use]
+    pub fn may_repeat(&self, source: Source, position: Position) -> bool {
+        let at = usize::from(source == Source::AppLog);
+        self.flows.as_ref().is_some_and(|flows| position <= flows.sent_before[at])
+    }
+
     /// The device.
     #[must_use]
     pub fn client(&self) -> ClientId {
@@ -152,7 +168,8 @@ impl Session {
             Packet::Subscribe(subscribe) => FromClient::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => FromClient::Unsubscribe(unsubscribe),
             Packet::PingReq => {
-                if self.flows.as_ref().is_some_and(|flows| flows.is_idle()) {
+                let sent_until = self.deliveries.sent_until();
+                if self.flows.as_ref().is_some_and(|flows| flows.is_idle(sent_until)) {
                     self.flows = None;
                 }
                 // The packet has no fields that could be too long.

@@ -330,6 +330,8 @@ pub struct Closed {
     pub app: AppId,
     /// Why.
     pub reason: CloseReason,
+    /// Up to where it has sent mailbox and log.
+    pub sent: [Position; 2],
     /// Messages that were sent and not acked.
     pub unacked: Vec<MessageId>,
     /// They were told as [`Event::Held`].

@@ -120,6 +120,8 @@ pub struct MqttAttach {
     pub subscriptions: Vec<TopicWish>,
     /// Identifiers of messages of QoS 2 from the client that await PUBREL (MQTT-4.3.3).
     pub awaiting_release: Vec<u16>,
+    /// Up to where earlier connections of the session may have sent its mailbox and its app's log (MQTT-3.3.1-1).
+    pub sent: [Position; 2],
     /// What the device may do with topics.
     pub rules: Arc<crate::domain::topic::Rules>,
     /// The device's name, for `%c` in rules.

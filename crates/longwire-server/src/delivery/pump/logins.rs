@@ -254,12 +254,11 @@ impl Table<'_> {
     /// Begins the sessions of MQTT clients that are let in, together. A mailbox that a clean start empties may stand in the
     /// view as waiting: its first page says that nothing is there.
     async fn begin_sessions(&self, wishes: &[Wish], views: Vec<Judged>) -> Vec<Begun> {
-        let asks = |wish: &Wish| {
-            let Token { client, app, .. } = wish.token;
-            wish.mqtt.as_ref().map(|mqtt| mqtt.session(client, app))
+        let asks = |(wish, view): (&Wish, &Judged)| {
+            let (Token { client, app, .. }, view) = (wish.token, view.as_ref().ok()?);
+            wish.mqtt.as_ref().map(|mqtt| mqtt.session(client, app, [view.mailbox_head, view.log_head]))
         };
-        let pairs = wishes.iter().zip(&views);
-        let asked = pairs.filter_map(|(wish, view)| view.as_ref().ok().and_then(|_| asks(wish))).collect();
+        let asked = wishes.iter().zip(&views).filter_map(asks).collect();
         let mut starts = self.core.begin_sessions(asked).await.into_iter();
         let begun = |(wish, view): (&Wish, Judged)| {
             let view = view?;

@@ -179,7 +179,7 @@ impl Pump {
     }
 
     fn closed(&self, closed: Closed, notes: &mut Notes) {
-        let Closed { from, client, app, reason, mut unacked, shared, lived_s, will } = closed;
+        let Closed { from, client, app, reason, sent, mut unacked, shared, lived_s, will } = closed;
         if let Some(client) = client.filter(|_| shared) {
             self.core.sessions.let_go(client, &mut unacked);
         }
@@ -188,7 +188,7 @@ impl Pump {
             if let Some((client, app)) = self.deciding.ended(from) {
                 if self.core.sessions.leave(client, app, from) {
                     // Its answer, with a session that began, reached nobody.
-                    self.core.connection_ended(topics_from(from, client, app), None, true);
+                    self.core.connection_ended(topics_from(from, client, app), None, sent, true);
                 }
                 self.count_takeover(client, reason);
             }
@@ -196,7 +196,7 @@ impl Pump {
         };
         self.count_takeover(client, reason);
         let was_current = self.core.sessions.leave(client, app, from);
-        self.core.connection_ended(topics_from(from, client, app), will, was_current);
+        self.core.connection_ended(topics_from(from, client, app), will, sent, was_current);
         tracing::info!(client = client.0, reason = reason.label(), lived_s, "session ended");
     }
 

@@ -10,7 +10,7 @@ use super::super::topics::{SessionStart, SessionWish};
 use super::desk::Read;
 use super::logins::{self, Verified};
 use crate::domain::topic::Rules;
-use crate::domain::{App, AppId, ClientId, Device, DeviceName, Token, WallMs};
+use crate::domain::{App, AppId, ClientId, Device, DeviceName, Position, Token, WallMs};
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::mqtt::Version;
 use std::collections::HashMap;
@@ -87,8 +87,9 @@ impl MqttWish {
     }
 
     /// The session that it wants, of the device that it turned out to be.
-    pub(super) fn session(&self, client: ClientId, app: AppId) -> SessionWish {
-        SessionWish { client, app, clean_start: self.clean_start, expiry_s: self.expiry_s }
+    /// `heads`: the last places of its mailbox and its app's log.
+    pub(super) fn session(&self, client: ClientId, app: AppId, heads: [Position; 2]) -> SessionWish {
+        SessionWish { client, app, clean_start: self.clean_start, expiry_s: self.expiry_s, heads }
     }
 
     pub(super) fn attach(&self, device: &Device, start: SessionStart) -> MqttAttach {
@@ -99,6 +100,7 @@ impl MqttWish {
             expiry_s: start.expiry_s,
             subscriptions: start.subscriptions,
             awaiting_release: start.awaiting_release,
+            sent: start.sent,
             rules: self.rules.clone(),
             name,
             user: self.user.clone(),

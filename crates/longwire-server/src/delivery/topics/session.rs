@@ -2,7 +2,7 @@
 
 use crate::delivery::border::topics::{From, TopicWish, Will};
 use crate::delivery::hub::Core;
-use crate::domain::{AppId, ClientId};
+use crate::domain::{AppId, ClientId, Position};
 use crate::store::port::StoreError;
 use crate::store::sessions::{Change, Work};
 use std::ops::Range;
@@ -21,6 +21,8 @@ pub struct SessionWish {
     pub clean_start: bool,
     /// Seconds that it is to outlive its connection; clipped to 30 days.
     pub expiry_s: u32,
+    /// The last places of its mailbox and its app's log: no connection has sent more.
+    pub heads: [Position; 2],
 }
 
 /// What it begins with.
@@ -32,6 +34,8 @@ pub struct SessionStart {
     pub subscriptions: Vec<TopicWish>,
     /// Identifiers of QoS 2 from the device that await PUBREL.
     pub awaiting_release: Vec<u16>,
+    /// Up to where earlier connections of the session may have sent its mailbox and its app's log.
+    pub sent: [Position; 2],
     /// Seconds that hold.
     pub expiry_s: u32,
 }
@@ -85,7 +89,7 @@ impl Core {
     }
 
     fn begin_in_memory(&self, wish: &SessionWish, changes: &mut Vec<Change>) -> SessionStart {
-        let &SessionWish { client, app, clean_start, expiry_s } = wish;
+        let &SessionWish { client, app, clean_start, expiry_s, heads } = wish;
         let (topics, now) = (&self.topics, (self.clock)());
         let expiry_s = expiry_s.min(EXPIRY_S_MAX);
         let mut kept = topics.kept.lock();
@@ -97,30 +101,31 @@ impl Core {
                 changes.push(Change::End(client));
             }
         }
-        let found = kept.begin(client, app, expiry_s);
+        let found = kept.begin(client, app, expiry_s, heads);
         changes.extend(kept.row(client));
         drop(kept);
-        let Some(subscriptions) = found else { return SessionStart { expiry_s, ..SessionStart::default() } };
+        let Some((subscriptions, sent)) = found else { return SessionStart { expiry_s, ..SessionStart::default() } };
         topics.stats.sessions_resumed.fetch_add(1, Relaxed);
         if topics.wills.lock().call_back(client) {
             topics.stats.wills_called_back.fetch_add(1, Relaxed);
         }
-        SessionStart { present: true, subscriptions, awaiting_release: Vec::new(), expiry_s }
+        SessionStart { present: true, subscriptions, awaiting_release: Vec::new(), sent, expiry_s }
     }
 
     /// A session was begun for a connection that is not there any more.
     pub(in crate::delivery) fn session_without_connection(&self, client: ClientId) {
         if !self.sessions.is_online(client) {
-            self.topics.kept.lock().left(client, (self.clock)().0);
+            self.topics.kept.lock().left(client, (self.clock)().0, [Position::START; 2]);
         }
     }
 
     /// The connection of a device has ended. Memory only, so that the pump may call it: what is to be stored follows with the
-    /// next tick. `was_current`: no newer connection has taken its place.
+    /// next tick. `sent`: up to where it has sent mailbox and log. `was_current`: no newer connection has taken its place.
     pub(in crate::delivery) fn connection_ended(
         &self,
         from: From,
         will: Option<Box<Will>>,
+        sent: [Position; 2],
         was_current: bool,
     ) {
         let (topics, now) = (&self.topics, (self.clock)());
@@ -133,7 +138,9 @@ impl Core {
             _ => (false, 0),
         };
         if was_current {
-            kept.left(from.client, now.0);
+            kept.left(from.client, now.0, sent);
+        } else {
+            kept.has_sent(from.client, sent);
         }
         drop(kept);
         let Some(will) = will else { return };

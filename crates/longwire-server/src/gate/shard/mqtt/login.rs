@@ -107,6 +107,7 @@ impl Shard {
         let (mut session, rest) =
             deciding.accept(attach.client, attach.mailbox, log, &granted, &mut self.scratch.reply);
         session.restore_received(&given.awaiting_release);
+        session.restore_sent(given.sent);
         let identity = Identity { rules: given.rules, name: &given.name, user: &given.user };
         let live = MqttLive::new(session, identity, will, given.expiry_s, attach.heartbeat.interval_s);
         connection.conversation = Conversation::Mqtt(Box::new(live));

@@ -12,7 +12,7 @@ use longwire_proto::session::mqtt::packet_id_of;
 use longwire_proto::wire::mqtt::{
     Packet, Properties, PropertiesBuf, Property, Publish, QoS, Version, encode, topic,
 };
-use longwire_proto::wire::{PushHead, PushShared, TopicBody, push_flags};
+use longwire_proto::wire::{PushHead, PushShared, TopicBody};
 
 /// A PUBLISH but for its packet identifier.
 struct Parts<'a> {
@@ -44,7 +44,7 @@ impl Shard {
             return self.ends_at_once(slot, message);
         };
         let packet_id = packet_id_of(source, head.position);
-        let may_repeat = head.flags & push_flags::MAY_REPEAT != 0;
+        let may_repeat = live.session.may_repeat(source, head.position);
         let Some(packet) = packet_of(&parts, packet_id, may_repeat, live) else {
             self.drop_topic(TopicDrop::TooLarge, 1);
             return self.ends_at_once(slot, message);

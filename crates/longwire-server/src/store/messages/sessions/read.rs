@@ -37,8 +37,8 @@ fn whole(
     found: SessionRow,
 ) -> Result<KeptSession, Fault> {
     let wishes = row(engine, snapshot, Space::Wishes, &keys::client(client), rows::decode_wishes)?;
-    let SessionRow { app, expiry_s, ended_at } = found;
-    Ok(KeptSession { client, app, expiry_s, ended_at, wishes: wishes.unwrap_or_default() })
+    let SessionRow { app, expiry_s, ended_at, sent } = found;
+    Ok(KeptSession { client, app, expiry_s, ended_at, sent, wishes: wishes.unwrap_or_default() })
 }
 
 /// The sessions after a device, in order.

@@ -1,7 +1,7 @@
 //! Values of sessions and of what is retained.
 
 use crate::domain::topic::TopicWish;
-use crate::domain::{AppId, ClientId, WallMs};
+use crate::domain::{AppId, ClientId, Position, WallMs};
 use crate::store::messages::layout::rows::Fields;
 use crate::store::sessions::{Retained, WISHES_MAX};
 
@@ -11,23 +11,34 @@ pub(crate) struct SessionRow {
     pub(crate) app: AppId,
     pub(crate) expiry_s: u32,
     pub(crate) ended_at: WallMs,
+    pub(crate) sent: [Position; 2],
 }
+
+/// A row of a store that did not know yet what was sent: all may have been.
+const NOT_KNOWN: [Position; 2] = [Position(u64::MAX); 2];
 
 impl SessionRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut row = Vec::with_capacity(16);
+        let mut row = Vec::with_capacity(32);
         row.extend_from_slice(&self.app.0.to_be_bytes());
         row.extend_from_slice(&self.expiry_s.to_be_bytes());
         row.extend_from_slice(&self.ended_at.0.to_be_bytes());
+        for position in self.sent {
+            row.extend_from_slice(&position.0.to_be_bytes());
+        }
         row
     }
     pub(crate) fn decode(row: &[u8]) -> Option<SessionRow> {
         let mut fields = Fields(row);
-        let session = SessionRow {
+        let mut session = SessionRow {
             app: AppId(fields.u32()?),
             expiry_s: fields.u32()?,
             ended_at: WallMs(fields.u64()?),
+            sent: NOT_KNOWN,
         };
+        if !fields.0.is_empty() {
+            session.sent = [Position(fields.u64()?), Position(fields.u64()?)];
+        }
         fields.end(session)
     }
 }
@@ -133,9 +144,15 @@ mod tests {
 
     #[test]
     fn a_session_and_a_retained_message_are_read_as_they_were_written() {
-        let session = SessionRow { app: AppId(9), expiry_s: u32::MAX, ended_at: WallMs(5) };
-        assert_eq!(SessionRow::decode(&session.encode()), Some(session));
-        assert_eq!(SessionRow::decode(&session.encode()[..15]), None);
+        let sent = [Position(7), Position(8)];
+        let session = SessionRow { app: AppId(9), expiry_s: u32::MAX, ended_at: WallMs(5), sent };
+        let row = session.encode();
+        assert_eq!(SessionRow::decode(&row), Some(session));
+        let older = SessionRow { sent: NOT_KNOWN, ..session };
+        assert_eq!(SessionRow::decode(&row[..16]), Some(older), "of a store that kept less");
+        for length in (0..16).chain(17..32) {
+            assert_eq!(SessionRow::decode(&row[..length]), None, "{length}");
+        }
         let retained = Retained {
             app: AppId(9),
             topic: "a/b".into(),
