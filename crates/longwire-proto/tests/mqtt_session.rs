@@ -5,8 +5,12 @@
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, MessageId, Position, Source};
 use longwire_proto::session::FeedStart;
-use longwire_proto::session::mqtt::{Awaiting, Granted, Session, Terms, reason_of};
-use longwire_proto::wire::mqtt::{Decoder, Limits, Packet, Side, Version};
+use longwire_proto::session::mqtt::{
+    Awaiting, FromClient, Granted, RECEIVE_MAX, Session, Terms, UNDECIDED_MAX, reason_of,
+};
+use longwire_proto::wire::mqtt::{
+    Decoder, Limits, Packet, Properties, Publish, QoS, Reason, Side, Version,
+};
 
 /// CONNECT with a will on `topic` and this client id.
 fn connect(level: u8, flags: u8, client_id: &str, will: Option<&str>) -> Vec<u8> {
@@ -96,9 +100,15 @@ fn whatever_ends_a_conversation_is_said_with_a_reason_that_its_packet_may_hold()
 
 /// A session of 5.0 with what the CONNECT's properties say, and its mailbox behind position `last`.
 fn session(properties: &[u8], last: u64) -> Session {
+    of_level(5, properties, last)
+}
+
+fn of_level(level: u8, properties: &[u8], last: u64) -> Session {
     let mut bytes = vec![0x10, 0];
-    bytes.extend(b"\0\x04MQTT\x05\x02\0\x3c");
-    bytes.push(properties.len() as u8);
+    bytes.extend([b"\0\x04MQTT".as_slice(), &[level, 2, 0, 60]].concat());
+    if level == 5 {
+        bytes.push(properties.len() as u8);
+    }
     bytes.extend([properties, b"\0\x01a"].concat());
     bytes[1] = bytes.len() as u8 - 2;
     let mut awaiting = Awaiting::default();
@@ -136,4 +146,43 @@ fn only_what_an_earlier_connection_may_have_sent_repeats() {
     let mut settled = session(&[], 6);
     settled.restore_sent([place(6), Position::START]);
     assert!(!settled.may_repeat(Source::Mailbox, place(7)));
+}
+
+/// A PUBLISH of `qos` under an identifier.
+fn publish(packet_id: u16, qos: QoS) -> Packet<'static> {
+    Packet::Publish(Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic: "a",
+        packet_id,
+        properties: Properties::default(),
+        payload: b"",
+    })
+}
+
+/// A client of 5.0 was told how many may be unfinished (MQTT-3.3.4-9); one of 3.1.1 was not.
+#[test]
+fn more_unfinished_messages_than_were_granted_end_the_connection() {
+    let most = |level: u8, qos: QoS, bound: u16| {
+        let mut session = of_level(level, &[], 0);
+        for packet_id in 1..=bound {
+            let taken = session.receive(publish(packet_id, qos), &mut Vec::new());
+            assert!(matches!(taken, Ok(FromClient::Publish(_))), "{level} {qos:?} {packet_id}");
+            assert_eq!(session.is_full(), level == 4 && packet_id >= RECEIVE_MAX, "{packet_id}");
+        }
+        let mut out = Vec::new();
+        assert_eq!(session.receive(publish(1, qos), &mut out), Ok(FromClient::Answered), "a repetition");
+        let ending = session.receive(publish(bound + 1, qos), &mut out).unwrap_err();
+        assert_eq!(ending.reason, Reason::ReceiveMaximumExceeded);
+        session.published(1, Reason::Success, &mut out);
+        assert_eq!(session.is_full(), bound > RECEIVE_MAX);
+        // QoS 1 is finished with PUBACK, QoS 2 with PUBCOMP.
+        let again = session.receive(publish(bound + 1, qos), &mut out).is_ok();
+        assert_eq!(again, qos == QoS::AtLeastOnce);
+    };
+    most(5, QoS::AtLeastOnce, RECEIVE_MAX);
+    most(5, QoS::ExactlyOnce, RECEIVE_MAX);
+    most(4, QoS::AtLeastOnce, UNDECIDED_MAX as u16);
+    most(4, QoS::ExactlyOnce, RECEIVE_MAX);
 }

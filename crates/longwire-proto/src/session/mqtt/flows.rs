@@ -1,9 +1,9 @@
 //! Identifiers and aliases under way.
 
-use super::{ALIASES_MAX, Ending, RECEIVE_MAX};
+use super::{ALIASES_MAX, Ending, RECEIVE_MAX, UNDECIDED_MAX};
 use crate::close::CloseReason;
 use crate::id::Position;
-use crate::wire::mqtt::{QoS, Reason};
+use crate::wire::mqtt::{QoS, Reason, Version};
 
 /// What an idle session does not have.
 #[derive(Debug, Default)]
@@ -47,15 +47,29 @@ impl Flows {
     /// Notes a message from the client.
     ///
     /// # Errors
-    /// More than [`RECEIVE_MAX`] are not finished (MQTT-3.3.4-7).
-    pub(super) fn arrives(&mut self, packet_id: u16, qos: QoS) -> Result<Arrival, Ending> {
+    /// More than [`RECEIVE_MAX`] are not finished (MQTT-3.3.4-7), or of QoS 1 in 3.1.1 more than [`UNDECIDED_MAX`].
+    pub(super) fn arrives(
+        &mut self,
+        packet_id: u16,
+        qos: QoS,
+        version: Version,
+    ) -> Result<Arrival, Ending> {
         if self.undecided.iter().any(|(id, _)| *id == packet_id) || self.releasing.contains(&packet_id) {
             return Ok(Arrival::Undecided);
         }
         if qos == QoS::ExactlyOnce && self.received.contains(&packet_id) {
             return Ok(Arrival::Received);
         }
-        if self.undecided.len() + self.received.len() + self.releasing.len() >= usize::from(RECEIVE_MAX) {
+        let of_qos_2 = self.received.len() + self.releasing.len();
+        let is_full = match (version, qos) {
+            (Version::V311, QoS::ExactlyOnce) => {
+                let undecided = self.undecided.iter().filter(|(_, qos)| *qos == QoS::ExactlyOnce);
+                undecided.count() + of_qos_2 >= usize::from(RECEIVE_MAX)
+            }
+            (Version::V311, _) => self.undecided.len() >= UNDECIDED_MAX,
+            (Version::V5, _) => self.undecided.len() + of_qos_2 >= usize::from(RECEIVE_MAX),
+        };
+        if is_full {
             return Err(Ending { reason: Reason::ReceiveMaximumExceeded, close: CloseReason::OutOfOrder });
         }
         self.undecided.push((packet_id, qos));
@@ -70,6 +84,11 @@ impl Flows {
             self.received.push(packet_id);
         }
         Some(qos)
+    }
+
+    /// Messages that are being decided.
+    pub(super) fn undecided(&self) -> usize {
+        self.undecided.len()
     }
 
     /// What was received before this connection.

@@ -80,9 +80,11 @@ impl Shard {
     fn read(&mut self, slot: u32, to_the_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
+            let is_full = connection.mqtt().is_some_and(|live| live.session.is_full());
             let flags = &connection.flags;
-            if connection.is_deciding() || flags.unwritable || flags.paused || flags.queued {
-                // Not read now: back-pressure (002-19), a brake, a queue, or the login is being decided. A peer that has gone is let go.
+            if connection.is_deciding() || is_full || flags.unwritable || flags.paused || flags.queued {
+                // Not read now: back-pressure (002-19), a brake, a queue, or the login or what it sent is being decided. A peer that
+                // has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
                     self.close(slot, reason, 0);

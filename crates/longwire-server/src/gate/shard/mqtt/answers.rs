@@ -23,7 +23,9 @@ impl Shard {
                 Ok(())
             }
             TopicCommand::Published { packet_id, outcome, .. } => {
-                self.answer_publish(slot, packet_id, reason_of(outcome), &mut out)
+                let answered = self.answer_publish(slot, packet_id, reason_of(outcome), &mut out);
+                self.read_on(slot);
+                answered
             }
             TopicCommand::Answered { packet_id, subscribed, outcomes, .. } => {
                 self.answered(slot, packet_id, subscribed, &outcomes, &mut out);
@@ -52,6 +54,14 @@ impl Shard {
         self.reply(slot);
         if let Err(Ending { reason, close }) = done {
             self.end(slot, close, 0, Some(reason));
+        }
+    }
+
+    /// A message of the client was decided: it may be read again.
+    fn read_on(&mut self, slot: u32) {
+        let Some(connection) = self.slab.at(slot).filter(|connection| connection.flags.unread) else { return };
+        if connection.mqtt().is_some_and(|live| !live.session.is_full()) {
+            self.list(slot);
         }
     }
 
