@@ -6,10 +6,10 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, MessageId, Position, Source};
 use longwire_proto::session::FeedStart;
 use longwire_proto::session::mqtt::{
-    Awaiting, FromClient, Granted, RECEIVE_MAX, Session, Terms, UNDECIDED_MAX, reason_of,
+    ALIASES_MAX, Awaiting, FromClient, Granted, RECEIVE_MAX, Session, Terms, UNDECIDED_MAX, reason_of,
 };
 use longwire_proto::wire::mqtt::{
-    Decoder, Limits, Packet, Properties, Publish, QoS, Reason, Side, Version,
+    Aliasing, Decoder, Limits, Packet, Properties, Publish, QoS, Reason, Side, Version,
 };
 
 /// CONNECT with a will on `topic` and this client id.
@@ -185,4 +185,29 @@ fn more_unfinished_messages_than_were_granted_end_the_connection() {
     most(5, QoS::ExactlyOnce, RECEIVE_MAX);
     most(4, QoS::AtLeastOnce, UNDECIDED_MAX as u16);
     most(4, QoS::ExactlyOnce, RECEIVE_MAX);
+}
+
+/// Aliases are given as many as the client takes and the server gives (MQTT-3.1.2-26), and none unasked (MQTT-3.1.2-27).
+#[test]
+fn the_first_topics_get_the_aliases_that_the_client_takes() {
+    let asks = |most: u16| session(&[&[0x22][..], &most.to_be_bytes()].concat(), 0);
+    for most in [1, 2, 16, 17, u16::MAX] {
+        let mut known = asks(most);
+        let given = most.min(ALIASES_MAX);
+        for alias in 1..=given {
+            let topic = format!("topic/{alias}");
+            // Until it is on its way, nothing was told.
+            assert_eq!(known.aliasing(&topic), Aliasing::Introduce(alias));
+            assert_eq!(known.aliasing(&topic), Aliasing::Introduce(alias));
+            known.introduced(&topic);
+            assert_eq!(known.aliasing(&topic), Aliasing::Use(alias));
+        }
+        assert_eq!(known.aliasing("one/more"), Aliasing::Spelled);
+        known.receive(Packet::PingReq, &mut Vec::new()).unwrap();
+        assert_eq!(known.aliasing("topic/1"), Aliasing::Use(1), "also when idle");
+        assert_eq!(known.aliasing("a/b"), Aliasing::Spelled, "it gains nothing");
+    }
+    for none in [session(&[], 0), asks(0), of_level(4, &[], 0)] {
+        assert_eq!(none.aliasing("topic/1"), Aliasing::Spelled);
+    }
 }

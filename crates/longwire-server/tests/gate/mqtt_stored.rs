@@ -32,6 +32,13 @@ fn to_topic(topic: &str, qos: u8, content: &[u8]) -> Vec<u8> {
     payload
 }
 
+/// The same in a page.
+fn stored(number: u64, payload: &[u8]) -> PageEntry {
+    let (position, deadline) = (position(number), WallMs(65_000));
+    let shared = shared(number.into(), Kind::Topic, payload);
+    PageEntry::Message { position, message: MessageId(number.into()), deadline, shared }
+}
+
 fn position(number: u64) -> Position {
     Position::new(1, number)
 }
@@ -131,7 +138,9 @@ fn a_stored_topic_message_has_the_granted_quality() {
 #[test]
 fn a_stored_message_of_qos_2_is_recorded_before_it_is_released() {
     let rig = Rig::new(options(), welcome);
-    let mut client = kept(&rig, "a", QoS::ExactlyOnce);
+    let hello = Hello { user: "demo/sent", ..Hello::v5(1).with(Property::SessionExpiry(3600)) };
+    let mut client = rig.hello(&hello);
+    assert_eq!(client.subscribe("a", QoS::ExactlyOnce), Reason::GrantedQoS2);
     let to = rig.last_login();
     deliver(&rig, to, 1, Kind::Topic, &to_topic("a", 2, b"x"));
     let message = client.message();
@@ -148,21 +157,20 @@ fn a_stored_message_of_qos_2_is_recorded_before_it_is_released() {
     let entries = vec![
         PageEntry::Released { position: position(2), message: MessageId(2) },
         PageEntry::Gap { position: position(3), message: MessageId(3), reason: GapReason::Expired, count: 1 },
-        PageEntry::Message {
-            position: position(4),
-            message: MessageId(4),
-            deadline: WallMs(65_000),
-            shared: shared(4, Kind::Topic, &to_topic("a", 1, b"again")),
-        },
+        stored(4, &to_topic("a", 1, b"again")),
+        stored(5, &to_topic("a", 1, b"new")),
     ];
     let page = Some(Box::new(Page { entries, end: true }));
     rig.shards.post(to.shard(), Command::Page { to, source: Source::Mailbox, page }).unwrap();
     assert_eq!(client.acked(Packet::PubRel, 3), Reason::Success);
     let message = client.message();
     assert!(message.dup && message.payload == b"again", "it may have come before");
+    let new = client.message();
+    assert!(!new.dup && new.payload == b"new", "it cannot");
     client.ack(Packet::PubComp, 3);
     client.ack(Packet::PubAck, message.packet_id);
-    assert_eq!(settled(&rig, 4)[1..], [(3, true), (2, false), (4, false)]);
+    client.ack(Packet::PubAck, new.packet_id);
+    assert_eq!(settled(&rig, 5)[1..], [(3, true), (2, false), (4, false), (5, false)]);
 }
 
 #[test]

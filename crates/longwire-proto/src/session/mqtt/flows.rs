@@ -17,6 +17,8 @@ pub(super) struct Flows {
     /// Messages to the client that no store holds.
     pub(super) unstored: Vec<Unstored>,
     aliases: Vec<(u16, Box<str>)>,
+    /// Topics that the client knows by an alias: the first by 1, and so on.
+    given: Vec<Box<str>>,
     /// Up to where earlier connections may have sent mailbox and log.
     pub(super) sent_before: [Position; 2],
 }
@@ -139,6 +141,22 @@ impl Flows {
         Ok(&self.aliases[at].1)
     }
 
+    /// The alias by which the client knows a topic.
+    pub(super) fn given(&self, topic: &str) -> Option<u16> {
+        let at = self.given.iter().position(|known| **known == *topic)?;
+        Some(at as u16 + 1)
+    }
+
+    /// The alias that a topic would get.
+    pub(super) fn next_given(&self) -> u16 {
+        self.given.len() as u16 + 1
+    }
+
+    /// The client has been told an alias.
+    pub(super) fn give(&mut self, topic: &str) {
+        self.given.push(topic.into());
+    }
+
     /// `sent_until`: where mailbox and log stand now.
     pub(super) fn is_idle(&self, sent_until: [Position; 2]) -> bool {
         let repeats = self.sent_before.iter().zip(sent_until).any(|(before, now)| *before > now);
@@ -148,5 +166,6 @@ impl Flows {
             && self.releasing.is_empty()
             && self.unstored.is_empty()
             && self.aliases.is_empty()
+            && self.given.is_empty()
     }
 }

@@ -7,6 +7,7 @@ use crate::gate::connection::{Connection, MqttLive, Piece, Queued};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Wish;
+use bytes::Bytes;
 use longwire_proto::wire::mqtt::{
     Aliasing, Packet, Properties, PropertiesBuf, Property, Publish, PublishHead, QoS, Stamp, Version, encode,
 };
@@ -155,7 +156,7 @@ impl Shard {
             }
             identifiers.iter().for_each(|id| own.push(Property::SubscriptionIdentifier(*id)));
         }
-        let aliasing = Aliasing::Spelled;
+        let aliasing = live.session.aliasing(message.shared.topic());
         let stamp = Stamp { version, dup: false, qos, retain, packet_id, aliasing };
         let sent = if left_s == Some(0) {
             Err(TopicDrop::Expired)
@@ -164,6 +165,9 @@ impl Shard {
         };
         match sent {
             Ok(pieces) => {
+                if let Aliasing::Introduce(_) = aliasing {
+                    live.session.introduced(message.shared.topic());
+                }
                 pieces.for_each(|piece| self.send_later(slot, piece));
                 ShardStats::count(&self.stats.own().topics.delivered, 1);
                 if packet_id == 0 && number != 0 {
@@ -210,6 +214,21 @@ fn manner_of(message: &TopicMessage, group: &[Listener], live: &MqttLive) -> Opt
     manner
 }
 
+/// What stands in the place of a topic name; the alias goes to the properties.
+pub(super) fn named<'t>(topic: &'t str, aliasing: Aliasing, properties: &mut PropertiesBuf) -> &'t str {
+    match aliasing {
+        Aliasing::Spelled => topic,
+        Aliasing::Introduce(alias) => {
+            properties.push(Property::TopicAlias(alias));
+            topic
+        }
+        Aliasing::Use(alias) => {
+            properties.push(Property::TopicAlias(alias));
+            ""
+        }
+    }
+}
+
 /// A packet as pieces of an outbox; `None`: larger than the client takes (MQTT-3.1.2-24).
 fn pieces(
     message: &TopicMessage,
@@ -219,7 +238,8 @@ fn pieces(
 ) -> Option<impl Iterator<Item = Piece> + use<>> {
     let within = |bytes: usize| bytes as u64 <= u64::from(bytes_max);
     let mut pieces = [None, None];
-    if stamp.qos == QoS::AtMostOnce && !stamp.retain && own.is_empty() {
+    let spelled = stamp.aliasing == Aliasing::Spelled;
+    if stamp.qos == QoS::AtMostOnce && !stamp.retain && own.is_empty() && spelled {
         let frame = message.frame(stamp.version);
         pieces[0] = within(frame.len()).then(|| Piece::whole(frame.clone()));
         pieces[0].as_ref()?;
@@ -229,7 +249,16 @@ fn pieces(
     if let Some(head) = PublishHead::new(&message.shared, stamp, own) {
         within(head.packet_bytes() as usize).then_some(())?;
         let [start, topic, middle, tail] = head.slices(&message.shared);
-        pieces[0] = Piece::headed(start, shared.slice_ref(topic));
+        pieces[0] = match stamp.aliasing {
+            // An empty name, two zeros that are not the message's.
+            Aliasing::Use(_) => {
+                let mut front = [0; 8];
+                let bytes = start.len() + topic.len();
+                front.get_mut(..start.len())?.copy_from_slice(start);
+                Piece::headed(front.get(..bytes)?, Bytes::new())
+            }
+            _ => Piece::headed(start, shared.slice_ref(topic)),
+        };
         pieces[1] = Piece::headed(middle, shared.slice_ref(tail));
         if pieces.iter().all(Option::is_some) {
             return Some(pieces.into_iter().flatten());
@@ -242,7 +271,7 @@ fn pieces(
         dup: stamp.dup,
         qos: stamp.qos,
         retain: stamp.retain,
-        topic: message.shared.topic(),
+        topic: named(message.shared.topic(), stamp.aliasing, &mut all),
         packet_id: stamp.packet_id,
         properties: all.as_properties(),
         payload: message.shared.payload(),

@@ -2,6 +2,7 @@
 //! becomes a PUBLISH.
 
 use super::super::Shard;
+use super::deliver::named;
 use crate::delivery::border::Event;
 use crate::domain::AppId;
 use crate::gate::connection::{Connection, Conversation, MqttLive, Piece};
@@ -10,7 +11,7 @@ use crate::gate::topics::Topics;
 use longwire_proto::id::{Kind, MessageId, Position, Source};
 use longwire_proto::session::mqtt::packet_id_of;
 use longwire_proto::wire::mqtt::{
-    Packet, Properties, PropertiesBuf, Property, Publish, QoS, Version, encode, topic,
+    Aliasing, Packet, Properties, PropertiesBuf, Property, Publish, QoS, Version, encode, topic,
 };
 use longwire_proto::wire::{PushHead, PushShared, TopicBody};
 
@@ -45,11 +46,11 @@ impl Shard {
         };
         let packet_id = packet_id_of(source, head.position);
         let may_repeat = live.session.may_repeat(source, head.position);
-        let Some(packet) = packet_of(&parts, packet_id, may_repeat, live) else {
+        let qos = parts.qos;
+        let Some(packet) = packet_of(parts, packet_id, may_repeat, live) else {
             self.drop_topic(TopicDrop::TooLarge, 1);
             return self.ends_at_once(slot, message);
         };
-        let qos = parts.qos;
         if qos == QoS::ExactlyOnce {
             live.session.sends_twice(message);
         }
@@ -67,7 +68,7 @@ impl Shard {
         let Conversation::Mqtt(live) = &mut connection.conversation else { return };
         let packet = PushShared::decode(shared)
             .and_then(|push| parts_of(&push, app, live, &self.topics, None))
-            .and_then(|parts| packet_of(&Parts { qos: QoS::AtMostOnce, ..parts }, 0, false, live));
+            .and_then(|parts| packet_of(Parts { qos: QoS::AtMostOnce, ..parts }, 0, false, live));
         match packet {
             Some(packet) => self.send_later(slot, Piece::whole(packet.into())),
             None => self.drop_topic(TopicDrop::TooLarge, 1),
@@ -189,19 +190,32 @@ fn granted(
 }
 
 /// A whole packet; `None`: larger than the client takes (MQTT-3.1.2-24).
-fn packet_of(parts: &Parts<'_>, packet_id: u16, may_repeat: bool, live: &MqttLive) -> Option<Vec<u8>> {
+fn packet_of(
+    mut parts: Parts<'_>,
+    packet_id: u16,
+    may_repeat: bool,
+    live: &mut MqttLive,
+) -> Option<Vec<u8>> {
     let acked = parts.qos != QoS::AtMostOnce;
     let is_v5 = live.session.terms().version == Version::V5;
+    let aliasing = live.session.aliasing(parts.topic);
+    let topic = named(parts.topic, aliasing, &mut parts.properties);
     let publish = Publish {
         dup: may_repeat && acked,
         qos: parts.qos,
         retain: parts.retain,
-        topic: parts.topic,
+        topic,
         packet_id: if acked { packet_id } else { 0 },
         properties: if is_v5 { parts.properties.as_properties() } else { Properties::default() },
         payload: parts.content,
     };
     let mut packet = Vec::with_capacity(64 + parts.topic.len() + parts.content.len());
     encode(&Packet::Publish(publish), live.session.terms().version, &mut packet).ok()?;
-    (packet.len() as u64 <= u64::from(live.session.terms().packet_bytes_max)).then_some(packet)
+    if packet.len() as u64 > u64::from(live.session.terms().packet_bytes_max) {
+        return None;
+    }
+    if let Aliasing::Introduce(_) = aliasing {
+        live.session.introduced(parts.topic);
+    }
+    Some(packet)
 }
