@@ -112,8 +112,7 @@ fn of_level(level: u8, properties: &[u8], last: u64) -> Session {
     bytes.extend([properties, b"\0\x01a"].concat());
     bytes[1] = bytes.len() as u8 - 2;
     let mut awaiting = Awaiting::default();
-    let terms =
-        Terms::of(&awaiting.receive(&mut bytes.as_slice(), &Limits::default()).unwrap().unwrap());
+    let terms = Terms::of(&awaiting.receive(&mut bytes.as_slice(), &Limits::default()).unwrap().unwrap());
     let granted = Granted {
         session_present: true,
         assigned: None,

@@ -1,7 +1,7 @@
 //! Topic aliases that clients of MQTT 5.0 are given.
 
 use crate::mqtt_rig::{Client, Hello};
-use crate::rig::{APP, Rig, options, welcome};
+use crate::rig::{Rig, options, welcome};
 use bytes::Bytes;
 use longwire_proto::id::{Kind, MessageId, Position, TraceId};
 use longwire_proto::wire::encode_push_shared;
@@ -89,7 +89,8 @@ fn an_alias_stands_beside_other_properties() {
         }
         let mut shared = Vec::new();
         encode_push_shared(MessageId(1), Kind::Text, TraceId(0), "", b"push", &mut shared);
-        let message = Outgoing { message: MessageId(1), deadline: WallMs(65_000), shared: Bytes::from(shared) };
+        let message =
+            Outgoing { message: MessageId(1), deadline: WallMs(65_000), shared: Bytes::from(shared) };
         let position = Position::new(1, round + 1);
         rig.shards.post(to.shard(), Command::Deliver { to, position, message: Arc::new(message) }).unwrap();
         let message = client.message();

@@ -9,7 +9,8 @@ use longwire_proto::wire::{GapReason, TopicBody, encode_push_shared};
 use longwire_server::delivery::border::topics::{TopicCommand, TopicEvent, TopicMessage};
 use longwire_server::delivery::border::{Broadcast, Command, Event, Handle, Outgoing};
 use longwire_server::domain::WallMs;
-use longwire_server::store::port::{Page, PageEntry};
+use longwire_server::gate::TopicDrop;
+use longwire_server::store::port::{End, Page, PageEntry};
 use std::sync::Arc;
 
 const TRACE: u128 = 0x0123_4567_89AB_CDEF_0011_2233_4455_6677;
@@ -49,12 +50,12 @@ fn deliver(rig: &Rig, to: Handle, number: u64, kind: Kind, payload: &[u8]) {
     rig.shards.post(to.shard(), command).unwrap();
 }
 
-/// What the hub heard of the ends of deliveries: position, and whether it was a gap.
-fn settled(rig: &Rig, count: usize) -> Vec<(u64, bool)> {
+/// What the hub heard of the ends of deliveries.
+fn settled(rig: &Rig, count: usize) -> Vec<(u64, End)> {
     let found = rig.until(|rig| {
         let events = rig.events.lock().unwrap();
         let settled = events.iter().filter_map(|event| match event {
-            Event::Settled { position, gap, .. } => Some((position.sequence(), *gap)),
+            Event::Settled { position, end, .. } => Some((position.sequence(), *end)),
             _ => None,
         });
         let settled: Vec<_> = settled.collect();
@@ -92,7 +93,7 @@ fn a_push_comes_on_a_topic_of_its_kind_with_id_place_and_trace() {
         assert_eq!(told[3], ("traceparent", &format!("00-{TRACE:032x}-{number:016x}-01")[..]));
         client.ack(Packet::PubAck, message.packet_id);
     }
-    assert_eq!(settled(&rig, 3), [(1, false), (2, false), (3, false)]);
+    assert_eq!(settled(&rig, 3), [(1, End::Delivered), (2, End::Delivered), (3, End::Delivered)]);
     // Online only: nothing is awaited.
     let message = outgoing(9, Kind::Text, b"now");
     rig.shards.post(to.shard(), Command::DeliverNow { to, message }).unwrap();
@@ -108,7 +109,7 @@ fn a_client_of_3_1_1_gets_the_body_alone() {
     let message = client.message();
     assert_eq!((message.topic, message.payload), ("$push/text", &b"body"[..]));
     client.ack(Packet::PubAck, message.packet_id);
-    assert_eq!(settled(&rig, 1), [(1, false)]);
+    assert_eq!(settled(&rig, 1), [(1, End::Delivered)]);
 }
 
 /// The QoS of a stored message is the lower of what was published and what the session was granted.
@@ -125,7 +126,7 @@ fn a_stored_topic_message_has_the_granted_quality() {
     // QoS 0 ends when it is sent.
     deliver(&rig, to, 2, Kind::Topic, &to_topic("z", 1, b"two"));
     assert_eq!(client.message().qos, QoS::AtMostOnce);
-    assert_eq!(settled(&rig, 2), [(1, false), (2, false)]);
+    assert_eq!(settled(&rig, 2), [(1, End::Delivered), (2, End::Delivered)]);
     // A live message of QoS 1 is left to the mailbox, one of QoS 0 is not.
     let mut publisher = rig.v5(2);
     let id = publisher.publish("a/b", QoS::AtLeastOnce, b"by mailbox");
@@ -152,7 +153,7 @@ fn a_stored_message_of_qos_2_is_recorded_before_it_is_released() {
     });
     assert!(recorded, "before PUBREL");
     client.ack(Packet::PubComp, message.packet_id);
-    assert_eq!(settled(&rig, 1), [(1, false)]);
+    assert_eq!(settled(&rig, 1), [(1, End::Delivered)]);
 
     let entries = vec![
         PageEntry::Released { position: position(2), message: MessageId(2) },
@@ -170,7 +171,10 @@ fn a_stored_message_of_qos_2_is_recorded_before_it_is_released() {
     client.ack(Packet::PubComp, 3);
     client.ack(Packet::PubAck, message.packet_id);
     client.ack(Packet::PubAck, new.packet_id);
-    assert_eq!(settled(&rig, 5)[1..], [(3, true), (2, false), (4, false), (5, false)]);
+    assert_eq!(
+        settled(&rig, 5)[1..],
+        [(3, End::GapNoted), (2, End::Delivered), (4, End::Delivered), (5, End::Delivered)]
+    );
 }
 
 #[test]
@@ -233,4 +237,39 @@ fn deliveries_of_a_shared_group_are_answered_by_number() {
         (ends.len() == 3).then_some(ends)
     });
     assert_eq!(ends, Some(vec![(1, true), (2, false), (3, false)]));
+}
+
+/// MQTT-3.1.2-24, MQTT-3.1.2-25: it is not sent, and nobody says that it was.
+#[test]
+fn a_stored_message_that_is_too_large_is_dropped_and_the_next_one_comes() {
+    let rig = Rig::new(options(), welcome);
+    let mut small = rig.hello(&Hello::v5(1).with(Property::MaximumPacketSize(300)));
+    let to = rig.last_login();
+    deliver(&rig, to, 1, Kind::Text, &[7; 300]);
+    deliver(&rig, to, 2, Kind::Text, b"fits");
+    let message = small.message();
+    assert_eq!(message.payload, b"fits");
+    // What is missing can be seen.
+    let previous = format!("mailbox:{}", position(1).0);
+    assert!(message.properties.user_properties().any(|told| told == ("longwire-previous", &previous)));
+    small.ack(Packet::PubAck, message.packet_id);
+    assert_eq!(settled(&rig, 2), [(1, End::TooLarge), (2, End::Delivered)]);
+    let page = vec![stored(3, &to_topic("a", 1, &[7; 300])), stored(4, &to_topic("a", 1, b"fits"))];
+    let page = Some(Box::new(Page { entries: page, end: true }));
+    rig.shards.post(to.shard(), Command::Page { to, source: Source::Mailbox, page }).unwrap();
+    let message = small.message();
+    assert_eq!(message.payload, b"fits");
+    small.ack(Packet::PubAck, message.packet_id);
+    let shared = outgoing(5, Kind::Text, &[7; 300]);
+    let broadcast = Broadcast { app: APP, tags: Box::default(), position: position(1), message: shared };
+    let broadcast = Arc::new(broadcast);
+    rig.to_all(|| Command::Broadcast(broadcast.clone()));
+    let ends = settled(&rig, 5);
+    assert_eq!(ends[2..], [(3, End::TooLarge), (4, End::Delivered), (1, End::TooLarge)]);
+    let sent = |rig: &Rig| -> u32 {
+        let events = rig.events.lock().unwrap();
+        events.iter().map(|event| if let Event::Sent { sent, .. } = event { *sent } else { 0 }).sum()
+    };
+    assert!(rig.until(|rig| (sent(rig) == 2).then_some(())).is_some(), "only what was sent counts as sent");
+    assert_eq!(rig.sum(|stats| &stats.topics.dropped[TopicDrop::TooLarge as usize]), 3);
 }

@@ -17,7 +17,7 @@ use longwire_server::domain::{
     HeartbeatRules, Push, Registration, SecretHash, Tag, WallMs,
 };
 use longwire_server::store::messages::MessageStore;
-use longwire_server::store::port::StoreOptions;
+use longwire_server::store::port::{End, StoreOptions};
 use longwire_server::store::registry::Registry;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -311,9 +311,8 @@ impl Rig {
         position: Position,
         message: MessageId,
     ) {
-        let app = self.app.id;
-        let settled =
-            Event::Settled { from, client, app, source, position, message, gap: false, shared: false };
+        let (app, end) = (self.app.id, End::Delivered);
+        let settled = Event::Settled { from, client, app, source, position, message, end, shared: false };
         self.tell(from.shard().0, settled).await;
     }
 

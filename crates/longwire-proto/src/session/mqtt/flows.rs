@@ -50,12 +50,7 @@ impl Flows {
     ///
     /// # Errors
     /// More than [`RECEIVE_MAX`] are not finished (MQTT-3.3.4-7), or of QoS 1 in 3.1.1 more than [`UNDECIDED_MAX`].
-    pub(super) fn arrives(
-        &mut self,
-        packet_id: u16,
-        qos: QoS,
-        version: Version,
-    ) -> Result<Arrival, Ending> {
+    pub(super) fn arrives(&mut self, packet_id: u16, qos: QoS, version: Version) -> Result<Arrival, Ending> {
         if self.undecided.iter().any(|(id, _)| *id == packet_id) || self.releasing.contains(&packet_id) {
             return Ok(Arrival::Undecided);
         }

@@ -106,8 +106,7 @@ impl Pump {
                     stats.stale_acks.fetch_add(1, Relaxed);
                 }
             }
-            Event::Settled { from, client, app, source, position, message, gap, shared } => {
-                let end = if gap { End::GapNoted } else { End::Delivered };
+            Event::Settled { from, client, app, source, position, message, end, shared } => {
                 self.settled(from, Settle { client, app, source, position, message, end }, shared, notes);
             }
             Event::Held { client, message } => {
@@ -158,7 +157,7 @@ impl Pump {
     }
 
     fn settled(&self, from: Handle, end: Settle, shared: bool, notes: &mut Notes) {
-        // A GAP was never counted as sent. Also a displaced connection's delivery is in flight no more.
+        // A GAP was never counted as sent, nor what was too large. Also a displaced connection's delivery is in flight no more.
         let delivered = end.end == End::Delivered;
         let settling = self.core.sessions.settled(end.client, from, end.message, delivered, shared);
         for _ in 0..settling.landed {

@@ -104,7 +104,9 @@ impl Core {
         let found = kept.begin(client, app, expiry_s, heads);
         changes.extend(kept.row(client));
         drop(kept);
-        let Some((subscriptions, sent)) = found else { return SessionStart { expiry_s, ..SessionStart::default() } };
+        let Some((subscriptions, sent)) = found else {
+            return SessionStart { expiry_s, ..SessionStart::default() };
+        };
         topics.stats.sessions_resumed.fetch_add(1, Relaxed);
         if topics.wills.lock().call_back(client) {
             topics.stats.wills_called_back.fetch_add(1, Relaxed);

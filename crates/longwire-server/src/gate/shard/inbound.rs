@@ -9,9 +9,10 @@ use crate::gate::connection::{
 };
 use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
+use crate::store::port::End;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
-use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping};
+use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping, Settled};
 use longwire_proto::wire::{self, AckKind, ResultCode, ServerFrame, UpAck};
 
 /// Full buffers read from one connection before the others have their turn.
@@ -301,7 +302,7 @@ impl Shard {
                 source: settled.source,
                 position: settled.position,
                 message,
-                gap: settled.gap,
+                end: end_of_delivery(&settled),
                 shared,
             });
         }
@@ -390,6 +391,11 @@ fn copied(message: wire::Upstream<'_>, from: Handle, client: ClientId, app: AppI
         to_device: !message.to.is_empty(),
         payload: Bytes::copy_from_slice(message.payload),
     }
+}
+
+/// How a delivery ended that the device settled.
+pub(super) fn end_of_delivery(settled: &Settled) -> End {
+    if settled.gap { End::GapNoted } else { End::Delivered }
 }
 
 /// Why the connection is over, if the peer has closed or it broke, without taking bytes off the socket. Bytes that wait in front

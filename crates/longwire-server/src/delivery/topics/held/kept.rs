@@ -362,7 +362,9 @@ mod tests {
         kept.begin(ClientId(2), APP, 10, NOTHING);
         kept.set_expiry(ClientId(2), 1);
         assert!(
-            kept.left(ClientId(1), 1000, NOTHING) && kept.left(ClientId(2), 1000, NOTHING) && !kept.left(ClientId(3), 1000, NOTHING)
+            kept.left(ClientId(1), 1000, NOTHING)
+                && kept.left(ClientId(2), 1000, NOTHING)
+                && !kept.left(ClientId(3), 1000, NOTHING)
         );
         assert_eq!(kept.take_unwritten(10).len(), 2);
         assert!(kept.end_due(1999, 10).is_empty());

@@ -59,7 +59,9 @@ impl Shard {
 
     /// A message of the client was decided: it may be read again.
     fn read_on(&mut self, slot: u32) {
-        let Some(connection) = self.slab.at(slot).filter(|connection| connection.flags.unread) else { return };
+        let Some(connection) = self.slab.at(slot).filter(|connection| connection.flags.unread) else {
+            return;
+        };
         if connection.mqtt().is_some_and(|live| !live.session.is_full()) {
             self.list(slot);
         }
