@@ -133,6 +133,21 @@ fn a_stored_topic_message_has_the_granted_quality() {
     assert_eq!(publisher.acked(Packet::PubAck, id), Reason::Success);
     publisher.publish("a/b", QoS::AtMostOnce, b"live");
     assert_eq!(client.message().payload, b"live");
+    // Of a filter of QoS 0 nothing is stored, so it comes live; with a filter of QoS 1 beside it, by the mailbox alone.
+    let mut send = |topic: &str, payload: &[u8]| {
+        let id = publisher.publish(topic, QoS::AtLeastOnce, payload);
+        assert_eq!(publisher.acked(Packet::PubAck, id), Reason::Success);
+    };
+    send("z", b"at once");
+    let message = client.message();
+    assert_eq!((message.payload, message.qos), (&b"at once"[..], QoS::AtMostOnce));
+    assert_eq!(client.subscribe("a/#", QoS::AtMostOnce), Reason::Success);
+    send("a/b", b"by mailbox");
+    assert_eq!(client.subscribe("z", QoS::AtLeastOnce), Reason::GrantedQoS1);
+    send("z", b"by mailbox now");
+    assert_eq!(client.subscribe("z", QoS::AtMostOnce), Reason::Success);
+    send("z", b"at once again");
+    assert_eq!(client.message().payload, b"at once again");
 }
 
 /// PUBREL leaves when PUBREC is recorded; what was recorded before is released again.

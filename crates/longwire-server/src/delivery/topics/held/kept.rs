@@ -209,7 +209,7 @@ impl Kept {
     pub(in crate::delivery::topics) fn subscribe(&mut self, client: ClientId, wish: TopicWish) -> bool {
         let Some(session) = self.sessions.get_mut(&client) else { return false };
         let app = session.app;
-        let (filter, no_local) = (wish.filter.clone(), wish.no_local);
+        let (filter, qos, no_local) = (wish.filter.clone(), wish.qos, wish.no_local);
         let at = session.wishes.iter().position(|other| other.filter == filter);
         match at {
             Some(at) => session.wishes[at] = wish,
@@ -221,6 +221,11 @@ impl Kept {
         }
         // A shared subscription is its group's, and only while the device is there.
         if filter.starts_with("$share/") {
+            return true;
+        }
+        // Of QoS 0 nothing is stored: the shard serves it while the device is there (MQTT 3.1.2.4 asks for no more).
+        if qos == 0 {
+            self.leave(client, app, &filter);
             return true;
         }
         let filters = self.apps.entry(app).or_default();
@@ -272,7 +277,7 @@ impl Kept {
         }
     }
 
-    /// The sessions that want a topic, each once, without the publisher where it does not want its own.
+    /// The sessions that want a topic with QoS 1 or 2, each once, without the publisher where it does not want its own.
     pub(in crate::delivery::topics) fn targets(
         &mut self,
         app: AppId,
@@ -353,6 +358,22 @@ mod tests {
         assert_eq!(kept.targets(APP, "a/b", ClientId(1)), Ok(vec![ClientId(2)]));
         kept.subscribe(ClientId(1), wish("a/b", false));
         assert_eq!(kept.targets(APP, "a/b", ClientId(1)), Ok(vec![ClientId(1), ClientId(2)]));
+    }
+
+    /// It is sent to who is there, and stored for nobody.
+    #[test]
+    fn a_subscription_of_qos_0_is_not_stored_for() {
+        let mut kept = kept();
+        kept.begin(ClientId(1), APP, 10, NOTHING);
+        let zero = TopicWish { qos: 0, ..wish("a", false) };
+        let targets = |kept: &mut Kept| kept.targets(APP, "a", ClientId(0)).unwrap_or_default();
+        for (wish, stored) in [(zero.clone(), 0), (wish("a", false), 1), (zero.clone(), 0), (zero, 0)] {
+            assert!(kept.subscribe(ClientId(1), wish));
+            assert_eq!(targets(&mut kept).len(), stored);
+            assert_eq!(kept.interest.may_match(APP, "a"), stored > 0);
+            assert_eq!(kept.census(), (1, 1), "it is part of the session all the same");
+        }
+        assert!(kept.unsubscribe(ClientId(1), "a") && kept.apps.is_empty());
     }
 
     #[test]

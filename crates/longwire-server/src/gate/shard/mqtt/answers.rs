@@ -80,6 +80,10 @@ impl Shard {
         let Unanswered { mut reasons, asked, .. } = unanswered;
         for ((index, filter), outcome) in asked.iter().zip(outcomes) {
             let failed = match outcome {
+                SubscribeOutcome::Done if subscribed => {
+                    self.stored_from_now(slot, filter);
+                    continue;
+                }
                 SubscribeOutcome::Done => continue,
                 SubscribeOutcome::NotThere => Reason::NoSubscriptionExisted,
                 SubscribeOutcome::Quota => Reason::QuotaExceeded,

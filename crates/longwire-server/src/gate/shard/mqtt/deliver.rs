@@ -203,8 +203,12 @@ fn manner_of(message: &TopicMessage, group: &[Listener], live: &MqttLive) -> Opt
     let own = message.publisher == live.session.client();
     let mut manner: Option<(QoS, bool)> = None;
     for Listener { wish, .. } in group {
-        if (wish.is_no_local() && own) || (wish.is_kept() && message.qos > 0) {
+        if wish.is_no_local() && own {
             continue;
+        }
+        // Its mailbox has it, for all of its subscriptions together.
+        if wish.is_kept() && message.qos > 0 {
+            return None;
         }
         let qos = QoS::from_bits(wish.qos().min(message.qos)).unwrap_or(QoS::AtMostOnce);
         let retain = message.retain && wish.is_retain_as_published();
