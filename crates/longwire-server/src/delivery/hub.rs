@@ -459,6 +459,21 @@ impl Hub {
         Ok(true)
     }
 
+    /// Reads all files of keys for JWTs again, though they look as before; blocks. How many there are, and what is wrong with
+    /// which, in the order of apps. One that cannot be read leaves the keys that were read before.
+    #[must_use]
+    pub fn reload_keys(&self) -> (usize, Vec<String>) {
+        let (files, mut problems) = self.core.auth.ways.read_again();
+        problems.sort_unstable_by_key(|(app, _)| app.0);
+        let ids: Vec<AppId> = problems.iter().map(|(app, _)| *app).collect();
+        let keys = self.app_keys(&ids).into_iter();
+        let told = |(key, (_, problem)): (Option<AppKey>, (AppId, String))| match key {
+            Some(key) => format!("{}: {problem}", key.as_str()),
+            None => problem,
+        };
+        (files, keys.zip(problems).map(told).collect())
+    }
+
     /// The node's rules for heartbeats.
     #[must_use]
     pub fn heartbeat_rules(&self) -> HeartbeatRules {
