@@ -519,6 +519,42 @@ async fn a_shared_group_gives_each_message_to_one_member_and_again_when_that_one
     assert_eq!(&*start.subscriptions[0].filter, "$share/g/jobs/+", "a kept member joins again when it comes");
 }
 
+/// MQTT-4.8.2-4: with QoS 2 a member whose session is kept finishes what it was given when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_with_a_kept_session_gets_qos_2_by_its_mailbox() {
+    let rig = TopicRig::new(2).await;
+    let sender = rig.connect("sender", 0).await;
+    let member = rig.connect_to(1, "member", 3600).await;
+    assert_eq!(rig.subscribe(&member, &[("$share/g/a", 2)]).await, [SubscribeOutcome::Done]);
+    assert_eq!(rig.publish(&sender, message(&rig, &sender, "a", 2)).await, PublishOutcome::Taken);
+    let Command::Deliver { to, .. } = rig.shards.next(1).await else { panic!() };
+    assert_eq!(to, member.handle);
+    rig.close(&member).await;
+    let other = rig.connect_to(1, "other", 0).await;
+    assert_eq!(rig.subscribe(&other, &[("$share/g/a", 2)]).await, [SubscribeOutcome::Done]);
+    // It is still the first one's; the next goes to who is there, and QoS 1 takes no mailbox.
+    let bodies = |entries: Vec<PageEntry>| -> Vec<(u8, bool)> {
+        let body = |entry: &PageEntry| match entry {
+            PageEntry::Message { shared, .. } => {
+                let body = TopicBody::decode(&shared[34..]).unwrap();
+                (body.qos, body.for_member)
+            }
+            other => panic!("{other:?}"),
+        };
+        entries.iter().map(body).collect()
+    };
+    for qos in [2, 1] {
+        assert_eq!(rig.publish(&sender, message(&rig, &sender, "a", qos)).await, PublishOutcome::Taken);
+        let Command::Topic(TopicCommand::Deliver { to, .. }) = rig.shards.next(1).await else { panic!() };
+        assert_eq!(to, other.handle);
+    }
+    assert_eq!(bodies(rig.mailbox(member.client).await), [(2, true)]);
+    assert!(rig.mailbox(other.client).await.is_empty());
+    // The session's end is the delivery's.
+    rig.begin("member", true, 0).await;
+    assert!(rig.mailbox(member.client).await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_member_acked_just_before_its_end_goes_to_no_other() {
     let rig = TopicRig::new(2).await;

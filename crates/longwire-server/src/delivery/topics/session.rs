@@ -2,7 +2,7 @@
 
 use crate::delivery::border::topics::{From, TopicWish, Will};
 use crate::delivery::hub::Core;
-use crate::domain::{AppId, ClientId, Position};
+use crate::domain::{AppId, ClientId, MessageId, Position};
 use crate::store::port::StoreError;
 use crate::store::sessions::{Change, Work};
 use std::ops::Range;
@@ -159,6 +159,13 @@ impl Core {
     /// A member of a shared group acked a delivery, or will not. Memory only; what waits gets the room with the next turn.
     pub(in crate::delivery) fn shared_settled(&self, number: u64, acked: bool) {
         self.topics.groups.lock().settled(number, acked);
+    }
+
+    /// A stored delivery of a device is over, or the device has it: if a shared group gave it, that member has room again.
+    pub(in crate::delivery) fn mail_ended(&self, client: ClientId, message: MessageId) {
+        if self.topics.mailed.load(Relaxed) > 0 {
+            self.topics.groups.lock().mail_ended(client, message);
+        }
     }
 
     /// The client said at its end how long its session is kept. Memory only; the connection's end writes it.

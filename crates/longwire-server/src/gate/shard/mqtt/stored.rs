@@ -126,7 +126,9 @@ fn parts_of<'a>(
         let body = TopicBody::decode(push.payload)?;
         let mut properties =
             if is_v5 { PropertiesBuf::from_wire(body.properties) } else { PropertiesBuf::default() };
-        let granted = granted(app, live, topics, body.topic, &mut properties);
+        // What a shared group gave stands in the body; ordinary subscriptions get a copy of their own.
+        let granted =
+            if body.for_member { None } else { granted(app, live, topics, body.topic, &mut properties) };
         let qos = granted.map_or(body.qos, |(qos, _)| body.qos.min(qos));
         if let Some((_, ttl_s)) = stored {
             properties.push(Property::MessageExpiry(ttl_s));
