@@ -253,6 +253,8 @@ impl Hub {
         let ways = WaysOfApps::load(apps.iter());
         let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
         let stats = Arc::new(HubStats::default());
+        let enrolment = Enrolment::new(lists, registry.automatic_devices().await?);
+        enrolment.count(std::iter::empty(), &stats);
         let seed = RandomState::new().hash_one(0_u8);
         let topics = Topics::load(&store, shards.interests().clone(), clock(), seed).await?;
         let core = Arc::new(Core {
@@ -264,7 +266,7 @@ impl Hub {
             duplicate_login,
             heartbeat,
             connections_per_device,
-            auth: Auth::new(parts.auth, Enrolment::new(lists), ways),
+            auth: Auth::new(parts.auth, enrolment, ways),
             conflicts: Guard::new(guard::TAKEOVERS),
             returns: Returns::new(),
             bad_logins: Guard::new(guard::BAD_LOGINS),
