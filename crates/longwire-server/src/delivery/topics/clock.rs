@@ -51,6 +51,7 @@ async fn look(core: &Arc<Core>, tick: u64) {
     }
     let count = changes.len();
     let mut planned = Planned { work: changes.into_iter().map(Work::Change).collect(), ..Planned::default() };
+    topics.groups.lock().try_mail_again();
     core.drain_groups(&mut planned);
     let Planned { work, out, mailed } = planned;
     let queued = core.store.queue(work).await;

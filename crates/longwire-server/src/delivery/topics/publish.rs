@@ -218,7 +218,7 @@ impl Core {
                 Some(Ok(_) | Err(StoreError::Repeated)) => {
                     self.topics.stats.shared_sent.fetch_add(1, Relaxed);
                 }
-                _ => self.topics.groups.lock().settled(*number, false),
+                _ => self.topics.groups.lock().mail_refused(*number),
             }
         }
     }

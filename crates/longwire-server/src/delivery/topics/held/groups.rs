@@ -10,7 +10,7 @@ use crate::delivery::border::Handle;
 use crate::delivery::border::topics::{TopicCommand, TopicMessage, TopicWish};
 use crate::domain::topic::{FilterId, Filters, Interest};
 use crate::domain::{AppId, ClientId, MessageId, WallMs};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -91,6 +91,8 @@ pub(in crate::delivery::topics) struct Groups {
     mailed: HashMap<(ClientId, MessageId), u64>,
     /// How many these are, for those who have no lock.
     mailed_count: Arc<AtomicU64>,
+    /// Members whose mailbox has refused one since the clock last looked: others are asked first.
+    shunned: HashSet<Handle>,
     /// To be put into mailboxes by whoever holds the lock.
     to_mail: Vec<Mail>,
     /// Groups that got messages back, or room, and are to be looked at.
@@ -113,6 +115,7 @@ impl Groups {
             unacked: HashMap::new(),
             mailed: HashMap::new(),
             mailed_count: Arc::default(),
+            shunned: HashSet::new(),
             to_mail: Vec::new(),
             restless: Vec::new(),
             interest,
@@ -269,6 +272,21 @@ impl Groups {
         }
     }
 
+    /// A mailbox did not take a delivery: it is dropped, and its member passed over for a while.
+    pub(in crate::delivery::topics) fn mail_refused(&mut self, number: u64) {
+        if let Some(delivery) = self.unacked.get(&number) {
+            self.shunned.insert(delivery.to);
+        }
+        self.settled(number, false);
+    }
+
+    /// Mailboxes that were full may have room again.
+    pub(in crate::delivery::topics) fn try_mail_again(&mut self) {
+        for member in self.shunned.drain() {
+            self.restless.extend(self.of.get(&member).into_iter().flatten());
+        }
+    }
+
     /// How many deliveries are in mailboxes.
     pub(in crate::delivery::topics) fn mailed_count(&self) -> Arc<AtomicU64> {
         self.mailed_count.clone()
@@ -359,7 +377,11 @@ impl Groups {
     /// Of two members with room, the one with fewer unacked.
     fn choose(&mut self, id: u64, qos: u8) -> Option<usize> {
         let group = self.groups.get(&id)?;
-        let has_room = |member: &Member| member.qos.min(qos) == 0 || member.unacked.len() < UNACKED_MAX;
+        let has_room = |member: &Member| {
+            let qos = member.qos.min(qos);
+            let refuses = qos == 2 && member.kept.is_some() && self.shunned.contains(&member.to);
+            qos == 0 || (member.unacked.len() < UNACKED_MAX && !refuses)
+        };
         let free: Vec<usize> = (0..group.members.len()).filter(|at| has_room(&group.members[*at])).collect();
         if free.is_empty() {
             return None;

@@ -175,3 +175,31 @@ fn what_is_in_a_members_mailbox_stays_its_own_and_counts_in_its_window() {
     groups.leave(handle(2));
     assert!(groups.unacked.is_empty() && groups.mailed.is_empty());
 }
+
+#[test]
+fn a_member_whose_mailbox_is_full_is_passed_over_for_a_while() {
+    let (mut groups, mut out) = (groups(), Vec::new());
+    let both = TopicWish { qos: 2, ..wish("$share/g/a") };
+    groups.join(APP, handle(1), Some(ClientId(1)), &both);
+    groups.offer(&message("a", 2, 0), &mut out);
+    let refused = groups.take_mail().remove(0);
+    groups.mailed_as(refused.number, ClientId(1), MessageId(1));
+    groups.mail_refused(refused.number);
+    groups.mail_refused(refused.number);
+    assert_eq!(groups.census(), (1, 1, 0, 1), "dropped once");
+    // What takes no mailbox reaches it all the same; the rest goes to another, or waits.
+    assert_eq!(groups.offer(&message("a", 1, 0), &mut out), Offered::Taken);
+    assert_eq!(groups.offer(&message("a", 2, 0), &mut out), Offered::Taken);
+    assert_eq!((out.len(), groups.take_mail().len(), groups.census().2), (1, 0, 1));
+    groups.join(APP, handle(2), Some(ClientId(2)), &both);
+    groups.drain(NOW, &mut out);
+    let to: Vec<ClientId> = groups.take_mail().iter().map(|mail| mail.client).collect();
+    assert_eq!(to, [ClientId(2)]);
+    groups.leave(handle(2));
+    assert_eq!(groups.offer(&message("a", 2, 0), &mut out), Offered::Taken, "it waits");
+    groups.drain(NOW, &mut out);
+    assert!(groups.take_mail().is_empty());
+    groups.try_mail_again();
+    groups.drain(NOW, &mut out);
+    assert_eq!(groups.take_mail().len(), 1);
+}
