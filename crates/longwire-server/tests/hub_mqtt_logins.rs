@@ -145,9 +145,15 @@ async fn devices_that_register_themselves_are_bounded_and_stay() {
     assert!(retry_after_s > 0);
     // One that an app has registered is none of them.
     accepted(&rig, mqtt(&rig, "known", None, None)).await;
+    let counted = |rig: &Rig| {
+        let stats = rig.hub.stats();
+        (stats.devices_automatic.load(SeqCst), stats.devices_automatic_app_max.load(SeqCst))
+    };
+    assert_eq!(counted(&rig), (2, 2));
     let rig = rig.restarted_with(two).await;
     let (_, again) = accepted(&rig, mqtt(&rig, "a", None, None)).await;
     assert_eq!(again.client, first.client);
+    assert_eq!(counted(&rig), (2, 2));
     assert_eq!(rig.refused(mqtt(&rig, "c", None, None)).await.0, CloseReason::DeviceQuota);
 }
 

@@ -1,6 +1,6 @@
 //! Rooms opened in order, ports last; closed in the opposite order, ports first.
 
-use super::certificates::{open_certificates, reload_certificates};
+use super::certificates::{open_certificates, reload};
 use super::clock::wall_clock;
 use super::config::Config;
 use super::credentials::{AppSeed, prepare_admin, prepare_apps};
@@ -250,10 +250,10 @@ impl Running {
         }
     }
 
-    /// Reads the certificates again; new handshakes use them, connections stay as they are. Files that cannot be used leave the
-    /// old ones in use, and the log says so.
+    /// Reads the certificates and the files of keys for JWTs again; new handshakes and logins use them, connections stay as they
+    /// are. Files that cannot be used leave the old ones in use, and the log says so.
     pub fn reload(&self) {
-        reload_certificates(self.certificates.as_deref());
+        reload(self.certificates.as_deref(), &self.hub);
     }
 
     /// Ends the node in order: not ready, API closed and its requests finished, devices told, store flushed. Takes at

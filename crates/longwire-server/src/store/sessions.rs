@@ -3,7 +3,7 @@
 use super::port::{Accept, Accepted, Settle};
 use super::upstream::{Upstream, UpstreamOutcome};
 use crate::domain::topic::TopicWish;
-use crate::domain::{AppId, ClientId, WallMs};
+use crate::domain::{AppId, ClientId, Position, WallMs};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub struct KeptSession {
     pub ended_at: WallMs,
     /// What is still to be published for it.
     pub will: Option<Arc<KeptWill>>,
+    /// Up to where its connections have sent its mailbox and its app's log; counts only with an `ended_at`.
+    pub sent: [Position; 2],
     /// What it subscribed to, at most [`WISHES_MAX`].
     pub wishes: Vec<TopicWish>,
 }
@@ -76,6 +78,8 @@ pub enum Change {
         ended_at: WallMs,
         /// Its will, in place of the one that was stored.
         will: Option<Arc<KeptWill>>,
+        /// Up to where its connections have sent its mailbox and its app's log.
+        sent: [Position; 2],
     },
     /// All that a kept session subscribed to. Without the session it changes nothing.
     Wishes(ClientId, Vec<TopicWish>),

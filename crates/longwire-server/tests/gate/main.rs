@@ -3,6 +3,7 @@
 
 mod admission;
 mod mqtt;
+mod mqtt_aliases;
 mod mqtt_life;
 mod mqtt_rig;
 mod mqtt_stored;
@@ -18,7 +19,7 @@ use longwire_proto::wire::{AckKind, DeviceFrame, ServerFrame};
 use longwire_server::delivery::border::{Command, Event};
 use longwire_server::domain::WallMs;
 use longwire_server::gate::{GateOptions, HEARTBEAT_BUCKETS_US, Level};
-use longwire_server::store::port::{Page, PageEntry};
+use longwire_server::store::port::{End, Page, PageEntry};
 use rig::{Rig, attach, options, outgoing, welcome};
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -167,9 +168,9 @@ fn stored_broadcasts_come_in_order_each_naming_the_one_before() {
     }
     let settled = rig.until(|rig| {
         let events = rig.events.lock().unwrap();
-        let settled = events
-            .iter()
-            .filter(|event| matches!(event, Event::Settled { source: Source::AppLog, gap: false, .. }));
+        let settled = events.iter().filter(|event| {
+            matches!(event, Event::Settled { source: Source::AppLog, end: End::Delivered, .. })
+        });
         (settled.count() == 20).then_some(())
     });
     assert!(settled.is_some(), "every ack became an event");

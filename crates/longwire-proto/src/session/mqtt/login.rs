@@ -21,6 +21,13 @@ pub struct Awaiting {
 /// A CONNECT holds its protocol level within its first so many bytes: header of 5, name of 6, level.
 const LEVEL_WITHIN_BYTES: usize = 12;
 
+/// The largest CONNACK that lets in a client with a client id: nothing optional is in it.
+const WELCOME_BYTES_MAX: u32 = 24;
+/// What an assigned client id of 32 digits adds. A longer name may be assigned to a device that brings a token and no id.
+const ASSIGNED_BYTES: u32 = 3 + 32;
+/// CONNACK with a refusal.
+const REFUSAL_BYTES: u32 = 5;
+
 /// The version that the front of a CONNECT asks for, if it is one of ours.
 fn version_of(front: &[u8]) -> Option<Version> {
     let length_bytes = front.get(1..)?.iter().position(|byte| byte & 0x80 == 0)? + 1;
@@ -72,7 +79,7 @@ impl Awaiting {
     /// Takes bytes off the front of `input` until CONNECT is complete. Bytes behind it stay in `input`.
     ///
     /// # Errors
-    /// Anything but a CONNECT within the limits.
+    /// Anything but a CONNECT within the limits, or one of a client that takes no packet as large as its CONNACK.
     pub fn receive<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
@@ -92,7 +99,18 @@ impl Awaiting {
                 reason: Reason::BadAuthenticationMethod,
                 close: crate::close::CloseReason::BadToken,
             }),
-            Some(Packet::Connect(connect)) => Ok(Some(connect)),
+            Some(Packet::Connect(connect)) => {
+                let bytes_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+                let assigned = if connect.client_id.is_empty() { ASSIGNED_BYTES } else { 0 };
+                if bytes_max >= WELCOME_BYTES_MAX + assigned {
+                    return Ok(Some(connect));
+                }
+                // It takes no CONNACK that says what it must (MQTT-3.1.2-24), perhaps not even a refusal.
+                if bytes_max < REFUSAL_BYTES {
+                    self.version = None;
+                }
+                Err(Ending { reason: Reason::PacketTooLarge, close: crate::close::CloseReason::FrameTooLong })
+            }
             Some(_) => Err(Ending::protocol_error()),
         }
     }

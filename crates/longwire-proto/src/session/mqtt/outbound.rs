@@ -1,10 +1,11 @@
 //! What goes to the client.
 
+use super::ALIASES_MAX;
 use super::flows::Unstored;
 use super::session::{FromClient, Session};
 use crate::id::{MessageId, Position, Source};
 use crate::session::window::Stage;
-use crate::wire::mqtt::{Kind, QoS, Reason, ack_frame};
+use crate::wire::mqtt::{Aliasing, Kind, QoS, Reason, ack_frame};
 
 /// Identifiers of mailbox deliveries.
 const MAILBOX_IDS: u64 = 32_767;
@@ -12,6 +13,8 @@ const MAILBOX_IDS: u64 = 32_767;
 const LOG_IDS: u64 = 16_384;
 /// Identifiers of messages that no store holds come last.
 const UNSTORED_FIRST: u16 = 49_152;
+/// What an alias takes in a packet: a shorter topic gains nothing by one.
+const ALIAS_BYTES: usize = 3;
 
 /// The packet identifier of a stored delivery: a function of its place, so that it is the same on every connection and
 /// after a crash (MQTT-4.4.0-1) and nothing has to be kept for it. Two in one window never meet.
@@ -68,6 +71,27 @@ impl Session {
         self.unstored_next = packet_id.checked_add(1).unwrap_or(UNSTORED_FIRST);
         flows.unstored.push(Unstored { packet_id, released: false, qos, number });
         Some(packet_id)
+    }
+
+    /// How a PUBLISH to this client names its topic. The first topics of a connection get the aliases that the client can
+    /// take, at most [`ALIASES_MAX`] (MQTT-3.1.2-26, MQTT-3.1.2-27); they keep them, and later ones are spelled.
+    #[must_use]
+    pub fn aliasing(&self, topic: &str) -> Aliasing {
+        let most = self.terms.aliases_max.min(ALIASES_MAX);
+        if most == 0 || topic.len() <= ALIAS_BYTES {
+            return Aliasing::Spelled;
+        }
+        let Some(flows) = &self.flows else { return Aliasing::Introduce(1) };
+        match (flows.given(topic), flows.next_given()) {
+            (Some(alias), _) => Aliasing::Use(alias),
+            (None, next) if next <= most => Aliasing::Introduce(next),
+            (None, _) => Aliasing::Spelled,
+        }
+    }
+
+    /// A PUBLISH that [`aliasing`](Self::aliasing) let introduce an alias is on its way.
+    pub fn introduced(&mut self, topic: &str) {
+        self.flows.get_or_insert_with(Box::default).give(topic);
     }
 
     /// What [`send_unstored`](Self::send_unstored) gave a place to is not sent after all; 0 had none.

@@ -1,7 +1,7 @@
 //! Packets of a client that is logged in.
 
 use super::flows::{Arrival, Flows};
-use super::{Ending, Terms, reason_of, sayable};
+use super::{Ending, RECEIVE_MAX, Terms, reason_of, sayable};
 use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId, Position, Source};
 use crate::session::{Deliveries, FeedStart, Settled};
@@ -102,6 +102,22 @@ impl Session {
         }
     }
 
+    /// Up to where earlier connections of this session may have sent its mailbox and its app's log: up to there a PUBLISH
+    /// is marked as sent before (MQTT-3.3.1-1), and not behind it.
+    pub fn restore_sent(&mut self, sent_before: [Position; 2]) {
+        let sent_until = self.deliveries.sent_until();
+        if sent_before.iter().zip(sent_until).any(|(before, now)| *before > now) {
+            self.flows.get_or_insert_with(Box::default).sent_before = sent_before;
+        }
+    }
+
+    /// Whether a stored delivery may have been sent on an earlier connection of this session.
+    #[must_use]
+    pub fn may_repeat(&self, source: Source, position: Position) -> bool {
+        let at = usize::from(source == Source::AppLog);
+        self.flows.as_ref().is_some_and(|flows| position <= flows.sent_before[at])
+    }
+
     /// The device.
     #[must_use]
     pub fn client(&self) -> ClientId {
@@ -152,7 +168,8 @@ impl Session {
             Packet::Subscribe(subscribe) => FromClient::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => FromClient::Unsubscribe(unsubscribe),
             Packet::PingReq => {
-                if self.flows.as_ref().is_some_and(|flows| flows.is_idle()) {
+                let sent_until = self.deliveries.sent_until();
+                if self.flows.as_ref().is_some_and(|flows| flows.is_idle(sent_until)) {
                     self.flows = None;
                 }
                 // The packet has no fields that could be too long.
@@ -168,7 +185,7 @@ impl Session {
     fn publish<'a>(&'a mut self, publish: Publish<'a>, out: &mut Vec<u8>) -> Result<FromClient<'a>, Ending> {
         let Publish { qos, packet_id, retain, dup, properties, payload, .. } = publish;
         if qos != QoS::AtMostOnce {
-            match self.flows.get_or_insert_with(Box::default).arrives(packet_id, qos)? {
+            match self.flows.get_or_insert_with(Box::default).arrives(packet_id, qos, self.terms.version)? {
                 Arrival::New => {}
                 Arrival::Undecided => return Ok(FromClient::Answered),
                 Arrival::Received => {
@@ -191,6 +208,13 @@ impl Session {
         let Some(qos) = self.flows.as_mut().and_then(|flows| flows.decided(packet_id, taken)) else { return };
         let kind = if qos == QoS::ExactlyOnce { Kind::PubRec } else { Kind::PubAck };
         self.ack(kind, packet_id, reason, out);
+    }
+
+    /// So many messages of a client of 3.1.1 are being decided that it is not read until one is. One of 5.0 stops by itself.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.terms.version == Version::V311
+            && self.flows.as_ref().is_some_and(|flows| flows.undecided() >= usize::from(RECEIVE_MAX))
     }
 
     /// PUBREL.

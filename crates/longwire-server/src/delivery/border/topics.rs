@@ -4,7 +4,7 @@ use super::Handle;
 use crate::domain::{AppId, ClientId, MessageId, Position, Source, WallMs};
 use bytes::Bytes;
 use longwire_proto::wire::TopicBody;
-use longwire_proto::wire::mqtt::{SharedPublish, Version};
+use longwire_proto::wire::mqtt::{PropertiesBuf, Property, SharedPublish, Version};
 use std::sync::{Arc, OnceLock};
 
 pub use crate::domain::topic::TopicWish;
@@ -61,15 +61,23 @@ impl TopicMessage {
     /// `None` for a topic or properties above 65,535 bytes, which no protocol brings.
     #[must_use]
     pub fn body(&self) -> Option<Vec<u8>> {
+        self.encoded(self.retain, false, self.shared.properties())
+    }
+
+    /// The same for one member of a shared group, which has this subscription identifier (0: none).
+    #[must_use]
+    pub fn body_for_member(&self, identifier: u32) -> Option<Vec<u8>> {
+        let mut properties = PropertiesBuf::from_wire(self.shared.properties());
+        if identifier != 0 {
+            properties.push(Property::SubscriptionIdentifier(identifier));
+        }
+        self.encoded(false, true, properties.as_properties().as_bytes())
+    }
+
+    fn encoded(&self, retain: bool, for_member: bool, properties: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let body = TopicBody {
-            topic: self.shared.topic(),
-            qos: self.qos,
-            retain: self.retain,
-            properties: self.shared.properties(),
-            content: self.shared.payload(),
-        };
-        body.encode(&mut out)?;
+        let (topic, content) = (self.shared.topic(), self.shared.payload());
+        TopicBody { topic, qos: self.qos, retain, for_member, properties, content }.encode(&mut out)?;
         Some(out)
     }
 }
@@ -135,6 +143,8 @@ pub struct MqttAttach {
     pub subscriptions: Vec<TopicWish>,
     /// Identifiers of messages of QoS 2 from the client that await PUBREL (MQTT-4.3.3).
     pub awaiting_release: Vec<u16>,
+    /// Up to where earlier connections of the session may have sent its mailbox and its app's log (MQTT-3.3.1-1).
+    pub sent: [Position; 2],
     /// What the device may do with topics.
     pub rules: Arc<crate::domain::topic::Rules>,
     /// The device's name, for `%c` in rules.

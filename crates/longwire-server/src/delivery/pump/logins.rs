@@ -256,7 +256,7 @@ impl Table<'_> {
     async fn begin_sessions(&self, wishes: &[Wish], views: Vec<Judged>) -> Vec<Begun> {
         let asks = |(wish, view): (&Wish, &Judged)| {
             let (mqtt, view) = (wish.mqtt.as_ref()?, view.as_ref().ok()?);
-            Some(mqtt.session(&view.device, wish.from()))
+            Some(mqtt.session(&view.device, wish.from(), [view.mailbox_head, view.log_head]))
         };
         let asked = wishes.iter().zip(&views).filter_map(asks).collect();
         let mut starts = self.core.begin_sessions(asked).await.into_iter();

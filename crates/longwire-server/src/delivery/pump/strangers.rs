@@ -10,7 +10,7 @@ use super::super::topics::{SessionStart, SessionWish};
 use super::desk::Read;
 use super::logins::{self, Verified};
 use crate::domain::topic::Rules;
-use crate::domain::{App, AppId, Device, DeviceName, Token, WallMs};
+use crate::domain::{App, AppId, Device, DeviceName, Position, Token, WallMs};
 use crate::store::sessions::KeptWill;
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::mqtt::Version;
@@ -93,7 +93,8 @@ impl MqttWish {
     }
 
     /// The session that it wants, of the device that it turned out to be.
-    pub(super) fn session(&self, device: &Device, from: Handle) -> SessionWish {
+    /// `heads`: the last places of its mailbox and its app's log.
+    pub(super) fn session(&self, device: &Device, from: Handle, heads: [Position; 2]) -> SessionWish {
         let will = self.will.clone().filter(|_| self.expiry_s > 0);
         let will = will.map(|WillToKeep { body, delay_s, expiry_s }| {
             let (name, user) = (device.name.as_str().into(), self.user.clone());
@@ -106,6 +107,7 @@ impl MqttWish {
             expiry_s: self.expiry_s,
             will,
             from,
+            heads,
         }
     }
 
@@ -117,6 +119,7 @@ impl MqttWish {
             expiry_s: start.expiry_s,
             subscriptions: start.subscriptions,
             awaiting_release: start.awaiting_release,
+            sent: start.sent,
             rules: self.rules.clone(),
             name,
             user: self.user.clone(),

@@ -1,5 +1,6 @@
 //! What time does to topics: sessions and retained messages expire, wills are published, ends of connections are written.
 
+use super::publish::Planned;
 use crate::delivery::hub::Core;
 use crate::store::sessions::{Change, Work};
 use std::sync::Arc;
@@ -48,13 +49,17 @@ async fn look(core: &Arc<Core>, tick: u64) {
     if tick.is_multiple_of(RETAINED_EVERY) {
         changes.extend(topics.retained.lock().clear_expired(now, CHANGES_PER_TICK));
     }
-    let mut out = Vec::new();
-    topics.groups.lock().drain(now, &mut out);
     let count = changes.len();
-    let queued = core.store.queue(changes.into_iter().map(Work::Change).collect()).await;
+    let mut planned = Planned { work: changes.into_iter().map(Work::Change).collect(), ..Planned::default() };
+    topics.groups.lock().try_mail_again();
+    core.drain_groups(&mut planned);
+    let Planned { work, out, mailed } = planned;
+    let queued = core.store.queue(work).await;
     drop(order);
     core.post_all(out).await;
-    let failed = queued.outcomes().await.iter().filter(|done| done.is_err()).count();
+    let done = queued.outcomes().await;
+    core.mailed(&mailed, &done);
+    let failed = done.iter().take(count).filter(|done| done.is_err()).count();
     if failed > 0 {
         tracing::warn!(failed, count, "ends of sessions were not written; the next start finds them");
     }

@@ -4,7 +4,7 @@ use crate::delivery::border::Handle;
 use crate::delivery::border::topics::{From, TopicWish, Will};
 use crate::delivery::hub::Core;
 use crate::domain::topic::Act;
-use crate::domain::{App, AppId, ClientId, WallMs};
+use crate::domain::{App, AppId, ClientId, MessageId, Position, WallMs};
 use crate::store::port::StoreError;
 use crate::store::sessions::{Change, KeptWill, Work};
 use std::ops::Range;
@@ -32,6 +32,8 @@ pub struct SessionWish {
     pub will: Option<Arc<KeptWill>>,
     /// The connection.
     pub from: Handle,
+    /// The last places of its mailbox and its app's log: no connection has sent more.
+    pub heads: [Position; 2],
 }
 
 /// What it begins with.
@@ -43,6 +45,8 @@ pub struct SessionStart {
     pub subscriptions: Vec<TopicWish>,
     /// Identifiers of QoS 2 from the device that await PUBREL.
     pub awaiting_release: Vec<u16>,
+    /// Up to where earlier connections of the session may have sent its mailbox and its app's log.
+    pub sent: [Position; 2],
     /// Seconds that hold.
     pub expiry_s: u32,
 }
@@ -96,7 +100,7 @@ impl Core {
     }
 
     fn begin_in_memory(&self, wish: &SessionWish, changes: &mut Vec<Change>) -> SessionStart {
-        let &SessionWish { client, app, clean_start, expiry_s, ref will, from } = wish;
+        let &SessionWish { client, app, clean_start, expiry_s, ref will, from, heads } = wish;
         let (topics, now) = (&self.topics, (self.clock)());
         let expiry_s = expiry_s.min(EXPIRY_S_MAX);
         let mut kept = topics.kept.lock();
@@ -108,32 +112,35 @@ impl Core {
                 changes.push(Change::End(client));
             }
         }
-        let found = kept.begin(client, app, expiry_s);
+        let found = kept.begin(client, app, expiry_s, heads);
         kept.set_will(client, will.clone());
         kept.begun_for(client, from, found.is_none());
         changes.extend(kept.row(client));
         drop(kept);
-        let Some(subscriptions) = found else { return SessionStart { expiry_s, ..SessionStart::default() } };
+        let Some((subscriptions, sent)) = found else {
+            return SessionStart { expiry_s, ..SessionStart::default() };
+        };
         topics.stats.sessions_resumed.fetch_add(1, Relaxed);
         if topics.wills.lock().call_back(client) {
             topics.stats.wills_called_back.fetch_add(1, Relaxed);
         }
-        SessionStart { present: true, subscriptions, awaiting_release: Vec::new(), expiry_s }
+        SessionStart { present: true, subscriptions, awaiting_release: Vec::new(), sent, expiry_s }
     }
 
     /// A session was begun for a connection that is not there any more.
     pub(in crate::delivery) fn session_without_connection(&self, client: ClientId) {
         if !self.sessions.is_online(client) {
-            self.topics.kept.lock().left(client, (self.clock)().0);
+            self.topics.kept.lock().left(client, (self.clock)().0, [Position::START; 2]);
         }
     }
 
     /// The connection of a device has ended. Memory only, so that the pump may call it: what is to be stored follows with the
-    /// next tick. `was_current`: no newer connection has taken its place.
+    /// next tick. `sent`: up to where it has sent mailbox and log. `was_current`: no newer connection has taken its place.
     pub(in crate::delivery) fn connection_ended(
         &self,
         from: From,
         will: Option<Box<Will>>,
+        sent: [Position; 2],
         was_current: bool,
     ) {
         let (topics, now) = (&self.topics, (self.clock)());
@@ -150,7 +157,9 @@ impl Core {
             if will.is_none() {
                 kept.set_will(from.client, None);
             }
-            kept.left(from.client, now.0);
+            kept.left(from.client, now.0, sent);
+        } else {
+            kept.has_sent(from.client, sent);
         }
         drop(kept);
         let Some(will) = will else { return };
@@ -201,6 +210,13 @@ impl Core {
     /// A member of a shared group acked a delivery, or will not. Memory only; what waits gets the room with the next turn.
     pub(in crate::delivery) fn shared_settled(&self, number: u64, acked: bool) {
         self.topics.groups.lock().settled(number, acked);
+    }
+
+    /// A stored delivery of a device is over, or the device has it: if a shared group gave it, that member has room again.
+    pub(in crate::delivery) fn mail_ended(&self, client: ClientId, message: MessageId) {
+        if self.topics.mailed.load(Relaxed) > 0 {
+            self.topics.groups.lock().mail_ended(client, message);
+        }
     }
 
     /// The client said at its end how long its session is kept. Memory only; the connection's end writes it.

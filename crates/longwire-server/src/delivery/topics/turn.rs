@@ -1,7 +1,7 @@
 //! What the sessions of one shard want: planned in memory in their order, made durable in one commit, answered in their
 //! order.
 
-use super::publish::Plan;
+use super::publish::{Plan, Planned};
 use crate::delivery::border::topics::{
     From, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
 };
@@ -42,24 +42,24 @@ struct Subscribed {
 /// One batch being planned.
 struct Turn<'a> {
     core: &'a Core,
-    work: Vec<Work>,
-    out: Vec<TopicCommand>,
+    planned: Planned,
     owed: Vec<Owed>,
 }
 
 /// Serves a batch of events, and answers it.
 pub(in crate::delivery) async fn serve(core: &Arc<Core>, batch: &mut Vec<(From, TopicEvent)>) {
-    let mut turn = Turn { core, work: Vec::new(), out: Vec::new(), owed: Vec::with_capacity(batch.len()) };
+    let mut turn = Turn { core, planned: Planned::default(), owed: Vec::with_capacity(batch.len()) };
     let order = core.topics.order.lock().await;
     for (from, event) in batch.drain(..) {
         turn.take(from, event);
     }
-    core.topics.groups.lock().drain((core.clock)(), &mut turn.out);
-    let Turn { work, out, owed, .. } = turn;
+    core.drain_groups(&mut turn.planned);
+    let Turn { planned: Planned { work, out, mailed }, owed, .. } = turn;
     let queued = core.store.queue(work).await;
     drop(order);
     core.post_all(out).await;
     let done = queued.outcomes().await;
+    core.mailed(&mailed, &done);
     for owed in owed {
         let (to, answers) = answers(core, owed, &done);
         for answer in answers {
@@ -76,7 +76,7 @@ impl Turn<'_> {
             // Also of a connection that was displaced meanwhile: the device sent it.
             TopicEvent::Publish { message, packet_id, remembers } => {
                 let trace = core.trace();
-                let plan = core.plan(&message, trace, packet_id, remembers, &mut self.work, &mut self.out);
+                let plan = core.plan(&message, trace, packet_id, remembers, &mut self.planned);
                 self.owed.push(Owed::Published { to, packet_id, plan });
             }
             // Settled when it came; the turn gives its room to what waits.
@@ -90,6 +90,7 @@ impl Turn<'_> {
             TopicEvent::Received { source, position, message } => {
                 let From { client, app, .. } = from;
                 let end = End::Received;
+                core.mail_ended(client, message);
                 let at = self.change(Change::Settle(Settle { client, app, source, position, message, end }));
                 self.owed.push(Owed::Recorded { to, source, position, at });
             }
@@ -103,8 +104,8 @@ impl Turn<'_> {
     }
 
     fn change(&mut self, change: Change) -> usize {
-        self.work.push(Work::Change(change));
-        self.work.len() - 1
+        self.planned.work.push(Work::Change(change));
+        self.planned.work.len() - 1
     }
 
     fn subscribe(&mut self, from: From, packet_id: u16, wishes: Vec<(TopicWish, u8)>, is_kept: bool) {
@@ -112,7 +113,8 @@ impl Turn<'_> {
         let (mut outcomes, mut new, mut retained) = (Vec::new(), Vec::new(), Vec::new());
         for (wish, handling) in wishes {
             let is_shared = wish.filter.starts_with("$share/");
-            if is_shared && !topics.groups.lock().join(from.app, from.handle, &wish) {
+            let kept = is_kept.then_some(from.client);
+            if is_shared && !topics.groups.lock().join(from.app, from.handle, kept, &wish) {
                 outcomes.push(SubscribeOutcome::Quota);
                 continue;
             }

@@ -42,6 +42,7 @@ impl LastWill {
     pub(in crate::gate) fn to_keep(&self) -> Option<WillToKeep> {
         let mut body = Vec::new();
         let whole = TopicBody {
+            for_member: false,
             topic: self.shared.topic(),
             qos: self.qos,
             retain: self.retain,

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::layered::seal_outbox;
 use crate::delivery::border::{Closed, Event, Handle, SILENCE_GRACE_S};
-use crate::domain::AppId;
+use crate::domain::{AppId, Position};
 use crate::gate::connection::{Connection, Conversation, write_slices};
 use crate::gate::stats::ShardStats;
 use longwire_proto::close::CloseReason;
@@ -102,12 +102,13 @@ impl Shard {
             ShardStats::count(&stats.decided, 1);
         }
         let tagged = connection.flags.tagged;
-        let (client, unacked) = match connection.deliveries() {
+        let (client, sent, unacked) = match connection.deliveries() {
             Some((client, deliveries)) => {
                 let unacked = deliveries.unacked().filter(|delivery| !delivery.gap);
-                (Some(client), unacked.map(|delivery| delivery.message).collect())
+                let unacked = unacked.map(|delivery| delivery.message).collect();
+                (Some(client), deliveries.sent_until(), unacked)
             }
-            None => (None, Vec::new()),
+            None => (None, [Position::START; 2], Vec::new()),
         };
         if client.is_some() {
             stats.sessions.fetch_sub(1, Relaxed);
@@ -117,7 +118,7 @@ impl Shard {
         if !awaiting {
             let lived_s = self.time.now_s() - connection.accepted_s;
             let (app, shared) = (connection.app, connection.flags.shared);
-            let closed = Closed { from, client, app, reason, unacked, shared, lived_s, will };
+            let closed = Closed { from, client, app, reason, sent, unacked, shared, lived_s, will };
             self.outlet.tell(Event::Closed(Box::new(closed)));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
@@ -145,6 +146,7 @@ impl Shard {
                 client: Some(client),
                 app,
                 reason,
+                sent: [Position(u64::MAX); 2],
                 unacked,
                 shared: false,
                 lived_s: 0,

@@ -9,9 +9,10 @@ use crate::gate::connection::{
 };
 use crate::gate::pressure::Level;
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
+use crate::store::port::End;
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
-use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping};
+use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping, Settled};
 use longwire_proto::wire::{self, AckKind, ResultCode, ServerFrame, UpAck};
 
 /// Full buffers read from one connection before the others have their turn.
@@ -80,9 +81,11 @@ impl Shard {
     fn read(&mut self, slot: u32, to_the_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
+            let is_full = connection.mqtt().is_some_and(|live| live.session.is_full());
             let flags = &connection.flags;
-            if connection.is_deciding() || flags.unwritable || flags.paused || flags.queued {
-                // Not read now: back-pressure (002-19), a brake, a queue, or the login is being decided. A peer that has gone is let go.
+            if connection.is_deciding() || is_full || flags.unwritable || flags.paused || flags.queued {
+                // Not read now: back-pressure (002-19), a brake, a queue, or the login or what it sent is being decided. A peer that
+                // has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
                     self.close(slot, reason, 0);
@@ -299,7 +302,7 @@ impl Shard {
                 source: settled.source,
                 position: settled.position,
                 message,
-                gap: settled.gap,
+                end: end_of_delivery(&settled),
                 shared,
             });
         }
@@ -388,6 +391,11 @@ fn copied(message: wire::Upstream<'_>, from: Handle, client: ClientId, app: AppI
         to_device: !message.to.is_empty(),
         payload: Bytes::copy_from_slice(message.payload),
     }
+}
+
+/// How a delivery ended that the device settled.
+pub(super) fn end_of_delivery(settled: &Settled) -> End {
+    if settled.gap { End::GapNoted } else { End::Delivered }
 }
 
 /// Why the connection is over, if the peer has closed or it broke, without taking bytes off the socket. Bytes that wait in front

@@ -28,6 +28,7 @@ pub(super) fn hub_topics(page: &mut Page<'_>, hub: &Hub, store: &StoreStats) -> 
         ),
         ("longwire_shared_sent", "deliveries of shared groups", &stats.shared_sent),
         ("longwire_session_ended_dropped", "deliveries dropped with sessions", &store.dropped_with_session),
+        ("longwire_too_large_dropped", "deliveries larger than their device takes", &store.dropped_too_large),
     ];
     for (name, help, counter) in counters {
         page.counter(name, help, counter.load(Relaxed))?;

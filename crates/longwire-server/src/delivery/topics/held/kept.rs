@@ -2,7 +2,7 @@
 
 use crate::delivery::border::Handle;
 use crate::domain::topic::{FilterId, Filters, Interest, TopicWish};
-use crate::domain::{AppId, ClientId, WallMs};
+use crate::domain::{AppId, ClientId, Position, WallMs};
 use crate::store::sessions::{Change, KeptSession, KeptWill, WISHES_MAX};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ struct Session {
     expiry_s: u32,
     /// When its connection ended, milliseconds; 0 = it has one.
     ended_ms: u64,
+    /// Up to where its connections may have sent its mailbox and its app's log.
+    sent: [Position; 2],
     wishes: Vec<TopicWish>,
     /// Stored with it until it was published or taken back; the shard, or [`Wills`](super::wills::Wills), has it too.
     will: Option<Arc<KeptWill>>,
@@ -47,6 +49,10 @@ pub(in crate::delivery::topics) enum Succession {
     /// That session is over.
     Ended,
 }
+
+/// What a new session has sent; and a connection of which that is not known.
+const NOTHING: [Position; 2] = [Position::START; 2];
+const ANYTHING: [Position; 2] = [Position(u64::MAX); 2];
 
 /// Of one filter: device → not what it publishes itself.
 type Subscribers = BTreeMap<ClientId, bool>;
@@ -80,43 +86,50 @@ impl Kept {
 
     /// Takes in a session as the store has it. One whose connection died with the process ends now.
     pub(in crate::delivery::topics) fn load(&mut self, kept: KeptSession, now_ms: u64) {
-        let KeptSession { client, app, expiry_s, ended_at, wishes, will } = kept;
-        self.sessions
-            .insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new(), will, begun: None });
+        let KeptSession { client, app, expiry_s, ended_at, sent, wishes, will } = kept;
+        let session = Session { app, expiry_s, ended_ms: 0, sent, wishes: Vec::new(), will, begun: None };
+        self.sessions.insert(client, session);
         for wish in wishes {
             self.subscribe(client, wish);
         }
-        let ended_ms = if ended_at.0 == 0 { now_ms } else { ended_at.0 };
-        self.left(client, ended_ms);
+        // What a connection sent that died with the process is not known.
+        let (ended_ms, sent) = if ended_at.0 == 0 { (now_ms, ANYTHING) } else { (ended_at.0, sent) };
+        self.left(client, ended_ms, sent);
         if ended_at.0 != 0 {
             self.unwritten.remove(&client);
         }
     }
 
-    /// A connection of the device has begun. Returns what the session had subscribed to if it was there, and makes it if it
-    /// is to be kept.
+    /// A connection of the device has begun. Returns what the session had subscribed to and may have been sent if it was
+    /// there, and makes it if it is to be kept. `heads`: the last places of mailbox and log.
     pub(in crate::delivery::topics) fn begin(
         &mut self,
         client: ClientId,
         app: AppId,
         expiry_s: u32,
-    ) -> Option<Vec<TopicWish>> {
+        heads: [Position; 2],
+    ) -> Option<(Vec<TopicWish>, [Position; 2])> {
         self.unwritten.remove(&client);
         if let Some(session) = self.sessions.get_mut(&client) {
             self.due.remove(&(due_ms(session), client));
+            // A connection that was displaced may have sent all that is there.
+            let known = if session.ended_ms == 0 { ANYTHING } else { session.sent };
+            session.sent = [known[0].min(heads[0]), known[1].min(heads[1])];
             session.ended_ms = 0;
             session.expiry_s = expiry_s;
-            let wishes = session.wishes.clone();
+            let found = (session.wishes.clone(), session.sent);
             if expiry_s == 0 {
                 // It ends with this connection, so its subscriptions are the shard's alone.
                 self.forget_wishes(client);
             }
-            return Some(wishes);
+            return Some(found);
         }
         if expiry_s > 0 {
-            let wishes = Vec::new();
-            self.sessions
-                .insert(client, Session { app, expiry_s, ended_ms: 0, wishes, will: None, begun: None });
+            let (sent, wishes) = (NOTHING, Vec::new());
+            self.sessions.insert(
+                client,
+                Session { app, expiry_s, ended_ms: 0, sent, wishes, will: None, begun: None },
+            );
         }
         None
     }
@@ -179,8 +192,14 @@ impl Kept {
         }
     }
 
-    /// The device's connection has ended. True: it has a session, whose end is to be written.
-    pub(in crate::delivery::topics) fn left(&mut self, client: ClientId, now_ms: u64) -> bool {
+    /// The device's connection has ended, which sent mailbox and log up to `sent`. True: it has a session, whose end is to
+    /// be written.
+    pub(in crate::delivery::topics) fn left(
+        &mut self,
+        client: ClientId,
+        now_ms: u64,
+        sent: [Position; 2],
+    ) -> bool {
         let Some(session) = self.sessions.get_mut(&client) else { return false };
         // A connection of the native protocol leaves the session as it is.
         if session.ended_ms != 0 {
@@ -189,7 +208,15 @@ impl Kept {
         session.ended_ms = now_ms.max(1);
         self.due.insert((due_ms(session), client));
         self.unwritten.insert(client);
+        self.has_sent(client, sent);
         true
+    }
+
+    /// A connection of the device has sent mailbox and log up to there.
+    pub(in crate::delivery::topics) fn has_sent(&mut self, client: ClientId, sent: [Position; 2]) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.sent = [session.sent[0].max(sent[0]), session.sent[1].max(sent[1])];
+        }
     }
 
     /// The session is over. False: there was none.
@@ -223,9 +250,9 @@ impl Kept {
 
     /// What is written of a session now.
     pub(in crate::delivery::topics) fn row(&self, client: ClientId) -> Option<Change> {
-        let Session { app, expiry_s, ended_ms, will, .. } = self.sessions.get(&client)?;
+        let Session { app, expiry_s, ended_ms, sent, will, .. } = self.sessions.get(&client)?;
         let (ended_at, will) = (WallMs(*ended_ms), will.clone());
-        Some(Change::Keep { client, app: *app, expiry_s: *expiry_s, ended_at, will })
+        Some(Change::Keep { client, app: *app, expiry_s: *expiry_s, ended_at, sent: *sent, will })
     }
 
     /// All that a session subscribed to, to be written.
@@ -244,7 +271,7 @@ impl Kept {
     pub(in crate::delivery::topics) fn subscribe(&mut self, client: ClientId, wish: TopicWish) -> bool {
         let Some(session) = self.sessions.get_mut(&client) else { return false };
         let app = session.app;
-        let (filter, no_local) = (wish.filter.clone(), wish.no_local);
+        let (filter, qos, no_local) = (wish.filter.clone(), wish.qos, wish.no_local);
         let at = session.wishes.iter().position(|other| other.filter == filter);
         match at {
             Some(at) => session.wishes[at] = wish,
@@ -256,6 +283,11 @@ impl Kept {
         }
         // A shared subscription is its group's, and only while the device is there.
         if filter.starts_with("$share/") {
+            return true;
+        }
+        // Of QoS 0 nothing is stored: the shard serves it while the device is there (MQTT 3.1.2.4 asks for no more).
+        if qos == 0 {
+            self.leave(client, app, &filter);
             return true;
         }
         let filters = self.apps.entry(app).or_default();
@@ -307,7 +339,7 @@ impl Kept {
         }
     }
 
-    /// The sessions that want a topic, each once, without the publisher where it does not want its own.
+    /// The sessions that want a topic with QoS 1 or 2, each once, without the publisher where it does not want its own.
     pub(in crate::delivery::topics) fn targets(
         &mut self,
         app: AppId,
@@ -363,7 +395,7 @@ mod tests {
     fn what_ends_leaves_nothing_behind() {
         let mut kept = kept();
         assert!(!kept.subscribe(ClientId(1), wish("a", false)), "no session");
-        assert_eq!(kept.begin(ClientId(1), APP, 10), None);
+        assert_eq!(kept.begin(ClientId(1), APP, 10, NOTHING), None);
         for filter in ["a/b", "a/+", "$share/g/a/b", "a/+"] {
             assert!(kept.subscribe(ClientId(1), wish(filter, false)));
         }
@@ -381,7 +413,7 @@ mod tests {
     fn a_publisher_gets_its_own_only_by_a_filter_that_wants_it() {
         let mut kept = kept();
         for client in [1, 2] {
-            kept.begin(ClientId(client), APP, 10);
+            kept.begin(ClientId(client), APP, 10, NOTHING);
             kept.subscribe(ClientId(client), wish("a/#", true));
         }
         assert_eq!(kept.targets(APP, "a/b", ClientId(1)), Ok(vec![ClientId(2)]));
@@ -389,21 +421,39 @@ mod tests {
         assert_eq!(kept.targets(APP, "a/b", ClientId(1)), Ok(vec![ClientId(1), ClientId(2)]));
     }
 
+    /// It is sent to who is there, and stored for nobody.
+    #[test]
+    fn a_subscription_of_qos_0_is_not_stored_for() {
+        let mut kept = kept();
+        kept.begin(ClientId(1), APP, 10, NOTHING);
+        let zero = TopicWish { qos: 0, ..wish("a", false) };
+        let targets = |kept: &mut Kept| kept.targets(APP, "a", ClientId(0)).unwrap_or_default();
+        for (wish, stored) in [(zero.clone(), 0), (wish("a", false), 1), (zero.clone(), 0), (zero, 0)] {
+            assert!(kept.subscribe(ClientId(1), wish));
+            assert_eq!(targets(&mut kept).len(), stored);
+            assert_eq!(kept.interest.may_match(APP, "a"), stored > 0);
+            assert_eq!(kept.census(), (1, 1), "it is part of the session all the same");
+        }
+        assert!(kept.unsubscribe(ClientId(1), "a") && kept.apps.is_empty());
+    }
+
     #[test]
     fn a_session_is_over_when_its_expiry_has_passed_since_the_end_of_its_connection() {
         let mut kept = kept();
-        kept.begin(ClientId(1), APP, 10);
-        kept.begin(ClientId(2), APP, 10);
+        kept.begin(ClientId(1), APP, 10, NOTHING);
+        kept.begin(ClientId(2), APP, 10, NOTHING);
         kept.set_expiry(ClientId(2), 1);
         assert!(
-            kept.left(ClientId(1), 1000) && kept.left(ClientId(2), 1000) && !kept.left(ClientId(3), 1000)
+            kept.left(ClientId(1), 1000, NOTHING)
+                && kept.left(ClientId(2), 1000, NOTHING)
+                && !kept.left(ClientId(3), 1000, NOTHING)
         );
         assert_eq!(kept.take_unwritten(10).len(), 2);
         assert!(kept.end_due(1999, 10).is_empty());
         assert_eq!(kept.end_due(2000, 10), [ClientId(2)]);
-        assert_eq!(kept.begin(ClientId(1), APP, 5), Some(vec![]));
+        assert_eq!(kept.begin(ClientId(1), APP, 5, NOTHING), Some((vec![], NOTHING)));
         assert!(kept.end_due(u64::MAX, 10).is_empty(), "it has a connection");
-        kept.left(ClientId(1), 5000);
+        kept.left(ClientId(1), 5000, NOTHING);
         assert_eq!(kept.end_due(u64::MAX, 10), [ClientId(1)]);
         assert!(kept.take_unwritten(10).is_empty());
     }
@@ -417,6 +467,7 @@ mod tests {
             expiry_s: 10,
             ended_at: WallMs(ended_at),
             will: None,
+            sent: NOTHING,
             wishes: vec![wish("a", false)],
         };
         kept.load(stored(1, 0), 50_000);
@@ -431,11 +482,11 @@ mod tests {
     fn a_crowd_beyond_the_bound_and_a_hundred_and_first_filter_are_refused() {
         let mut kept = kept();
         for client in 1..=TARGETS_MAX as u64 {
-            kept.begin(ClientId(client), APP, 10);
+            kept.begin(ClientId(client), APP, 10, NOTHING);
             kept.subscribe(ClientId(client), wish("all", false));
         }
         assert_eq!(kept.targets(APP, "all", ClientId(0)).map(|all| all.len()), Ok(TARGETS_MAX));
-        kept.begin(ClientId(u64::MAX), APP, 10);
+        kept.begin(ClientId(u64::MAX), APP, 10, NOTHING);
         kept.subscribe(ClientId(u64::MAX), wish("#", false));
         assert_eq!(kept.targets(APP, "all", ClientId(0)), Err(TooMany::Targets));
         for number in 1..WISHES_MAX {

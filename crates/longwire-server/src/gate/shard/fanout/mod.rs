@@ -372,8 +372,11 @@ impl Shard {
                 }
             } else if let Some(head) = self.offer_log(slot, broadcast, unwritable || planned > room) {
                 if speaks_mqtt {
-                    self.send_stored_publish(slot, broadcast.message.message, bytes, &head);
+                    if !self.send_stored_publish(slot, broadcast.message.message, bytes, &head) {
+                        continue;
+                    }
                 } else {
+                    self.tell_held(slot, broadcast.message.message);
                     plan.push((index, Some(head.encode(bytes.len()))));
                     stored = true;
                 }
@@ -415,7 +418,6 @@ impl Shard {
         }
         match deliveries.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {
             Offer::Send { previous } => {
-                self.tell_held(slot, message.message);
                 Some(self.head(Source::AppLog, position, previous, message.deadline, 0))
             }
             Offer::Later => {

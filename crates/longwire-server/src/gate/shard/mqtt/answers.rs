@@ -23,7 +23,9 @@ impl Shard {
                 Ok(())
             }
             TopicCommand::Published { packet_id, outcome, .. } => {
-                self.answer_publish(slot, packet_id, reason_of(outcome), &mut out)
+                let answered = self.answer_publish(slot, packet_id, reason_of(outcome), &mut out);
+                self.read_on(slot);
+                answered
             }
             TopicCommand::Answered { packet_id, subscribed, outcomes, .. } => {
                 self.answered(slot, packet_id, subscribed, &outcomes, &mut out);
@@ -55,6 +57,16 @@ impl Shard {
         }
     }
 
+    /// A message of the client was decided: it may be read again.
+    fn read_on(&mut self, slot: u32) {
+        let Some(connection) = self.slab.at(slot).filter(|connection| connection.flags.unread) else {
+            return;
+        };
+        if connection.mqtt().is_some_and(|live| !live.session.is_full()) {
+            self.list(slot);
+        }
+    }
+
     /// SUBACK or UNSUBACK, now that the hub has decided what it decides.
     fn answered(
         &mut self,
@@ -68,6 +80,10 @@ impl Shard {
         let Unanswered { mut reasons, asked, .. } = unanswered;
         for ((index, filter), outcome) in asked.iter().zip(outcomes) {
             let failed = match outcome {
+                SubscribeOutcome::Done if subscribed => {
+                    self.stored_from_now(slot, filter);
+                    continue;
+                }
                 SubscribeOutcome::Done => continue,
                 SubscribeOutcome::NotThere => Reason::NoSubscriptionExisted,
                 SubscribeOutcome::Quota => Reason::QuotaExceeded,

@@ -7,6 +7,7 @@ use crate::gate::connection::{Connection, MqttLive, Piece, Queued};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Wish;
+use bytes::Bytes;
 use longwire_proto::wire::mqtt::{
     Aliasing, Packet, Properties, PropertiesBuf, Property, Publish, PublishHead, QoS, Stamp, Version, encode,
 };
@@ -157,7 +158,7 @@ impl Shard {
             }
             identifiers.iter().for_each(|id| own.push(Property::SubscriptionIdentifier(*id)));
         }
-        let aliasing = Aliasing::Spelled;
+        let aliasing = live.session.aliasing(message.shared.topic());
         let stamp = Stamp { version, dup: false, qos, retain, packet_id, aliasing };
         let sent = if left_s == Some(0) {
             Err(TopicDrop::Expired)
@@ -166,6 +167,9 @@ impl Shard {
         };
         match sent {
             Ok(pieces) => {
+                if let Aliasing::Introduce(_) = aliasing {
+                    live.session.introduced(message.shared.topic());
+                }
                 pieces.for_each(|piece| self.send_later(slot, piece));
                 ShardStats::count(&self.stats.own().topics.delivered, 1);
                 if packet_id != 0 {
@@ -204,8 +208,12 @@ fn manner_of(message: &TopicMessage, group: &[Listener], live: &MqttLive) -> Opt
     let own = message.publisher == live.session.client();
     let mut manner: Option<(QoS, bool)> = None;
     for Listener { wish, .. } in group {
-        if (wish.is_no_local() && own) || (wish.is_kept() && message.qos > 0) {
+        if wish.is_no_local() && own {
             continue;
+        }
+        // Its mailbox has it, for all of its subscriptions together.
+        if wish.is_kept() && message.qos > 0 {
+            return None;
         }
         let qos = QoS::from_bits(wish.qos().min(message.qos)).unwrap_or(QoS::AtMostOnce);
         let retain = message.retain && wish.is_retain_as_published();
@@ -213,6 +221,21 @@ fn manner_of(message: &TopicMessage, group: &[Listener], live: &MqttLive) -> Opt
         *known = (known.0.max(qos), known.1 | retain);
     }
     manner
+}
+
+/// What stands in the place of a topic name; the alias goes to the properties.
+pub(super) fn named<'t>(topic: &'t str, aliasing: Aliasing, properties: &mut PropertiesBuf) -> &'t str {
+    match aliasing {
+        Aliasing::Spelled => topic,
+        Aliasing::Introduce(alias) => {
+            properties.push(Property::TopicAlias(alias));
+            topic
+        }
+        Aliasing::Use(alias) => {
+            properties.push(Property::TopicAlias(alias));
+            ""
+        }
+    }
 }
 
 /// A packet as pieces of an outbox; `None`: larger than the client takes (MQTT-3.1.2-24).
@@ -224,7 +247,8 @@ fn pieces(
 ) -> Option<impl Iterator<Item = Piece> + use<>> {
     let within = |bytes: usize| bytes as u64 <= u64::from(bytes_max);
     let mut pieces = [None, None];
-    if stamp.qos == QoS::AtMostOnce && !stamp.retain && own.is_empty() {
+    let spelled = stamp.aliasing == Aliasing::Spelled;
+    if stamp.qos == QoS::AtMostOnce && !stamp.retain && own.is_empty() && spelled {
         let frame = message.frame(stamp.version);
         pieces[0] = within(frame.len()).then(|| Piece::whole(frame.clone()));
         pieces[0].as_ref()?;
@@ -234,7 +258,16 @@ fn pieces(
     if let Some(head) = PublishHead::new(&message.shared, stamp, own) {
         within(head.packet_bytes() as usize).then_some(())?;
         let [start, topic, middle, tail] = head.slices(&message.shared);
-        pieces[0] = Piece::headed(start, shared.slice_ref(topic));
+        pieces[0] = match stamp.aliasing {
+            // An empty name, two zeros that are not the message's.
+            Aliasing::Use(_) => {
+                let mut front = [0; 8];
+                let bytes = start.len() + topic.len();
+                front.get_mut(..start.len())?.copy_from_slice(start);
+                Piece::headed(front.get(..bytes)?, Bytes::new())
+            }
+            _ => Piece::headed(start, shared.slice_ref(topic)),
+        };
         pieces[1] = Piece::headed(middle, shared.slice_ref(tail));
         if pieces.iter().all(Option::is_some) {
             return Some(pieces.into_iter().flatten());
@@ -247,7 +280,7 @@ fn pieces(
         dup: stamp.dup,
         qos: stamp.qos,
         retain: stamp.retain,
-        topic: message.shared.topic(),
+        topic: named(message.shared.topic(), stamp.aliasing, &mut all),
         packet_id: stamp.packet_id,
         properties: all.as_properties(),
         payload: message.shared.payload(),

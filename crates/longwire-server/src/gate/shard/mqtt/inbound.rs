@@ -1,6 +1,7 @@
 //! Packets of clients that are logged in.
 
 use super::super::Shard;
+use super::super::inbound::end_of_delivery;
 use super::publish::taken;
 use super::subscribe::{Wanted, filters_of, wanted_of};
 use crate::delivery::border::Event;
@@ -169,7 +170,7 @@ impl Shard {
             source: settled.source,
             position: settled.position,
             message: settled.message,
-            gap: settled.gap,
+            end: end_of_delivery(&settled),
             shared,
         });
         self.window_moved(slot);

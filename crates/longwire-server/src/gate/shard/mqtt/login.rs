@@ -122,6 +122,7 @@ impl Shard {
         let (mut session, rest) =
             deciding.accept(attach.client, attach.mailbox, log, &granted, &mut self.scratch.reply);
         session.restore_received(&given.awaiting_release);
+        session.restore_sent(given.sent);
         let identity = Identity { rules: given.rules, name: &given.name, user: &given.user };
         let live = MqttLive::new(session, identity, will, given.expiry_s, attach.heartbeat.interval_s);
         connection.conversation = Conversation::Mqtt(Box::new(live));
@@ -170,7 +171,10 @@ impl Shard {
         let app = connection.app;
         let Conversation::Mqtt(live) = &mut connection.conversation else { return false };
         let mut bits = Wish::new(wish.qos, wish.no_local, wish.retain_as_published);
-        if kept {
+        // What is asked for with QoS 0 is not stored: it comes from here, until the hub knows of more (`stored_from_now`).
+        let known = self.topics.find(app, &wish.filter).and_then(|filter| live.subscription(filter));
+        let comes_from_here = known.is_some_and(|known| !known.wish.is_kept());
+        if kept && wish.qos > 0 && !comes_from_here {
             bits = bits.kept();
         }
         if wish.identifier != 0 {

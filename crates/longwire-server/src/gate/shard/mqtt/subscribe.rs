@@ -5,7 +5,7 @@ use super::super::Shard;
 use super::login::DO_NOT_SEND;
 use crate::delivery::border::topics::{From, TopicEvent, TopicWish};
 use crate::domain::topic::Act;
-use crate::gate::connection::{Connection, MqttLive, Unanswered};
+use crate::gate::connection::{Connection, MqttLive, Subscription, Unanswered};
 use crate::gate::topics::Ended;
 use longwire_proto::session::mqtt::FILTERS_PER_PACKET_MAX;
 use longwire_proto::wire::mqtt::{Reason, RetainHandling, Subscribe, Unsubscribe};
@@ -111,6 +111,19 @@ impl Shard {
             self.enter(slot, &wanted.wish, is_kept);
         }
         (granted(wanted.wish.qos), !is_known)
+    }
+
+    /// The hub has a subscription: if the session is kept, QoS 1 and 2 come by its mailbox from now on. One that had QoS 0 before
+    /// was served from here until now, so that nothing is lost by its change (MQTT 3.8.4).
+    pub(super) fn stored_from_now(&mut self, slot: u32, filter: &str) {
+        let Some(connection) = self.slab.at(slot) else { return };
+        let app = connection.app;
+        let Some(live) = connection.mqtt().filter(|live| live.is_kept()) else { return };
+        let known = self.topics.find(app, filter).and_then(|filter| live.subscription(filter)).copied();
+        let Some(known) = known.filter(|known| known.wish.qos() > 0 && !known.wish.is_kept()) else { return };
+        let changed = Subscription { wish: known.wish.kept(), ..known };
+        live.note(changed);
+        self.topics.subscribe(app, slot, filter, changed.wish);
     }
 
     pub(super) fn unsubscribe(

@@ -1,7 +1,7 @@
 //! Values of sessions and of what is retained.
 
 use crate::domain::topic::TopicWish;
-use crate::domain::{AppId, ClientId, WallMs};
+use crate::domain::{AppId, ClientId, Position, WallMs};
 use crate::store::messages::layout::rows::{Fields, put_text};
 use crate::store::sessions::{KeptWill, Retained, WISHES_MAX};
 use std::sync::Arc;
@@ -12,16 +12,23 @@ pub(crate) struct SessionRow {
     pub(crate) app: AppId,
     pub(crate) expiry_s: u32,
     pub(crate) ended_at: WallMs,
+    pub(crate) sent: [Position; 2],
     /// Behind the others, if there is one.
     pub(crate) will: Option<Arc<KeptWill>>,
 }
 
+/// A row of a store that did not know yet what was sent: all may have been.
+const NOT_KNOWN: [Position; 2] = [Position(u64::MAX); 2];
+
 impl SessionRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut row = Vec::with_capacity(16);
+        let mut row = Vec::with_capacity(32);
         row.extend_from_slice(&self.app.0.to_be_bytes());
         row.extend_from_slice(&self.expiry_s.to_be_bytes());
         row.extend_from_slice(&self.ended_at.0.to_be_bytes());
+        for position in self.sent {
+            row.extend_from_slice(&position.0.to_be_bytes());
+        }
         if let Some(will) = &self.will {
             encode_will(will, &mut row);
         }
@@ -30,8 +37,12 @@ impl SessionRow {
     pub(crate) fn decode(row: &[u8]) -> Option<SessionRow> {
         let mut fields = Fields(row);
         let (app, expiry_s, ended_at) = (AppId(fields.u32()?), fields.u32()?, WallMs(fields.u64()?));
+        let sent = match fields.0.is_empty() {
+            true => NOT_KNOWN,
+            false => [Position(fields.u64()?), Position(fields.u64()?)],
+        };
         let will = if fields.0.is_empty() { None } else { Some(Arc::new(decode_will(fields)?)) };
-        Some(SessionRow { app, expiry_s, ended_at, will })
+        Some(SessionRow { app, expiry_s, ended_at, sent, will })
     }
 }
 
@@ -164,9 +175,15 @@ mod tests {
 
     #[test]
     fn a_session_and_a_retained_message_are_read_as_they_were_written() {
-        let session = SessionRow { app: AppId(9), expiry_s: u32::MAX, ended_at: WallMs(5), will: None };
-        assert_eq!(SessionRow::decode(&session.encode()), Some(session.clone()));
-        assert_eq!(SessionRow::decode(&session.encode()[..15]), None);
+        let sent = [Position(7), Position(8)];
+        let session = SessionRow { app: AppId(9), expiry_s: u32::MAX, ended_at: WallMs(5), sent, will: None };
+        let row = session.encode();
+        assert_eq!(SessionRow::decode(&row), Some(session.clone()));
+        let older = SessionRow { sent: NOT_KNOWN, ..session.clone() };
+        assert_eq!(SessionRow::decode(&row[..16]), Some(older), "of a store that kept less");
+        for length in (0..16).chain(17..32) {
+            assert_eq!(SessionRow::decode(&row[..length]), None, "{length}");
+        }
         let will = KeptWill {
             body: bytes::Bytes::from_static(b"body"),
             delay_s: 7,
@@ -178,8 +195,8 @@ mod tests {
         let willful = SessionRow { will: Some(Arc::new(will)), ..session };
         let row = willful.encode();
         assert_eq!(SessionRow::decode(&row), Some(willful));
-        assert_eq!(SessionRow::decode(&row[..20]), None);
-        assert_eq!(SessionRow::decode(&[&row[..16], &[4], &row[17..]].concat()), None, "no such flag");
+        assert_eq!(SessionRow::decode(&row[..36]), None);
+        assert_eq!(SessionRow::decode(&[&row[..32], &[4], &row[33..]].concat()), None, "no such flag");
         let retained = Retained {
             app: AppId(9),
             topic: "a/b".into(),
