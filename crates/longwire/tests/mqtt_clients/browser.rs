@@ -1,0 +1,146 @@
+//! MQTT.js in a page of a real browser: headless Chromium.
+//!
+//! The page comes from a server of the test's own and asks it for flows; Chromium speaks to loopback and nobody else.
+
+use super::kit::{Door, FLOW_PATIENCE, VERSIONS, home, script};
+use super::loopback::{self, Answer, Request};
+use super::stage::{Behind, Secured};
+use super::support::{TestServer, WEB_FRONT};
+use serde_json::json;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tempfile::TempDir;
+
+const JAVASCRIPT: &str = "text/javascript";
+const TEXT: &str = "text/plain";
+
+/// A browser with the page open. Killed when dropped.
+struct Browser {
+    child: Child,
+    orders: SyncSender<String>,
+    outcomes: Receiver<String>,
+    profile: TempDir,
+}
+
+impl Browser {
+    #[track_caller]
+    fn start() -> Browser {
+        let (orders, ordered) = sync_channel(1);
+        let (outcome, outcomes) = sync_channel(1);
+        let page = serve(ordered, outcome);
+        let profile = tempfile::tempdir().unwrap();
+        let mut command = Command::new("chromium");
+        // Root has no sandbox; a container has a small /dev/shm.
+        command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
+        command.args(["--no-first-run", "--disable-background-networking", "--disable-component-update"]);
+        command.args([
+            "--disable-sync",
+            "--disable-extensions",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ]);
+        // The authority is the test's own.
+        command.arg("--ignore-certificate-errors");
+        command.arg(format!("--user-data-dir={}", profile.path().display())).env("HOME", profile.path());
+        command.arg(format!("http://{page}/"));
+        let log = File::create(profile.path().join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("chromium: {error}; `cargo xtask clients` installs it, `cargo xtask test` calls it")
+        });
+        Browser { child, orders, outcomes, profile }
+    }
+
+    /// Runs a flow in the page; it must end well.
+    #[track_caller]
+    fn flow(&self, flow: &str, door: &Door) {
+        self.orders.send(json!({ "flow": flow, "door": door }).to_string()).unwrap();
+        match self.outcomes.recv_timeout(FLOW_PATIENCE) {
+            Ok(outcome) => assert_eq!(outcome, "well", "{flow}"),
+            Err(_) => {
+                let log = std::fs::read_to_string(self.profile.path().join("log")).unwrap_or_default();
+                // That there is no desktop is no news.
+                let said = Vec::from_iter(log.lines().filter(|line| !line.contains("dbus"))).join("\n");
+                panic!("{flow}: the page says nothing; chromium says:\n{said}");
+            }
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The page, and what it asks and tells.
+fn serve(orders: Receiver<String>, outcomes: SyncSender<String>) -> SocketAddr {
+    let library = home().join("node/node_modules/mqtt/dist/mqtt.min.js");
+    let file = |path| std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let (library, page, flows) = (file(library), file(script("page.html")), file(script("mqttjs_flows.mjs")));
+    let orders = Mutex::new(orders);
+    loopback::serve(move |Request { method, path, body }| -> Answer {
+        match (method.as_str(), path.as_str()) {
+            ("GET", "/") => (200, "text/html", page.clone()),
+            ("GET", "/mqtt.min.js") => (200, JAVASCRIPT, library.clone()),
+            ("GET", "/mqttjs_flows.mjs") => (200, JAVASCRIPT, flows.clone()),
+            ("GET", "/next") => match orders.lock().unwrap().recv() {
+                Ok(order) => (200, "application/json", order.into_bytes()),
+                Err(_) => (410, TEXT, vec![]),
+            },
+            ("POST", "/done") => {
+                outcomes.send(String::from_utf8_lossy(&body).into_owned()).ok();
+                (200, TEXT, vec![])
+            }
+            _ => (404, TEXT, vec![]),
+        }
+    })
+}
+
+#[test]
+fn a_page_exchanges_every_qos_keeps_retained_leaves_wills_and_shares() {
+    let (browser, server) = (Browser::start(), TestServer::start());
+    let door = Door::open(server.device);
+    for flow in ["basic", "retained", "will", "shared"] {
+        browser.flow(flow, &door);
+    }
+    browser.flow("will-delay", &door.versions(&[5]));
+}
+
+#[test]
+fn a_page_finds_its_session_after_kill9() {
+    let folder = tempfile::tempdir().unwrap();
+    let (browser, mut server) = (Browser::start(), TestServer::start_in(folder.path()));
+    browser.flow("session-begin", &Door::open(server.device));
+    server.kill9();
+    let server = TestServer::start_in(folder.path());
+    browser.flow("session-resume", &Door::open(server.device));
+}
+
+/// A page cannot show a certificate: its WebSocket fails where one is asked for. Its device shows a token inside TLS.
+#[test]
+fn a_page_is_a_device_inside_tls() {
+    let (browser, secured) = (Browser::start(), Secured::start("off"));
+    for version in VERSIONS {
+        let (door, registered) = secured.device(version);
+        let password = registered["token"].as_str().map(str::to_owned);
+        let door = Door { certificate: None, key: None, password, ..door };
+        browser.flow("pushed", &door);
+        browser.flow("refused", &Door { password: None, ..door });
+    }
+    assert_eq!(secured.server.metric("longwire_logins_refused_total", &["bad_token"]), 2.0);
+}
+
+#[test]
+fn a_page_keeps_its_address_behind_nginx() {
+    let (browser, behind) = (Browser::start(), Behind::start());
+    browser.flow("basic", &behind.door());
+    behind.all_came_from("127.0.0.1");
+    // An answer is remembered by user name and password, so these are new.
+    let password = Some("another password".to_owned());
+    browser.flow("basic", &Door { port: behind.nginx.web.port(), password, ..behind.door() });
+    behind.all_came_from(WEB_FRONT);
+}

@@ -1,0 +1,168 @@
+//! Servers for flows that need more than an open door: one that asks for client certificates, and one behind nginx.
+
+use super::kit::{Door, VERSIONS};
+use super::loopback;
+use super::support::{Nginx, STREAM_FRONT, Start, TestServer};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+
+const REFUSED: &str = "longwire_logins_refused_total";
+const CLOSED: &str = "longwire_connections_closed_total";
+
+/// What the operator sets for the app.
+#[track_caller]
+fn put(server: &TestServer, what: &str, body: &Value) {
+    let path = format!("/v1/admin/apps/{}/{what}", server.app_key);
+    let answer = server.operator().request("PUT", &path, Some(body.to_string().as_bytes())).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// A certificate authority in a folder.
+struct Authority {
+    folder: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(DnType::CommonName, "Test CA");
+        let key = KeyPair::generate().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Authority { folder, issuer: Issuer::new(params, key) }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    /// A certificate and its key: files.
+    fn certify(&self, common_name: &str, hosts: &[&str]) -> (PathBuf, PathBuf) {
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().unwrap();
+        let own = params.signed_by(&key, &self.issuer).unwrap();
+        let (certificate, secret) = (format!("{common_name}.pem"), format!("{common_name}.key"));
+        std::fs::write(self.path(&certificate), own.pem()).unwrap();
+        std::fs::write(self.path(&secret), key.serialize_pem()).unwrap();
+        (self.path(&certificate), self.path(&secret))
+    }
+}
+
+/// A server that takes devices by their certificates: `CN of pump-4` is the device `pump-4`, for which a push waits.
+pub(crate) struct Secured {
+    pub(crate) server: TestServer,
+    authority: Authority,
+}
+
+impl Secured {
+    /// `client_auth`: whether a certificate must be shown.
+    #[track_caller]
+    pub(crate) fn start(client_auth: &str) -> Secured {
+        let authority = Authority::new();
+        let (certificate, key) = authority.certify("server", &["localhost", "127.0.0.1"]);
+        let set = |key: &str, path: &Path| format!("--set=listener.device.tls.{key}={}", path.display());
+        let mut start = Start::default().arg(&set("certificate", &certificate)).arg(&set("key", &key));
+        if client_auth != "off" {
+            start = start.arg(&set("client_ca", &authority.path("ca.pem")));
+        }
+        let server = start.arg(&format!("--set=listener.device.tls.client_auth={client_auth}")).start();
+        let names =
+            VERSIONS.map(|version| (format!("CN of pump-{version}"), json!(format!("pump-{version}"))));
+        put(&server, "login_ways", &json!({ "certificates": serde_json::Map::from_iter(names) }));
+        Secured { server, authority }
+    }
+
+    /// The device's own door in this version, and how it registers; a text waits there for it.
+    #[track_caller]
+    pub(crate) fn device(&self, version: u8) -> (Door, Value) {
+        let device = format!("pump-{version}");
+        let registered = self.server.register(&device, None, &[]);
+        let push =
+            self.server.api.push_text(json!({ "registration_id": [device] }), &format!("for {device}"));
+        push.message_id();
+        let door = self.shown(&format!("CN of {device}")).versions(&[version]);
+        (Door { device: Some(device), ..door }, registered)
+    }
+
+    /// A door at which this certificate is shown.
+    pub(crate) fn shown(&self, common_name: &str) -> Door {
+        let (certificate, key) = self.authority.certify(common_name, &[]);
+        Door { certificate: Some(certificate), key: Some(key), ..self.unshown() }
+    }
+
+    /// A door at which no certificate is shown.
+    pub(crate) fn unshown(&self) -> Door {
+        let user = Some(self.server.app_key.clone());
+        Door { ca: Some(self.authority.path("ca.pem")), user, ..Door::open(self.server.device) }
+    }
+
+    /// Devices with their own certificate get in; a certificate that stands for nobody, and none, do not.
+    #[track_caller]
+    pub(crate) fn tried_by(&self, flow: impl Fn(&str, &Door)) {
+        for version in VERSIONS {
+            flow("pushed", &self.device(version).0);
+        }
+        let refused = || self.server.metric(REFUSED, &["bad_token"]);
+        assert_eq!(refused(), 0.0);
+        flow("refused", &self.shown("CN of nobody"));
+        assert_eq!(refused(), 2.0, "in each version");
+        let broken = || self.server.metric(CLOSED, &["bad_tls"]);
+        assert_eq!(broken(), 0.0);
+        flow("refused", &self.unshown());
+        assert!(broken() >= 2.0, "in each version");
+    }
+}
+
+/// A server behind nginx, whose app asks a service about each login. So what the server takes for a client's address can be seen.
+pub(crate) struct Behind {
+    pub(crate) nginx: Nginx,
+    server: TestServer,
+    asked: Arc<Mutex<Vec<(String, IpAddr)>>>,
+}
+
+impl Behind {
+    #[track_caller]
+    pub(crate) fn start() -> Behind {
+        let server =
+            Start::default().arg(&format!("--set=listener.device.proxy_from={STREAM_FRONT}")).start();
+        let asked: Arc<Mutex<Vec<(String, IpAddr)>>> = Arc::default();
+        let list = asked.clone();
+        let service = loopback::serve(move |request| {
+            let question: Value = serde_json::from_slice(&request.body).unwrap();
+            let peer = question["peer"].as_str().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok());
+            let client = question["client_id"].as_str().unwrap_or_default().to_owned();
+            list.lock().unwrap().extend(peer.map(|peer| (client, peer.ip())));
+            (200, "application/json", br#"{"allow": true}"#.to_vec())
+        });
+        put(&server, "login_ways", &json!({ "call_out": { "url": format!("http://{service}/login") } }));
+        put(&server, "topic_rules", &json!({ "topic_rules": ["allow all #"] }));
+        Behind { nginx: Nginx::start(server.device), server, asked }
+    }
+
+    /// The front for TCP, with what the app asks for.
+    pub(crate) fn door(&self) -> Door {
+        let (user, password) = (Some(self.server.app_key.clone()), Some("a password".to_owned()));
+        Door { user, password, ..Door::open(self.nginx.stream) }
+    }
+
+    /// All clients that asked to be let in so far, two in each version, came from this address.
+    #[track_caller]
+    pub(crate) fn all_came_from(&self, address: &str) {
+        let mut asked = std::mem::take(&mut *self.asked.lock().unwrap());
+        asked.sort();
+        asked.dedup();
+        let address: IpAddr = address.parse().unwrap();
+        assert!(asked.iter().all(|(_, seen)| *seen == address), "not from {address}: {asked:?}");
+        assert_eq!(asked.len(), 4, "{asked:?}");
+    }
+}
