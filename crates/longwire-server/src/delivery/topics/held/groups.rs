@@ -269,7 +269,7 @@ impl Groups {
             self.unacked.insert(number, Delivery { group: id, to: member.to, qos, message: message.clone() });
         }
         let (to, identifier, message) = (member.to, member.identifier, message.clone());
-        out.push(TopicCommand::Deliver { to, message, qos, retain: false, identifier, number });
+        out.push(TopicCommand::Deliver { to, message, qos, identifier, number });
         true
     }
 
