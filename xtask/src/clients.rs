@@ -13,6 +13,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("python3", "python3"),
     ("chromium", "chromium"),
+    ("certutil", "libnss3-tools"),
+    ("openssl", "openssl"),
 ];
 /// The oldest Node that MQTT.js runs on.
 const NODE_MAJOR: u32 = 18;

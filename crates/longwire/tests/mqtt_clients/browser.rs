@@ -2,14 +2,15 @@
 //!
 //! The page comes from a server of the test's own and asks it for flows; Chromium speaks to loopback and nobody else.
 
-use super::kit::{Door, FLOW_PATIENCE, VERSIONS, home, script};
+use super::kit::{Door, FLOW_PATIENCE, ends_well, home, program, script};
 use super::loopback::{self, Answer, Request};
 use super::stage::{Behind, Secured};
 use super::support::{TestServer, WEB_FRONT};
 use serde_json::json;
 use std::fs::File;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tempfile::TempDir;
@@ -28,11 +29,47 @@ struct Browser {
 impl Browser {
     #[track_caller]
     fn start() -> Browser {
+        Browser::launch(tempfile::tempdir().unwrap())
+    }
+
+    /// One that trusts the door's authority, and shows its certificate there if it has one.
+    #[track_caller]
+    fn with_keys(door: &Door) -> Browser {
+        let profile = tempfile::tempdir().unwrap();
+        let keys = profile.path().join(".pki/nssdb");
+        std::fs::create_dir_all(&keys).unwrap();
+        let keys = format!("sql:{}", keys.display());
+        let nss = |name: &str, words: &[&str], file: Option<&Path>| {
+            let mut command = program(name);
+            command.args(["-d", &keys]).args(words).args(file);
+            ends_well(command);
+        };
+        nss("certutil", &["-N", "--empty-password"], None);
+        nss("certutil", &["-A", "-n", "ca", "-t", "C,,", "-i"], door.ca.as_deref());
+        if let (Some(certificate), Some(key)) = (&door.certificate, &door.key) {
+            let bundle = profile.path().join("keys.p12");
+            let mut pack = program("openssl");
+            pack.args(["pkcs12", "-export", "-passout", "pass:", "-in"]).arg(certificate);
+            pack.arg("-inkey").arg(key).arg("-out").arg(&bundle);
+            ends_well(pack);
+            nss("pk12util", &["-W", "", "-i"], Some(&bundle));
+        }
+        // Shown without a question: nobody is there to answer it.
+        let any = json!({ "last_modified": "0", "setting": { "filters": [{}] } });
+        let site = format!("https://{}:{},*", door.host, door.port);
+        let exceptions = json!({ "auto_select_certificate": { site: any } });
+        let preferences = json!({ "profile": { "content_settings": { "exceptions": exceptions } } });
+        std::fs::create_dir(profile.path().join("Default")).unwrap();
+        std::fs::write(profile.path().join("Default/Preferences"), preferences.to_string()).unwrap();
+        Browser::launch(profile)
+    }
+
+    #[track_caller]
+    fn launch(profile: TempDir) -> Browser {
         let (orders, ordered) = sync_channel(1);
         let (outcome, outcomes) = sync_channel(1);
         let page = serve(ordered, outcome);
-        let profile = tempfile::tempdir().unwrap();
-        let mut command = Command::new("chromium");
+        let mut command = program("chromium");
         // Root has no sandbox; a container has a small /dev/shm.
         command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
         command.args(["--no-first-run", "--disable-background-networking", "--disable-component-update"]);
@@ -41,15 +78,11 @@ impl Browser {
             "--disable-extensions",
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ]);
-        // The authority is the test's own.
-        command.arg("--ignore-certificate-errors");
         command.arg(format!("--user-data-dir={}", profile.path().display())).env("HOME", profile.path());
         command.arg(format!("http://{page}/"));
         let log = File::create(profile.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| {
-            panic!("chromium: {error}; `cargo xtask clients` installs it, `cargo xtask test` calls it")
-        });
+        let child = command.spawn().unwrap();
         Browser { child, orders, outcomes, profile }
     }
 
@@ -120,18 +153,9 @@ fn a_page_finds_its_session_after_kill9() {
     browser.flow("session-resume", &Door::open(server.device));
 }
 
-/// A page cannot show a certificate: its WebSocket fails where one is asked for. Its device shows a token inside TLS.
 #[test]
-fn a_page_is_a_device_inside_tls() {
-    let (browser, secured) = (Browser::start(), Secured::start("off"));
-    for version in VERSIONS {
-        let (door, registered) = secured.device(version);
-        let password = registered["token"].as_str().map(str::to_owned);
-        let door = Door { certificate: None, key: None, password, ..door };
-        browser.flow("pushed", &door);
-        browser.flow("refused", &Door { password: None, ..door });
-    }
-    assert_eq!(secured.server.metric("longwire_logins_refused_total", &["bad_token"]), 2.0);
+fn a_page_is_known_by_its_certificate() {
+    Secured::start().tried_by(|flow, door| Browser::with_keys(door).flow(flow, door));
 }
 
 #[test]

@@ -17,12 +17,30 @@ pub(crate) const VERSIONS: [u8; 2] = [4, 5];
 /// Where `cargo xtask clients` puts them.
 pub(crate) fn home() -> PathBuf {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("mqtt-clients");
-    assert!(home.join("ready").exists(), "the clients are not installed: run `cargo xtask clients`");
+    assert!(
+        home.join("ready").exists(),
+        "the clients are not installed: run `cargo xtask clients` (`cargo xtask test` does)"
+    );
     home
 }
 
 pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mqtt_clients/scripts").join(name)
+}
+
+/// A command of a program that is there.
+#[track_caller]
+pub(crate) fn program(name: &str) -> Command {
+    there(name);
+    Command::new(name)
+}
+
+/// Fails if a program is not there.
+#[track_caller]
+pub(crate) fn there(name: &str) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    assert!(found, "{name} is not installed: run `cargo xtask clients` (`cargo xtask test` does)");
 }
 
 /// A client that is a script.
@@ -94,7 +112,7 @@ pub(crate) fn flow(client: Scripted, flow: &str, door: &Door) {
         Scripted::Paho => (Command::new(home().join("venv/bin/python")), "paho_flows.py"),
         Scripted::Aiomqtt => (Command::new(home().join("venv/bin/python")), "aiomqtt_flows.py"),
         Scripted::MqttJs | Scripted::MqttJsOverWebSocket => {
-            let mut node = Command::new("node");
+            let mut node = program("node");
             node.env("MQTTJS_HOME", home().join("node"));
             (node, "mqttjs_node.mjs")
         }
@@ -119,7 +137,7 @@ pub(crate) fn ends_well(command: Command) -> String {
 pub(crate) fn outcome(mut command: Command) -> (bool, String) {
     let shown = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = spawn(&mut command);
+    let mut child = command.spawn().unwrap();
     let (out, errors) = (all_of(child.stdout.take().unwrap()), all_of(child.stderr.take().unwrap()));
     let end = Instant::now() + FLOW_PATIENCE;
     let status = loop {
@@ -134,15 +152,6 @@ pub(crate) fn outcome(mut command: Command) -> (bool, String) {
     };
     let (out, errors) = (out.recv().unwrap(), errors.recv().unwrap());
     (status.success(), format!("{shown}: {status}\n{out}{errors}"))
-}
-
-#[track_caller]
-fn spawn(command: &mut Command) -> Child {
-    command.spawn().unwrap_or_else(|error| {
-        panic!(
-            "{command:?}: {error}; `cargo xtask clients` installs the clients, `cargo xtask test` calls it"
-        )
-    })
 }
 
 /// Read beside the process, so that it never waits for its reader.
@@ -166,7 +175,7 @@ impl Running {
     #[track_caller]
     pub(crate) fn start(mut command: Command) -> Running {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = spawn(&mut command);
+        let mut child = command.spawn().unwrap();
         let (sender, lines) = sync_channel(1_000);
         let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {

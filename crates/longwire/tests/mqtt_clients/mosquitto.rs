@@ -1,6 +1,6 @@
 //! mosquitto_pub and mosquitto_sub.
 
-use super::kit::{Door, Running, VERSIONS, ends_well, outcome};
+use super::kit::{Door, Running, VERSIONS, ends_well, outcome, program, there};
 use super::stage::{Behind, Secured};
 use super::support::{PATIENCE, TestServer, until};
 use std::collections::VecDeque;
@@ -11,10 +11,11 @@ const FORMAT: &str = "got %t %q %r %p";
 const KEPT: [&str; 5] = ["-c", "-x", "600", "-i", "kept"];
 
 /// One of the programs at a door, in the door's first version.
-fn client(program: &str, door: &Door, topic: &str, qos: u8) -> Command {
+fn client(name: &str, door: &Door, topic: &str, qos: u8) -> Command {
+    there(name);
     // Its debug lines are waited for, so they must not stay in a buffer.
-    let mut command = Command::new("stdbuf");
-    command.args(["-oL", program, "-h", &door.host, "-p", &door.port.to_string()]);
+    let mut command = program("stdbuf");
+    command.args(["-oL", name, "-h", &door.host, "-p", &door.port.to_string()]);
     command.args(["-V", if door.versions[0] == 5 { "mqttv5" } else { "mqttv311" }]);
     command.args(["-t", topic, "-q", &qos.to_string()]);
     let words = [("-u", &door.user), ("-P", &door.password), ("-i", &door.device), ("-A", &door.from)];
@@ -214,7 +215,7 @@ fn kept(door: &Door) -> Vec<&'static str> {
 
 #[test]
 fn is_known_by_its_certificate() {
-    Secured::start("required").tried_by(|flow, door| {
+    Secured::start().tried_by(|flow, door| {
         for &version in &door.versions {
             let door = door.clone().versions(&[version]);
             if flow == "refused" {

@@ -30,7 +30,7 @@ fn finds_its_session_after_kill9(client: Scripted) {
 }
 
 fn is_known_by_its_certificate(client: Scripted) {
-    Secured::start("required").tried_by(|name, door| flow(client, name, door));
+    Secured::start().tried_by(|name, door| flow(client, name, door));
 }
 
 fn keeps_its_address_behind_nginx(client: Scripted, address: &str) {

@@ -60,48 +60,48 @@ impl Authority {
 
 /// A server that takes devices by their certificates: `CN of pump-4` is the device `pump-4`, for which a push waits.
 pub(crate) struct Secured {
-    pub(crate) server: TestServer,
+    server: TestServer,
     authority: Authority,
 }
 
 impl Secured {
-    /// `client_auth`: whether a certificate must be shown.
     #[track_caller]
-    pub(crate) fn start(client_auth: &str) -> Secured {
+    pub(crate) fn start() -> Secured {
         let authority = Authority::new();
         let (certificate, key) = authority.certify("server", &["localhost", "127.0.0.1"]);
         let set = |key: &str, path: &Path| format!("--set=listener.device.tls.{key}={}", path.display());
-        let mut start = Start::default().arg(&set("certificate", &certificate)).arg(&set("key", &key));
-        if client_auth != "off" {
-            start = start.arg(&set("client_ca", &authority.path("ca.pem")));
-        }
-        let server = start.arg(&format!("--set=listener.device.tls.client_auth={client_auth}")).start();
+        let server = Start::default()
+            .arg(&set("certificate", &certificate))
+            .arg(&set("key", &key))
+            .arg(&set("client_ca", &authority.path("ca.pem")))
+            .arg("--set=listener.device.tls.client_auth=required")
+            .start();
         let names =
             VERSIONS.map(|version| (format!("CN of pump-{version}"), json!(format!("pump-{version}"))));
         put(&server, "login_ways", &json!({ "certificates": serde_json::Map::from_iter(names) }));
         Secured { server, authority }
     }
 
-    /// The device's own door in this version, and how it registers; a text waits there for it.
+    /// The device's own door in this version; a text waits there for it.
     #[track_caller]
-    pub(crate) fn device(&self, version: u8) -> (Door, Value) {
+    fn device(&self, version: u8) -> Door {
         let device = format!("pump-{version}");
-        let registered = self.server.register(&device, None, &[]);
+        self.server.register(&device, None, &[]);
         let push =
             self.server.api.push_text(json!({ "registration_id": [device] }), &format!("for {device}"));
         push.message_id();
         let door = self.shown(&format!("CN of {device}")).versions(&[version]);
-        (Door { device: Some(device), ..door }, registered)
+        Door { device: Some(device), ..door }
     }
 
     /// A door at which this certificate is shown.
-    pub(crate) fn shown(&self, common_name: &str) -> Door {
+    fn shown(&self, common_name: &str) -> Door {
         let (certificate, key) = self.authority.certify(common_name, &[]);
         Door { certificate: Some(certificate), key: Some(key), ..self.unshown() }
     }
 
     /// A door at which no certificate is shown.
-    pub(crate) fn unshown(&self) -> Door {
+    fn unshown(&self) -> Door {
         let user = Some(self.server.app_key.clone());
         Door { ca: Some(self.authority.path("ca.pem")), user, ..Door::open(self.server.device) }
     }
@@ -110,7 +110,7 @@ impl Secured {
     #[track_caller]
     pub(crate) fn tried_by(&self, flow: impl Fn(&str, &Door)) {
         for version in VERSIONS {
-            flow("pushed", &self.device(version).0);
+            flow("pushed", &self.device(version));
         }
         let refused = || self.server.metric(REFUSED, &["bad_token"]);
         assert_eq!(refused(), 0.0);

@@ -196,7 +196,7 @@ fn finds_its_session_after_kill9() {
 
 #[test]
 fn is_known_by_its_certificate() {
-    Secured::start("required").tried_by(|flow, door| {
+    Secured::start().tried_by(|flow, door| {
         be_a_device::<V4>(flow, door);
         be_a_device::<V5>(flow, door);
     });
