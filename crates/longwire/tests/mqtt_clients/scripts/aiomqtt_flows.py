@@ -11,6 +11,8 @@ from paho.mqtt.properties import Properties
 FLOW, DOOR = sys.argv[1], json.loads(sys.argv[2])
 PATIENCE_S = 20
 KEPT_S = 600
+# aiomqtt does not notice that a connection ends before CONNACK.
+CONNECT_S = 3 if FLOW == "refused" else PATIENCE_S
 
 
 def peer(version, name, keep=False, will=None):
@@ -24,7 +26,7 @@ def peer(version, name, keep=False, will=None):
     protocol = aiomqtt.ProtocolVersion.V5 if version == 5 else aiomqtt.ProtocolVersion.V311
     return aiomqtt.Client(DOOR["host"], DOOR["port"], identifier=DOOR.get("device") or f"aiomqtt-{version}-{name}",
                           protocol=protocol, username=DOOR.get("user"), password=DOOR.get("password"), will=will,
-                          bind_address=DOOR.get("from", ""), timeout=PATIENCE_S, **options)
+                          bind_address=DOOR.get("from", ""), timeout=CONNECT_S, **options)
 
 
 async def message(client):
