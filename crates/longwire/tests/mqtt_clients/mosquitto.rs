@@ -154,6 +154,8 @@ fn leaves_wills_that_wait() {
     assert_eq!(message(&mut watcher), format!("{topic} 1 0 back"));
     drop(back);
     assert_eq!(message(&mut watcher), format!("{topic} 1 0 lost"));
+    publish(&door, topic, 1, &["-m", "end"]);
+    assert_eq!(message(&mut watcher), format!("{topic} 1 0 end"));
 }
 
 #[test]

@@ -177,6 +177,8 @@ fn leaves_wills_that_wait() {
     assert_eq!(message(&mut reader).payload, "back");
     drop(back);
     assert_eq!(message(&mut reader).payload, "lost");
+    reader.publish(topic, "end", 1, false);
+    assert_eq!(message(&mut reader).payload, "end");
 }
 
 #[test]

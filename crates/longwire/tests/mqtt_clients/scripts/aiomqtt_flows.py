@@ -112,6 +112,8 @@ async def will_delay(version, topic):
             await reader.publish(topic, "back", qos=1)
             assert await payload(reader) == "back"
         assert await payload(reader) == "lost"
+        await reader.publish(topic, "end", qos=1)
+        assert await payload(reader) == "end"
 
 
 async def shared(version, topic):

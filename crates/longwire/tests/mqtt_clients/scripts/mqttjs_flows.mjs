@@ -121,6 +121,8 @@ const flows = {
     equal(await reader.payload(), "back");
     back.vanish();
     equal(await reader.payload(), "lost");
+    await reader.publish(topic, "end", 1);
+    equal(await reader.payload(), "end");
     await reader.leave();
   },
   async shared({ open, topic }) {

@@ -127,6 +127,8 @@ def will_delay(version, topic):
     assert reader.payload() == "back"
     back.vanish()
     assert reader.payload() == "lost"
+    reader.publish(topic, "end", 1)
+    assert reader.payload() == "end"
     reader.leave()
 
 
