@@ -1,6 +1,6 @@
 //! Where the clients are, and how a flow of one is run.
 
-use super::support::PATIENCE;
+use super::support::{PATIENCE, until};
 use serde::Serialize;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -107,6 +107,12 @@ impl Door {
 /// Runs a flow; it must end well.
 #[track_caller]
 pub(crate) fn flow(client: Scripted, flow: &str, door: &Door) {
+    ends_well(command(client, flow, door));
+}
+
+/// A flow as a command.
+#[track_caller]
+pub(crate) fn command(client: Scripted, flow: &str, door: &Door) -> Command {
     let mut door = door.clone();
     let (mut command, name) = match client {
         Scripted::Paho => (Command::new(home().join("venv/bin/python")), "paho_flows.py"),
@@ -121,7 +127,7 @@ pub(crate) fn flow(client: Scripted, flow: &str, door: &Door) {
         door.layer = "websocket";
     }
     command.arg(script(name)).arg(flow).arg(serde_json::to_string(&door).unwrap());
-    ends_well(command);
+    command
 }
 
 /// Runs a command to its end, which must be a good one; what it printed.
@@ -174,7 +180,7 @@ pub(crate) struct Running {
 impl Running {
     #[track_caller]
     pub(crate) fn start(mut command: Command) -> Running {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = sync_channel(1_000);
         let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
@@ -190,6 +196,27 @@ impl Running {
     #[track_caller]
     pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("a line of output")
+    }
+
+    /// Lines until one begins with `start`; what follows it there.
+    #[track_caller]
+    pub(crate) fn line_after(&self, start: &str) -> String {
+        loop {
+            if let Some(rest) = self.line().strip_prefix(start) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// Waits for its end, which must be a good one.
+    #[track_caller]
+    pub(crate) fn ends_well(mut self) {
+        let mut status = None;
+        assert!(until(FLOW_PATIENCE, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        }));
+        assert!(status.unwrap().success(), "{status:?}");
     }
 
     /// Its next line, if it has come.

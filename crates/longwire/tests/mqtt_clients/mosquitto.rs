@@ -1,7 +1,7 @@
 //! mosquitto_pub and mosquitto_sub.
 
 use super::kit::{Door, Running, VERSIONS, ends_well, outcome, program, there};
-use super::stage::{Behind, Secured};
+use super::stage::{Behind, Lasting, Secured};
 use super::support::{PATIENCE, TestServer, until};
 use std::collections::VecDeque;
 use std::process::Command;
@@ -208,6 +208,18 @@ fn finds_its_session_after_kill9() {
         publish(door, &format!("{topic}/1"), 1, &["-m", "end"]);
         assert_eq!(message(&mut reader), format!("{topic}/1 1 0 end"));
     });
+}
+
+/// Connected when the server dies, and on its own from there.
+#[test]
+fn comes_back_after_kill9() {
+    for version in VERSIONS {
+        let mut server = Lasting::start();
+        let door = server.door().versions(&[version]);
+        let mut reader = reader(&door, "mosquitto/stays", &kept(&door));
+        server.dies_and_publishes("mosquitto/stays");
+        assert_eq!(message(&mut reader), "mosquitto/stays 1 0 after");
+    }
 }
 
 /// A session of 3.1.1 has no expiry to name.

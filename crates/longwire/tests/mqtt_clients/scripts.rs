@@ -1,7 +1,7 @@
 //! Python and Node clients.
 
-use super::kit::{Door, Scripted, flow};
-use super::stage::{Behind, Secured};
+use super::kit::{Door, Running, Scripted, command, flow};
+use super::stage::{Behind, Lasting, Secured};
 use super::support::{TestServer, WEB_FRONT};
 
 /// Where clients sit that can choose their address.
@@ -27,6 +27,18 @@ fn finds_its_session_after_kill9(client: Scripted) {
     server.kill9();
     let server = TestServer::start_in(folder.path());
     flow(client, "session-resume", &Door::open(server.device));
+}
+
+/// Connected when the server dies, and on its own from there.
+fn comes_back_after_kill9(client: Scripted) {
+    let mut server = Lasting::start();
+    let door = server.door();
+    let running = Running::start(command(client, "stay", &door));
+    for _ in &door.versions {
+        let topic = running.line_after("stays on ");
+        server.dies_and_publishes(&format!("{topic}/api"));
+    }
+    running.ends_well();
 }
 
 fn is_known_by_its_certificate(client: Scripted) {
@@ -67,6 +79,11 @@ mod paho {
     #[test]
     fn finds_its_session_after_kill9() {
         super::finds_its_session_after_kill9(CLIENT);
+    }
+
+    #[test]
+    fn comes_back_after_kill9() {
+        super::comes_back_after_kill9(CLIENT);
     }
 
     #[test]
@@ -150,6 +167,11 @@ mod mqttjs {
     }
 
     #[test]
+    fn comes_back_after_kill9() {
+        super::comes_back_after_kill9(CLIENT);
+    }
+
+    #[test]
     fn is_known_by_its_certificate() {
         super::is_known_by_its_certificate(CLIENT);
     }
@@ -187,6 +209,11 @@ mod mqttjs_over_websocket {
     #[test]
     fn finds_its_session_after_kill9() {
         super::finds_its_session_after_kill9(CLIENT);
+    }
+
+    #[test]
+    fn comes_back_after_kill9() {
+        super::comes_back_after_kill9(CLIENT);
     }
 
     #[test]

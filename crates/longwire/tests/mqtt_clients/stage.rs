@@ -5,7 +5,7 @@ use super::loopback;
 use super::support::{Nginx, PATIENCE, STREAM_FRONT, Start, TestServer, until};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -124,6 +124,42 @@ impl Secured {
     }
 }
 
+/// A server that comes back where it was.
+pub(crate) struct Lasting {
+    server: TestServer,
+    folder: TempDir,
+    bind: SocketAddr,
+}
+
+impl Lasting {
+    #[track_caller]
+    pub(crate) fn start() -> Lasting {
+        let folder = tempfile::tempdir().unwrap();
+        // An address from which nobody else connects, so that the port stays free.
+        let bind = TcpListener::bind("127.0.0.4:0").unwrap().local_addr().unwrap();
+        Lasting { server: Lasting::again(folder.path(), bind), folder, bind }
+    }
+
+    #[track_caller]
+    fn again(folder: &Path, bind: SocketAddr) -> TestServer {
+        Start::default().folder(folder).arg(&format!("--set=listener.device.bind={bind}")).start()
+    }
+
+    pub(crate) fn door(&self) -> Door {
+        Door::open(self.bind)
+    }
+
+    /// `kill -9`, a new start, and a message on this topic.
+    #[track_caller]
+    pub(crate) fn dies_and_publishes(&mut self, topic: &str) {
+        self.server.kill9();
+        self.server = Lasting::again(self.folder.path(), self.bind);
+        let body = json!({ "topic": topic, "payload": "after", "qos": 1 });
+        let answer = self.server.api.post("/v1/publish", &body);
+        assert_eq!(answer.status, 202, "{}", answer.text);
+    }
+}
+
 /// A server behind nginx, whose app asks a service about each login. So what the server takes for a client's address can be seen.
 pub(crate) struct Behind {
     pub(crate) nginx: Nginx,
@@ -140,7 +176,7 @@ impl Behind {
         let list = asked.clone();
         let service = loopback::serve(move |request| {
             let question: Value = serde_json::from_slice(&request.body).unwrap();
-            let peer = question["peer"].as_str().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok());
+            let peer = question["peer"].as_str().and_then(|peer| peer.parse::<SocketAddr>().ok());
             let client = question["client_id"].as_str().unwrap_or_default().to_owned();
             list.lock().unwrap().extend(peer.map(|peer| (client, peer.ip())));
             (200, "application/json", br#"{"allow": true}"#.to_vec())

@@ -4,7 +4,7 @@ use super::v4::V4;
 use super::v5::V5;
 use super::{Message, Peer, Will, Wish};
 use crate::kit::Door;
-use crate::stage::{Behind, Secured};
+use crate::stage::{Behind, Lasting, Secured};
 use crate::support::{PATIENCE, TestServer, until};
 use std::time::Duration;
 
@@ -122,6 +122,19 @@ fn resume_session<P: Peer>(door: &Door) {
     reader.leave();
 }
 
+/// Connected when the server dies, and on its own from there.
+fn come_back<P: Peer>() {
+    let mut server = Lasting::start();
+    let mut device: P = wishing(&server.door(), "stays", KEEP);
+    device.subscribe("rumqttc/+", 2);
+    server.dies_and_publishes("rumqttc/stays");
+    device.come_back();
+    assert!(device.session_present());
+    assert_eq!(message(&mut device), shown("rumqttc/stays", "after", 1, false));
+    device.publish("rumqttc/own", "own", 2, false);
+    assert_eq!(message(&mut device), shown("rumqttc/own", "own", 2, false));
+}
+
 /// What was pushed to the device comes without a subscription; its own topics are open to it.
 fn be_a_device<P: Peer>(flow: &str, door: &Door) {
     if !door.versions.contains(&P::VERSION) {
@@ -194,6 +207,12 @@ fn finds_its_session_after_kill9() {
     server.kill9();
     let server = TestServer::start_in(folder.path());
     in_both(&Door::open(server.device), resume_session::<V4>, resume_session::<V5>);
+}
+
+#[test]
+fn comes_back_after_kill9() {
+    come_back::<V4>();
+    come_back::<V5>();
 }
 
 #[test]

@@ -30,6 +30,8 @@ trait Peer: Sized {
     fn publish(&mut self, topic: &str, payload: &str, qos: u8, retain: bool);
     /// The next message, if it comes in time.
     fn message_within(&mut self, patience: Duration) -> Option<Message>;
+    /// The connection is lost; connects again as it did before.
+    fn come_back(&mut self);
     /// With a DISCONNECT.
     fn leave(self);
 }

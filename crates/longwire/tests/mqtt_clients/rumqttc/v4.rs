@@ -1,7 +1,7 @@
 //! rumqttc's face for 3.1.1.
 
 use super::{Door, KEEP_ALIVE, Message, Peer, Wish, client_id, transport};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, until};
 use ::rumqttc::{Client, Connection, Event, LastWill, MqttOptions, Outgoing, Packet, QoS, qos};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -90,6 +90,18 @@ impl Peer for V4 {
             self.go_on(patience, |event| matches!(event, Event::Incoming(Packet::Publish(_)))).unwrap();
         }
         self.arrived.pop_front()
+    }
+
+    #[track_caller]
+    fn come_back(&mut self) {
+        self.session_present = false;
+        let is_back = until(PATIENCE, || {
+            let Ok(Ok(event)) = self.connection.recv_timeout(PATIENCE) else { return false };
+            let Event::Incoming(Packet::ConnAck(answer)) = event else { return false };
+            self.session_present = answer.session_present;
+            true
+        });
+        assert!(is_back);
     }
 
     #[track_caller]

@@ -1,7 +1,7 @@
 //! rumqttc's face for 5.0.
 
 use super::{Door, KEEP_ALIVE, KEPT_S, Message, Peer, Wish, client_id, transport};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, until};
 use ::rumqttc::Outgoing;
 use ::rumqttc::v5::mqttbytes::v5::{LastWill, LastWillProperties, Packet};
 use ::rumqttc::v5::mqttbytes::{QoS, qos};
@@ -104,6 +104,18 @@ impl Peer for V5 {
             self.go_on(patience, |event| matches!(event, Event::Incoming(Packet::Publish(_)))).unwrap();
         }
         self.arrived.pop_front()
+    }
+
+    #[track_caller]
+    fn come_back(&mut self) {
+        self.session_present = false;
+        let is_back = until(PATIENCE, || {
+            let Ok(Ok(event)) = self.connection.recv_timeout(PATIENCE) else { return false };
+            let Event::Incoming(Packet::ConnAck(answer)) = event else { return false };
+            self.session_present = answer.session_present;
+            true
+        });
+        assert!(is_back);
     }
 
     #[track_caller]

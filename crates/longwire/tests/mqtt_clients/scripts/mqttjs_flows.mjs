@@ -27,13 +27,13 @@ export async function run(mqtt, flow, door) {
 }
 
 class Peer {
-  static async open(mqtt, door, version, name, { keep = false, will } = {}) {
+  static async open(mqtt, door, version, name, { keep = false, stays = false, will } = {}) {
     const peer = new Peer();
     peer.waiting = [];
     peer.arrived = [];
     peer.client = mqtt.connect(door.url, {
       ...door.options, clientId: door.device ?? `mqttjs-${version}-${name}`, protocolVersion: version, clean: !keep,
-      username: door.user, password: door.password, reconnectPeriod: 0, connectTimeout: PATIENCE_MS, will,
+      username: door.user, password: door.password, reconnectPeriod: stays ? 200 : 0, connectTimeout: PATIENCE_MS, will,
       ...(version === 5 ? { properties: { sessionExpiryInterval: keep ? KEPT_S : 0 } } : {}),
       // Messages of a session that goes on may come at once, so their listener is there before the first byte.
       manualConnect: true,
@@ -159,6 +159,18 @@ const flows = {
     await reader.publish(`${topic}/1`, "end", 1);
     equal(await reader.payload(), "end");
     await reader.leave();
+  },
+  /// The server is killed and comes back meanwhile: the client finds its way by itself.
+  async stay({ open, topic }) {
+    const device = await open("stays", { keep: true, stays: true });
+    await device.subscribe(`${topic}/+`, 2);
+    const back = new Promise((resolve) => device.client.once("connect", resolve));
+    console.log(`stays on ${topic}`);
+    equal((await within(back)).sessionPresent, true, "session present");
+    equal(await device.payload(), "after");
+    await device.publish(`${topic}/own`, "own", 2);
+    equal(await device.payload(), "own");
+    await device.leave();
   },
   /// What was pushed to the device comes without a subscription; its own topics are open to it.
   async pushed({ open, door }) {

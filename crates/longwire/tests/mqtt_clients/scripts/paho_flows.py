@@ -15,11 +15,11 @@ KEPT_S = 600
 class Peer:
     """A client whose messages wait in a queue."""
 
-    def __init__(self, version, name, keep=False, will=None, will_delay_s=0):
+    def __init__(self, version, name, keep=False, will=None, will_delay_s=0, stays=False):
         self.messages, self.events = queue.Queue(), queue.Queue()
         extra = {} if version == 5 else {"clean_session": not keep}
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, DOOR.get("device") or f"paho-{version}-{name}",
-                             protocol=version, reconnect_on_failure=False, **extra)
+                             protocol=version, reconnect_on_failure=stays, **extra)
         client.on_message = lambda _c, _u, message: self.messages.put(message)
         client.on_connect = lambda _c, _u, flags, reason, _p: self.events.put((reason, flags.session_present))
         client.on_disconnect = lambda _c, _u, _f, reason, _p: self.events.put((reason, None))
@@ -176,6 +176,19 @@ def session_resume(version, topic):
     reader.leave()
 
 
+def stay(version, topic):
+    """The server is killed and comes back meanwhile: the client finds its way by itself."""
+    device = Peer(version, "stays", keep=True, stays=True)
+    device.subscribe(f"{topic}/+", 2)
+    print("stays on", topic, flush=True)
+    gone, back = (device.events.get(timeout=PATIENCE_S)[1] for _ in range(2))
+    assert gone is None and back, "the same session"
+    assert device.payload() == "after"
+    device.publish(f"{topic}/own", "own", 2)
+    assert device.payload() == "own"
+    device.leave()
+
+
 def pushed(version, topic):
     """What was pushed to the device comes without a subscription; its own topics are open to it."""
     device = Peer(version, "pushed")
@@ -198,5 +211,5 @@ def refused(version, topic):
 for VERSION in DOOR["versions"]:
     print("version", VERSION, flush=True)
     {"basic": basic, "retained": retained, "will": will, "will-delay": will_delay, "shared": shared,
-     "session-begin": session_begin, "session-resume": session_resume, "pushed": pushed,
+     "session-begin": session_begin, "session-resume": session_resume, "stay": stay, "pushed": pushed,
      "refused": refused}[FLOW](VERSION, f"paho/{VERSION}/{FLOW.split('-')[0]}")
