@@ -5,10 +5,12 @@
 use super::kit::{Door, FLOW_PATIENCE, ends_well, home, program, script};
 use super::loopback::{self, Answer, Request};
 use super::stage::{Behind, Secured};
-use super::support::{TestServer, WEB_FRONT};
+use super::support::{PATIENCE, TestServer, WEB_FRONT, until};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
@@ -82,7 +84,7 @@ impl Browser {
         command.arg(format!("http://{page}/"));
         let log = File::create(profile.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().unwrap();
+        let child = command.process_group(0).spawn().unwrap();
         Browser { child, orders, outcomes, profile }
     }
 
@@ -104,8 +106,12 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        self.child.kill().ok();
+        // Its helpers too, which would go on writing into the profile for a moment.
+        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
+            kill_process_group(group, Signal::KILL).ok();
+        }
         self.child.wait().ok();
+        let _ = until(PATIENCE, || std::fs::remove_dir_all(self.profile.path()).is_ok());
     }
 }
 
