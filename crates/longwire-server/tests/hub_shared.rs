@@ -21,7 +21,7 @@ async fn a_shared_group_gives_each_message_to_one_member_and_again_when_that_one
     }
     assert_eq!(rig.hub.topic_census().members, 2);
     let delivered = async || match rig.shards.next(1).await {
-        Command::Topic(TopicCommand::Deliver { to, qos: 1, retain: false, number, .. }) => (to, number),
+        Command::Topic(TopicCommand::Deliver { to, qos: 1, number, .. }) => (to, number),
         other => panic!("{other:?}"),
     };
     assert_eq!(rig.publish(&sender, message(&rig, &sender, "jobs/1", 1)).await, PublishOutcome::Taken);

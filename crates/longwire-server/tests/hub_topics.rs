@@ -280,15 +280,11 @@ async fn a_subscriber_gets_what_is_retained_as_it_asked_also_after_a_restart() {
     for (handling, expected) in [(0, 2), (0, 2), (1, 0), (2, 0)] {
         let wishes = vec![(wish("r/+", 1), handling)];
         rig.ask(&phone, TopicEvent::Subscribe { packet_id: 4, wishes, is_kept: true }).await;
-        assert_eq!(rig.answered(&phone, 4).await, [SubscribeOutcome::Done]);
-        for at in 1..=expected {
-            let Command::Topic(TopicCommand::Deliver { to, message, qos, retain, number, .. }) =
-                rig.shards.next(0).await
-            else {
-                panic!("{handling}")
-            };
-            assert_eq!((to, qos, retain, number), (phone.handle, 1, true, 0));
-            assert_eq!(message.shared.topic(), format!("r/{at}"));
+        let (outcomes, retained) = rig.answered_with(&phone, 4).await;
+        assert_eq!((outcomes, retained.len()), (vec![SubscribeOutcome::Done], expected), "{handling}");
+        for (at, copy) in retained.iter().enumerate() {
+            assert_eq!(copy.qos, 1);
+            assert_eq!(copy.message.shared.topic(), format!("r/{}", at + 1));
         }
     }
     assert_eq!(rig.subscribe(&phone, &[("$share/g/r/+", 1)]).await, [SubscribeOutcome::Done]);
@@ -307,12 +303,11 @@ async fn too_many_retained_messages_are_cut_and_the_last_says_so() {
     until(async || rig.hub.topic_census().retained == 101).await;
     let wishes = vec![(wish("r/#", 0), 0)];
     rig.ask(&sender, TopicEvent::Subscribe { packet_id: 4, wishes, is_kept: false }).await;
-    rig.answered(&sender, 4).await;
-    for number in 0..100 {
-        let Command::Topic(TopicCommand::Deliver { message, qos: 0, .. }) = rig.shards.next(0).await else {
-            panic!()
-        };
-        let says_so = message.shared.properties().windows(18).any(|part| part == b"longwire-truncated");
+    let (_, retained) = rig.answered_with(&sender, 4).await;
+    assert_eq!(retained.len(), 100);
+    for (number, copy) in retained.iter().enumerate() {
+        assert_eq!(copy.qos, 0);
+        let says_so = copy.message.shared.properties().windows(18).any(|part| part == b"longwire-truncated");
         assert_eq!(says_so, number == 99);
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn hub_answer(from: From, event: &TopicEvent) -> Option<Command> {
         packet_id,
         subscribed,
         outcomes: vec![SubscribeOutcome::Done; count],
+        retained: vec![],
     };
     Some(Command::Topic(match event {
         TopicEvent::Publish { packet_id, .. } => {

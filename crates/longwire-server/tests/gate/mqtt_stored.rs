@@ -231,11 +231,11 @@ fn deliveries_of_a_shared_group_are_answered_by_number() {
     for number in 1..=3 {
         let body = SharedPublish::encode("t", &Properties::default(), b"x").unwrap().map(Bytes::from);
         let message = Arc::new(TopicMessage::new(APP, ClientId(9), body, (1, true), WallMs(0)));
-        let command = TopicCommand::Deliver { to, message, qos: 2, retain: true, identifier: 5, number };
+        let command = TopicCommand::Deliver { to, message, qos: 2, identifier: 5, number };
         rig.shards.post(to.shard(), Command::Topic(command)).unwrap();
     }
     let message = member.message();
-    assert!(message.retain && message.qos == QoS::AtLeastOnce);
+    assert!(!message.retain && message.qos == QoS::AtLeastOnce);
     assert_eq!(message.properties.subscription_identifiers().collect::<Vec<_>>(), [5]);
     member.ack(Packet::PubAck, message.packet_id);
     member.message();

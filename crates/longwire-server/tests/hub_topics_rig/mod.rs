@@ -7,7 +7,7 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Position, Source};
 use longwire_proto::wire::mqtt::SharedPublish;
 use longwire_server::delivery::border::topics::{
-    From, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
+    From, PublishOutcome, RetainedCopy, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
 };
 use longwire_server::delivery::border::{Closed, Command, Event, Handle};
 use longwire_server::delivery::hub::{Registered, SessionStart, SessionWish, UpstreamItem};
@@ -134,10 +134,25 @@ impl TopicRig {
     }
 
     pub async fn answered(&self, client: &Client, id: u16) -> Vec<SubscribeOutcome> {
+        self.answered_with(client, id).await.0
+    }
+
+    /// What a subscription was answered, and what is retained for it.
+    pub async fn answered_with(
+        &self,
+        client: &Client,
+        id: u16,
+    ) -> (Vec<SubscribeOutcome>, Vec<RetainedCopy>) {
         match self.shards.next(client.shard).await {
-            Command::Topic(TopicCommand::Answered { to, packet_id, subscribed: true, outcomes }) => {
+            Command::Topic(TopicCommand::Answered {
+                to,
+                packet_id,
+                subscribed: true,
+                outcomes,
+                retained,
+            }) => {
                 assert_eq!((to, packet_id), (client.handle, id));
-                outcomes
+                (outcomes, retained)
             }
             other => panic!("not an answer: {other:?}"),
         }

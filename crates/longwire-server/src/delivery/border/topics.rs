@@ -229,7 +229,7 @@ pub enum TopicCommand {
     /// Published: for every live subscriber of this shard. With QoS 1 or 2, subscriptions of kept sessions are left out:
     /// they get it through their mailboxes.
     Publish(Arc<TopicMessage>),
-    /// For one connection: from a shared group, or retained.
+    /// For one connection: from a shared group.
     Deliver {
         /// The connection.
         to: Handle,
@@ -237,8 +237,6 @@ pub enum TopicCommand {
         message: Arc<TopicMessage>,
         /// At most this QoS.
         qos: u8,
-        /// The retain flag to send.
-        retain: bool,
         /// The subscription identifier; 0 = none.
         identifier: u32,
         /// Tell its end with [`TopicEvent::Shared`]; 0 = nobody asks.
@@ -260,8 +258,7 @@ pub enum TopicCommand {
         /// The identifier.
         packet_id: u16,
     },
-    /// The answer to [`TopicEvent::Subscribe`] and [`TopicEvent::Unsubscribe`]: one outcome for each filter. Retained messages
-    /// follow.
+    /// The answer to [`TopicEvent::Subscribe`] and [`TopicEvent::Unsubscribe`]: one outcome for each filter.
     Answered {
         /// The connection.
         to: Handle,
@@ -271,6 +268,8 @@ pub enum TopicCommand {
         subscribed: bool,
         /// Per filter, in their order.
         outcomes: Vec<SubscribeOutcome>,
+        /// What follows the SUBACK at once, before anything that is published later (MQTT-3.3.1-9).
+        retained: Vec<RetainedCopy>,
     },
     /// The answer to [`TopicEvent::Received`]: PUBREL may leave.
     Recorded {
@@ -281,6 +280,17 @@ pub enum TopicCommand {
         /// The delivery's place.
         position: Position,
     },
+}
+
+/// A retained message as a new subscription gets it.
+#[derive(Clone, Debug)]
+pub struct RetainedCopy {
+    /// The message.
+    pub message: Arc<TopicMessage>,
+    /// At most this QoS.
+    pub qos: u8,
+    /// The subscription identifier; 0 = none.
+    pub identifier: u32,
 }
 
 impl TopicCommand {

@@ -3,7 +3,7 @@
 
 use super::publish::{Plan, Planned};
 use crate::delivery::border::topics::{
-    From, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
+    From, RetainedCopy, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
 };
 use crate::delivery::border::{Command, Handle};
 use crate::delivery::hub::Core;
@@ -36,7 +36,7 @@ struct Subscribed {
     at: Option<usize>,
     /// Filters that are new, and go again if they are not stored.
     new: Vec<Box<str>>,
-    retained: Vec<TopicCommand>,
+    retained: Vec<RetainedCopy>,
 }
 
 /// One batch being planned.
@@ -61,8 +61,7 @@ pub(in crate::delivery) async fn serve(core: &Arc<Core>, batch: &mut Vec<(From, 
     let done = queued.outcomes().await;
     core.mailed(&mailed, &done);
     for owed in owed {
-        let (to, answers) = answers(core, owed, &done);
-        for answer in answers {
+        if let Some((to, answer)) = answer(core, owed, &done) {
             core.posts.send(to.shard(), Command::Topic(answer)).await;
         }
     }
@@ -147,7 +146,7 @@ impl Turn<'_> {
         self.owed.push(Owed::Subscribed(Box::new(subscribed)));
     }
 
-    fn retained(&self, from: From, wish: &TopicWish, commands: &mut Vec<TopicCommand>) {
+    fn retained(&self, from: From, wish: &TopicWish, copies: &mut Vec<RetainedCopy>) {
         let topics = &self.core.topics;
         let but = wish.no_local.then_some(from.client);
         let now = (self.core.clock)();
@@ -155,9 +154,7 @@ impl Turn<'_> {
         let last = found.len().saturating_sub(1);
         for (at, message) in found.into_iter().enumerate() {
             let message = if truncated && at == last { marked(&message) } else { message };
-            let (qos, identifier) = (wish.qos.min(message.qos), wish.identifier);
-            let to = from.handle;
-            commands.push(TopicCommand::Deliver { to, message, qos, retain: true, identifier, number: 0 });
+            copies.push(RetainedCopy { message, qos: wish.qos, identifier: wish.identifier });
         }
         if truncated {
             topics.stats.retained_truncated.fetch_add(1, Relaxed);
@@ -202,25 +199,24 @@ fn marked(message: &Arc<TopicMessage>) -> Arc<TopicMessage> {
     }
 }
 
-fn answers(core: &Core, owed: Owed, done: &[Result<Done, StoreError>]) -> (Handle, Vec<TopicCommand>) {
+/// What a session is told; `None`: nothing.
+fn answer(core: &Core, owed: Owed, done: &[Result<Done, StoreError>]) -> Option<(Handle, TopicCommand)> {
     let is_done = |at: usize| done.get(at).is_some_and(Result::is_ok);
     match owed {
         Owed::Published { to, packet_id, plan } => {
             let outcome = plan.outcome(done);
             core.topics.count(outcome);
-            let answer = packet_id.map(|packet_id| TopicCommand::Published { to, packet_id, outcome });
-            (to, answer.into_iter().collect())
+            packet_id.map(|packet_id| (to, TopicCommand::Published { to, packet_id, outcome }))
         }
         // What was not written has no answer: the client asks again after it has come again.
         Owed::Released { to, packet_id, at } => {
-            (to, is_done(at).then_some(TopicCommand::Released { to, packet_id }).into_iter().collect())
+            is_done(at).then_some((to, TopicCommand::Released { to, packet_id }))
         }
         Owed::Recorded { to, source, position, at } => {
-            let answer = TopicCommand::Recorded { to, source, position };
-            (to, is_done(at).then_some(answer).into_iter().collect())
+            is_done(at).then_some((to, TopicCommand::Recorded { to, source, position }))
         }
-        Owed::Subscribed(subscribed) => {
-            let Subscribed { from, packet_id, subscribed, mut outcomes, at, new, mut retained } = *subscribed;
+        Owed::Subscribed(asked) => {
+            let Subscribed { from, packet_id, subscribed, mut outcomes, at, new, mut retained } = *asked;
             if at.is_some_and(|at| !is_done(at)) {
                 undo(core, from.client, &new);
                 let taken = outcomes.iter_mut().filter(|outcome| **outcome == SubscribeOutcome::Done);
@@ -228,12 +224,8 @@ fn answers(core: &Core, owed: Owed, done: &[Result<Done, StoreError>]) -> (Handl
                 retained.clear();
             }
             let to = from.handle;
-            let mut answers = Vec::with_capacity(1 + retained.len());
-            if packet_id != 0 {
-                answers.push(TopicCommand::Answered { to, packet_id, subscribed, outcomes });
-            }
-            answers.extend(retained);
-            (to, answers)
+            let answer = TopicCommand::Answered { to, packet_id, subscribed, outcomes, retained };
+            (packet_id != 0).then_some((to, answer))
         }
     }
 }

@@ -7,7 +7,7 @@ mod slab;
 mod socket;
 mod wheel;
 
-pub(super) use mqtt::{Identity, LastWill, MqttDeciding, MqttLive, Queued, Subscription, Unanswered};
+pub(super) use mqtt::{Identity, LastWill, MqttDeciding, MqttLive, Passed, Queued, Subscription, Unanswered};
 pub(super) use outbox::{Outbox, OutboxPool, Piece, Standing};
 pub(super) use slab::Slab;
 pub(super) use socket::{

@@ -370,7 +370,7 @@ impl Groups {
             self.to_mail.push(Mail { client, message, identifier, number });
             return true;
         }
-        out.push(TopicCommand::Deliver { to, message, qos, retain: false, identifier, number });
+        out.push(TopicCommand::Deliver { to, message, qos, identifier, number });
         true
     }
 

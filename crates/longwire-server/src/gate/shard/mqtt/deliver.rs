@@ -83,6 +83,11 @@ impl Shard {
     fn offer_topic(&mut self, slot: u32, message: &Arc<TopicMessage>, group: &[Listener]) {
         let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) else { return };
         let Some((qos, retain)) = manner_of(message, group, live) else { return };
+        if message.retain
+            && let Some(burden) = &mut live.burden
+        {
+            burden.passes(message.shared.topic());
+        }
         let identified = group.iter().filter(|listener| listener.wish.is_identified());
         let identifiers = identified.filter_map(|listener| live.subscription(listener.filter));
         let queued = Queued {

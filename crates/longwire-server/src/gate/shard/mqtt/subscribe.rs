@@ -5,7 +5,7 @@ use super::super::Shard;
 use super::login::DO_NOT_SEND;
 use crate::delivery::border::topics::{From, TopicEvent, TopicWish};
 use crate::domain::topic::Act;
-use crate::gate::connection::{Connection, MqttLive, Subscription, Unanswered};
+use crate::gate::connection::{Connection, MqttLive, Passed, Subscription, Unanswered};
 use crate::gate::topics::Ended;
 use longwire_proto::session::mqtt::FILTERS_PER_PACKET_MAX;
 use longwire_proto::wire::mqtt::{Reason, RetainHandling, Subscribe, Unsubscribe};
@@ -82,7 +82,10 @@ impl Shard {
             }
             return;
         }
-        self.await_answer(slot, Unanswered { packet_id, subscribed: true, reasons, asked });
+        self.await_answer(
+            slot,
+            Unanswered { packet_id, subscribed: true, reasons, asked, passed: Passed::default() },
+        );
         self.tell_topic(from, TopicEvent::Subscribe { packet_id, wishes, is_kept });
     }
 
@@ -150,7 +153,10 @@ impl Shard {
             return;
         }
         let filters = asked.iter().map(|(_, filter)| filter.clone()).collect();
-        self.await_answer(slot, Unanswered { packet_id, subscribed: false, reasons, asked });
+        self.await_answer(
+            slot,
+            Unanswered { packet_id, subscribed: false, reasons, asked, passed: Passed::default() },
+        );
         self.tell_topic(from, TopicEvent::Unsubscribe { packet_id, filters, is_kept });
     }
 
