@@ -6,11 +6,13 @@
 mod support;
 
 use longwire_proto::close::CloseReason;
+use longwire_proto::wire::mqtt::Version;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::Path;
 use support::{
-    LayeredDevice, PATIENCE, Pipe, Start, TestServer, certify, framed, mqtt_lives, secure, socket, until,
+    LayeredDevice, MqttDevice, PATIENCE, Pipe, Start, TestServer, certify, count_of, framed, mqtt_lives,
+    secure, socket, until,
 };
 
 const NATIVE: &str = "longwire.v1";
@@ -74,6 +76,63 @@ fn mqtt_lives_in_every_transport() {
     mqtt_lives(secure(socket(to), &trusting).unwrap(), "tls");
     mqtt_lives(framed(secure(socket(to), &trusting).unwrap(), "mqtt"), "both");
     assert!(until(PATIENCE, || server.metric("longwire_sessions", &[]) == 0.0));
+}
+
+/// What a device of the crowd speaks.
+enum Device {
+    Native(LayeredDevice),
+    Mqtt(MqttDevice),
+}
+
+/// Hundreds of devices at one listener, of every protocol through every transport, and among them peers that speak nothing that is
+/// taken: all devices log in, all get a push to all without having subscribed, all acks are counted.
+#[test]
+fn a_mixed_crowd_at_one_port_gets_what_is_pushed_to_all() {
+    const ROUNDS: usize = 30;
+    let folder = tempfile::tempdir().unwrap();
+    let trusting = certify(folder.path());
+    let server = with_certificate(folder.path()).start();
+    let to = server.device;
+    let secured = || secure(socket(to), &trusting).unwrap();
+    let mut crowd = Vec::new();
+    for round in 0..ROUNDS {
+        let ways: [(&str, Option<Version>, Box<dyn Pipe>); 10] = [
+            ("native", None, Box::new(socket(to))),
+            ("native-ws", None, Box::new(framed(socket(to), NATIVE))),
+            ("native-tls", None, Box::new(secured())),
+            ("native-wss", None, Box::new(framed(secured(), NATIVE))),
+            ("mqtt3", Some(Version::V311), Box::new(socket(to))),
+            ("mqtt3-tls", Some(Version::V311), Box::new(secured())),
+            ("mqtt5", Some(Version::V5), Box::new(socket(to))),
+            ("mqtt5-ws", Some(Version::V5), Box::new(framed(socket(to), "mqtt"))),
+            ("mqtt5-tls", Some(Version::V5), Box::new(secured())),
+            ("mqtt5-wss", Some(Version::V5), Box::new(framed(secured(), "mqtt"))),
+        ];
+        for (name, version, pipe) in ways {
+            let registered = server.register(&format!("{name}-{round}"), None, &[]);
+            crowd.push(match version {
+                None => Device::Native(LayeredDevice::login(pipe, &server.app_key, &registered)),
+                Some(version) => Device::Mqtt(MqttDevice::login(pipe, version, &server.app_key, &registered)),
+            });
+        }
+        socket(to).write_all(b"EHLO mail.example\r\n").unwrap();
+    }
+    let message = push_to_all(&server, "to the whole crowd");
+    for device in &mut crowd {
+        let payload = match device {
+            Device::Native(device) => device.push(),
+            Device::Mqtt(device) => {
+                let (topic, payload) = device.message();
+                assert_eq!(topic, "$push/text");
+                payload
+            }
+        };
+        assert!(String::from_utf8_lossy(&payload).contains("to the whole crowd"));
+    }
+    let counted = server.await_count(&message, "delivered", 10 * ROUNDS as u64);
+    assert_eq!(count_of(&counted, "delivered"), 10 * ROUNDS as u64, "{counted}");
+    assert_eq!(server.metric("longwire_tls_handshakes_total", &[]), (5 * ROUNDS) as f64);
+    assert!(until(PATIENCE, || server.metric(CLOSED, &["bad_magic"]) == ROUNDS as f64));
 }
 
 /// New handshakes meet the new certificate, connections stay, and a file that cannot be used changes nothing.

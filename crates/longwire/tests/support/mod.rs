@@ -6,6 +6,7 @@
 //! - `device`: a device over a blocking socket and proto's client session.
 //! - `raw`: a login by hand, then bytes in and out.
 //! - `layered`: devices inside TLS and WebSockets.
+//! - `mqtt`: an MQTT client with a device's token.
 //! - `dice`: random numbers with a printed seed.
 
 // Each test binary uses a part of this.
@@ -15,6 +16,7 @@ mod device;
 mod dice;
 mod http;
 mod layered;
+mod mqtt;
 mod raw;
 mod server;
 
@@ -22,6 +24,7 @@ pub use device::{Seen, TestDevice};
 pub use dice::Dice;
 pub use http::{Answer, Api, push_body};
 pub use layered::{LayeredDevice, Pipe, certify, framed, mqtt_lives, secure, socket};
+pub use mqtt::MqttDevice;
 pub use raw::{RawDevice, connect_bytes};
 pub use server::{Start, TestServer, count_of};
 

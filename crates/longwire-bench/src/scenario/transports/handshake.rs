@@ -1,0 +1,268 @@
+//! `bench handshake`: TLS handshakes per second of server processor time, beside the bare library's.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use rustls::{ClientConfig, HandshakeKind};
+use serde::Serialize;
+
+use super::library::{self, Spent};
+use crate::args::{OutputArgs, ServerArgs};
+use crate::error::BenchError;
+use crate::machine::cpu_ns;
+use crate::progress::bar;
+use crate::report::{Figures, grouped, words};
+use crate::series::{Spread, spread};
+use crate::server::Server;
+use crate::source::{connect_from, first_of, source_of};
+use crate::tls::{Certificate, Version, client_config, connection};
+
+/// A connection or a read that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The library's turn; it needs no start.
+const LIBRARY_TURN: Duration = Duration::from_millis(500);
+/// After a turn: the server ends what the clients have left.
+const REST: Duration = Duration::from_millis(100);
+/// What nobody speaks: the server answers with a refusal and closes.
+const NONSENSE: [u8; 16] = [0xff; 16];
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HandshakeArgs {
+    /// Turns of the library and of the server, each, for each kind of handshake.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
+    turns: u32,
+    /// Length of the server's turn, milliseconds.
+    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    turn_ms: u64,
+    /// Handshakes under way at once.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=512))]
+    clients: u32,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What clients do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Handshake {
+        version: Version,
+        tickets: bool,
+    },
+    /// A connection that is refused for its first bytes: what a connection costs without TLS.
+    Refused,
+}
+
+const KINDS: [(Version, bool, &str); 4] = [
+    (Version::Tls13, false, "tls13_full"),
+    (Version::Tls12, false, "tls12_full"),
+    (Version::Tls13, true, "tls13_resumed"),
+    (Version::Tls12, true, "tls12_resumed"),
+];
+
+/// One kind over all turns.
+#[derive(Debug, Serialize)]
+struct Shaken {
+    /// Handshakes per second of processor time.
+    library_per_core_s: Option<Spread>,
+    server_per_core_s: Option<Spread>,
+    /// The server's rate by the library's of the same turn.
+    ratio: Option<Spread>,
+    /// The same without what the server's connection costs outside TLS.
+    ratio_without_connection: Option<Spread>,
+    /// Handshakes per second of time, by all clients.
+    per_s: Option<Spread>,
+    handshakes: u64,
+    resumed: u64,
+    failed: u64,
+}
+
+/// Runs the scenario.
+pub(crate) fn run(args: &HandshakeArgs) -> Result<(), BenchError> {
+    let certificate = Certificate::make()?;
+    let mut server_args = args.server.clone();
+    if server_args.target.is_none() {
+        server_args.serve_arg.extend(certificate.flags());
+    }
+    let server = Server::obtain(&server_args)?;
+    let Some(pid) = server.pid else {
+        return Err(BenchError::Options(
+            "processor time of a server that runs already needs its --pid".into(),
+        ));
+    };
+    let library = library::server_config(&certificate)?;
+    let progress = bar("handshakes", u64::from(args.turns) * KINDS.len() as u64);
+    let bench = Bench { args, target: server.device, pid };
+    // The first turn of everything, uncounted: pages, caches, allocators.
+    bench.turn(Kind::Refused)?;
+    bench.turn(Kind::Handshake { version: Version::Tls13, tickets: false })?;
+    let mut figures = Figures::new("handshake");
+    figures.row("certificate", "P-256, both sides; clients verify nothing");
+    let mut connection_us = Vec::new();
+    let mut failed = 0;
+    for (version, tickets, name) in KINDS {
+        let client = client_config(version, tickets);
+        let mut turns = Vec::new();
+        for _ in 0..args.turns {
+            let refused = bench.turn(Kind::Refused)?.spent.each_us();
+            let bare = library::handshakes(&library, &client, LIBRARY_TURN)?;
+            let ours = bench.turn(Kind::Handshake { version, tickets })?;
+            connection_us.push(refused);
+            turns.push((refused, bare, ours));
+            progress.inc(1);
+        }
+        let result = Shaken::of(&turns);
+        failed += result.failed;
+        result.row(&mut figures, version, tickets);
+        figures.extra(name, result);
+    }
+    progress.finish_and_clear();
+    let connection_us = spread(connection_us);
+    figures.row("a refused connection without TLS, CPU us", words(connection_us, 1));
+    figures.lost = Some(failed);
+    figures.extra("connection_cpu_us", connection_us);
+    figures.extra("clients", args.clients);
+    figures.print(args.output.json);
+    Ok(())
+}
+
+/// What one turn of the server did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    spent: Spent,
+    failed: u64,
+    span_s: f64,
+}
+
+struct Bench<'a> {
+    args: &'a HandshakeArgs,
+    target: SocketAddr,
+    pid: u32,
+}
+
+impl Bench<'_> {
+    /// All clients for the length of a turn.
+    fn turn(&self, kind: Kind) -> Result<Turn, BenchError> {
+        let stop = AtomicBool::new(false);
+        let begin = std::time::Instant::now();
+        let before = cpu_ns(self.pid);
+        let mut turn = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..self.args.clients as usize)
+                .map(|number| {
+                    let (stop, target) = (&stop, self.target);
+                    scope.spawn(move || client_of(kind, number, target, stop))
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(self.args.turn_ms));
+            stop.store(true, Ordering::Relaxed);
+            let mut sum = Turn::default();
+            for client in clients {
+                let done = client.join().map_err(|_| BenchError::Options("a client failed".into()))?;
+                sum.spent.handshakes += done.spent.handshakes;
+                sum.spent.resumed += done.spent.resumed;
+                sum.failed += done.failed;
+            }
+            Ok::<Turn, BenchError>(sum)
+        })?;
+        turn.span_s = begin.elapsed().as_secs_f64();
+        std::thread::sleep(REST);
+        turn.spent.cpu_ns = cpu_ns(self.pid).saturating_sub(before);
+        if turn.spent.handshakes == 0 {
+            return Err(BenchError::Server(format!("no connection of {} went well", turn.failed)));
+        }
+        Ok(turn)
+    }
+}
+
+fn client_of(kind: Kind, number: usize, target: SocketAddr, stop: &AtomicBool) -> Turn {
+    let mut turn = Turn::default();
+    let config = match kind {
+        Kind::Handshake { version, tickets } => Some((client_config(version, tickets), version)),
+        Kind::Refused => None,
+    };
+    let mut connections = number;
+    while !stop.load(Ordering::Relaxed) {
+        let source = source_of(first_of(2, connections), connections);
+        connections += 1;
+        let done = match &config {
+            Some((config, version)) => shake(source, target, config, *version),
+            None => refused(source, target).map(|()| false),
+        };
+        match done {
+            Ok(resumed) => {
+                turn.spent.handshakes += 1;
+                turn.spent.resumed += u64::from(resumed);
+            }
+            Err(_) => turn.failed += 1,
+        }
+    }
+    turn
+}
+
+/// A handshake to its end, in 1.3 with the ticket that follows it; whether an earlier one's ticket was taken.
+fn shake(
+    source: std::net::Ipv4Addr,
+    target: SocketAddr,
+    config: &Arc<ClientConfig>,
+    version: Version,
+) -> std::io::Result<bool> {
+    let mut tls = connection(config).map_err(std::io::Error::other)?;
+    let mut socket = connect_from(source, target, PATIENCE)?;
+    // Reset at the end, so that a hundred thousand of them leave no socket in TIME_WAIT.
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    while tls.is_handshaking() || (version == Version::Tls13 && tls.tls13_tickets_received() == 0) {
+        tls.complete_io(&mut socket)?;
+    }
+    Ok(tls.handshake_kind() == Some(HandshakeKind::Resumed))
+}
+
+fn refused(source: std::net::Ipv4Addr, target: SocketAddr) -> std::io::Result<()> {
+    let mut socket = connect_from(source, target, PATIENCE)?;
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    socket.write_all(&NONSENSE)?;
+    let mut answer = [0; 256];
+    while let Ok(1..) = socket.read(&mut answer) {}
+    Ok(())
+}
+
+impl Shaken {
+    fn of(turns: &[(f64, Spent, Turn)]) -> Shaken {
+        let per_core = |us: f64| 1e6 / us;
+        let by = |of: &dyn Fn(&(f64, Spent, Turn)) -> f64| spread(turns.iter().map(of));
+        Shaken {
+            library_per_core_s: by(&|(_, bare, _)| per_core(bare.each_us())),
+            server_per_core_s: by(&|(_, _, ours)| per_core(ours.spent.each_us())),
+            ratio: by(&|(_, bare, ours)| bare.each_us() / ours.spent.each_us()),
+            ratio_without_connection: by(&|(refused, bare, ours)| {
+                bare.each_us() / (ours.spent.each_us() - refused).max(1.0)
+            }),
+            per_s: by(&|(_, _, ours)| ours.spent.handshakes as f64 / ours.span_s),
+            handshakes: turns.iter().map(|(_, _, ours)| ours.spent.handshakes).sum(),
+            resumed: turns.iter().map(|(_, _, ours)| ours.spent.resumed).sum(),
+            failed: turns.iter().map(|(_, _, ours)| ours.failed).sum(),
+        }
+    }
+
+    fn row(&self, figures: &mut Figures, version: Version, tickets: bool) {
+        let how = if tickets { "with tickets" } else { "full" };
+        figures.row(
+            format!("TLS {}, {how}", version.name()),
+            format!(
+                "{} handshakes, {} resumed, {} failed",
+                grouped(self.handshakes as f64),
+                grouped(self.resumed as f64),
+                self.failed
+            ),
+        );
+        figures.row("  library, handshakes/s per core", words(self.library_per_core_s, 0));
+        figures.row("  server, handshakes/s per core", words(self.server_per_core_s, 0));
+        figures.row("  server by library", words(self.ratio, 3));
+        figures.row("  the same without the connection", words(self.ratio_without_connection, 3));
+        figures.row("  server, handshakes/s", words(self.per_s, 0));
+    }
+}
