@@ -1,16 +1,14 @@
 //! `bench handshake`: TLS handshakes per second of server processor time, beside the bare library's.
 
-use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use rustls::{ClientConfig, HandshakeKind};
 use serde::Serialize;
 
 use super::library::{self, Spent};
+use super::shaking::{Kind, shake};
 use crate::args::{OutputArgs, ServerArgs};
 use crate::error::BenchError;
 use crate::machine::cpu_ns;
@@ -18,17 +16,14 @@ use crate::progress::bar;
 use crate::report::{Figures, grouped, words};
 use crate::series::{Spread, spread};
 use crate::server::Server;
-use crate::source::{connect_from, first_of, source_of};
-use crate::tls::{Certificate, Version, client_config, connection};
+use crate::tls::{Certificate, Version, client_config};
 
-/// A connection or a read that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The library's turn; it needs no start.
 const LIBRARY_TURN: Duration = Duration::from_millis(500);
 /// After a turn: the server ends what the clients have left.
 const REST: Duration = Duration::from_millis(100);
-/// What nobody speaks: the server answers with a refusal and closes.
-const NONSENSE: [u8; 16] = [0xff; 16];
+/// Threads of clients.
+const THREADS: usize = 2;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HandshakeArgs {
@@ -39,23 +34,12 @@ pub(crate) struct HandshakeArgs {
     #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     turn_ms: u64,
     /// Handshakes under way at once.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=512))]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..=4096))]
     clients: u32,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-/// What clients do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Handshake {
-        version: Version,
-        tickets: bool,
-    },
-    /// A connection that is refused for its first bytes: what a connection costs without TLS.
-    Refused,
 }
 
 const KINDS: [(Version, bool, &str); 4] = [
@@ -152,10 +136,11 @@ impl Bench<'_> {
         let begin = std::time::Instant::now();
         let before = cpu_ns(self.pid);
         let mut turn = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..self.args.clients as usize)
-                .map(|number| {
+            let each = (self.args.clients as usize).div_ceil(THREADS);
+            let clients: Vec<_> = (0..THREADS)
+                .map(|thread| {
                     let (stop, target) = (&stop, self.target);
-                    scope.spawn(move || client_of(kind, number, target, stop))
+                    scope.spawn(move || shake(kind, (thread, each), target, stop))
                 })
                 .collect();
             std::thread::sleep(Duration::from_millis(self.args.turn_ms));
@@ -163,6 +148,7 @@ impl Bench<'_> {
             let mut sum = Turn::default();
             for client in clients {
                 let done = client.join().map_err(|_| BenchError::Options("a client failed".into()))?;
+                let done = done.map_err(BenchError::system("epoll"))?;
                 sum.spent.handshakes += done.spent.handshakes;
                 sum.spent.resumed += done.spent.resumed;
                 sum.failed += done.failed;
@@ -177,57 +163,6 @@ impl Bench<'_> {
         }
         Ok(turn)
     }
-}
-
-fn client_of(kind: Kind, number: usize, target: SocketAddr, stop: &AtomicBool) -> Turn {
-    let mut turn = Turn::default();
-    let config = match kind {
-        Kind::Handshake { version, tickets } => Some((client_config(version, tickets), version)),
-        Kind::Refused => None,
-    };
-    let mut connections = number;
-    while !stop.load(Ordering::Relaxed) {
-        let source = source_of(first_of(2, connections), connections);
-        connections += 1;
-        let done = match &config {
-            Some((config, version)) => shake(source, target, config, *version),
-            None => refused(source, target).map(|()| false),
-        };
-        match done {
-            Ok(resumed) => {
-                turn.spent.handshakes += 1;
-                turn.spent.resumed += u64::from(resumed);
-            }
-            Err(_) => turn.failed += 1,
-        }
-    }
-    turn
-}
-
-/// A handshake to its end, in 1.3 with the ticket that follows it; whether an earlier one's ticket was taken.
-fn shake(
-    source: std::net::Ipv4Addr,
-    target: SocketAddr,
-    config: &Arc<ClientConfig>,
-    version: Version,
-) -> std::io::Result<bool> {
-    let mut tls = connection(config).map_err(std::io::Error::other)?;
-    let mut socket = connect_from(source, target, PATIENCE)?;
-    // Reset at the end, so that a hundred thousand of them leave no socket in TIME_WAIT.
-    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-    while tls.is_handshaking() || (version == Version::Tls13 && tls.tls13_tickets_received() == 0) {
-        tls.complete_io(&mut socket)?;
-    }
-    Ok(tls.handshake_kind() == Some(HandshakeKind::Resumed))
-}
-
-fn refused(source: std::net::Ipv4Addr, target: SocketAddr) -> std::io::Result<()> {
-    let mut socket = connect_from(source, target, PATIENCE)?;
-    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-    socket.write_all(&NONSENSE)?;
-    let mut answer = [0; 256];
-    while let Ok(1..) = socket.read(&mut answer) {}
-    Ok(())
 }
 
 impl Shaken {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::server::NoServerSessionStorage;
-use rustls::{ClientConfig, HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig, ServerConnection, SupportedCipherSuite};
 
 use crate::clock::thread_cpu_ns;
 use crate::error::BenchError;
@@ -27,14 +27,18 @@ impl Spent {
     }
 }
 
-/// A server as ours is told to be: the same certificate and suites, tickets without a store, one of them for each handshake.
+/// A server as ours is told to be: the same certificate and suites (those with SHA-384 last), tickets without a store, one of them for each
+/// handshake.
 pub(super) fn server_config(certificate: &Certificate) -> Result<Arc<ServerConfig>, BenchError> {
     let (chain, key) = certificate.read()?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut provider = aws_lc_rs::default_provider();
+    let last = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).ends_with("SHA384");
+    provider.cipher_suites.sort_by_key(last);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![chain], key))
         .map_err(broken)?;
+    config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(broken)?;
     config.send_tls13_tickets = 1;
