@@ -135,6 +135,62 @@ fn a_mixed_crowd_at_one_port_gets_what_is_pushed_to_all() {
     assert!(until(PATIENCE, || server.metric(CLOSED, &["bad_magic"]) == ROUNDS as f64));
 }
 
+/// Each listener takes what it says and refuses the rest, by name; a device is the same at all of them.
+#[test]
+fn each_listener_takes_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusting = certify(folder.path());
+    let names = ["mqtt", "mqtts", "ws", "wss"];
+    let start = names.iter().fold(with_certificate(folder.path()), |start, name| {
+        start.arg("--set").arg(&format!("listener.{name}.bind=127.0.0.1:0"))
+    });
+    let server = start.start();
+    let [mqtt, mqtts, ws, wss] = names.map(|name| server.listener(name));
+    assert_eq!(server.listener("device"), server.device);
+    let secured = |to| secure(socket(to), &trusting);
+    mqtt_lives(socket(mqtt), "mqtt");
+    mqtt_lives(secured(mqtts).unwrap(), "mqtts");
+    mqtt_lives(framed(socket(ws), "mqtt"), "ws");
+    mqtt_lives(framed(secured(wss).unwrap(), "mqtt"), "wss");
+    mqtt_lives(framed(secured(server.device).unwrap(), "mqtt"), "device");
+    login(&server, "native", Box::new(framed(socket(ws), NATIVE))).beat();
+    // MQTT's port takes no native frames, no WebSocket and no TLS; the ports of TLS and WebSocket nothing outside them.
+    let refused = |count: f64| until(PATIENCE, || server.metric(CLOSED, &["wrong_protocol"]) == count);
+    let mut count = 0.0;
+    let connect = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a";
+    let native = b"\xca\xfe\xba\xbe\0\0\0\0\0\0\0\0\0\0\0\0";
+    let request = b"GET /mqtt HTTP/1.1\r\n";
+    for (to, bytes) in [
+        (mqtt, &native[..]),
+        (mqtt, &request[..]),
+        (mqtts, &connect[..]),
+        (mqtts, &native[..]),
+        (ws, &connect[..]),
+        (ws, &native[..]),
+        (wss, &connect[..]),
+        (wss, &request[..]),
+    ] {
+        let mut stream = socket(to);
+        stream.write_all(bytes).unwrap();
+        count += 1.0;
+        assert!(refused(count), "{to}: {bytes:?}");
+    }
+    for to in [mqtt, ws] {
+        assert!(secured(to).is_err());
+        count += 1.0;
+        assert!(refused(count), "TLS at {to}");
+    }
+    // Inside TLS it is judged anew.
+    let mut inside = secured(wss).unwrap();
+    inside.write_all(connect).unwrap();
+    inside.flush().unwrap();
+    assert!(refused(count + 1.0));
+    let mut inside = secured(mqtts).unwrap();
+    inside.write_all(native).unwrap();
+    inside.flush().unwrap();
+    assert!(refused(count + 2.0));
+}
+
 /// New handshakes meet the new certificate, connections stay, and a file that cannot be used changes nothing.
 #[test]
 fn sighup_reads_certificates_again_and_ends_nobody() {

@@ -297,7 +297,7 @@ impl Shard {
         for event in events {
             match event.token() {
                 WAKE => self.commands_waiting = true,
-                accept::LISTENER => self.door.ready(),
+                token if accept::is_listener(token) => self.door.ready(token),
                 token => self.socket_ready(token.0 as u32, event),
             }
         }
@@ -337,7 +337,7 @@ impl Shard {
     fn take_controls(&mut self) {
         while let Some(control) = self.queue.next_control() {
             match control {
-                Control::Listen(listener) => self.listen(listener),
+                Control::Listen(number, socket) => self.listen(number, socket),
                 Control::Stop { spread, patience } => self.begin_stop(spread, patience),
             }
         }
