@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::library::{self, Spent};
+use super::library::{self, Spent, Suites};
 use super::shaking::{Kind, shake};
 use crate::args::{OutputArgs, ServerArgs};
 use crate::error::BenchError;
@@ -52,10 +52,13 @@ const KINDS: [(Version, bool, &str); 4] = [
 /// One kind over all turns.
 #[derive(Debug, Serialize)]
 struct Shaken {
-    /// Handshakes per second of processor time.
+    /// Handshakes per second of processor time: of the library as it comes, of the library told the server's suites, of the server.
+    own_per_core_s: Option<Spread>,
     library_per_core_s: Option<Spread>,
     server_per_core_s: Option<Spread>,
-    /// The server's rate by the library's of the same turn.
+    /// The server's rate by that of the library as it comes, of the same turn.
+    ratio_to_own: Option<Spread>,
+    /// The server's rate by that of the library with the same suites.
     ratio: Option<Spread>,
     /// The same without what the server's connection costs outside TLS.
     ratio_without_connection: Option<Spread>,
@@ -79,7 +82,8 @@ pub(crate) fn run(args: &HandshakeArgs) -> Result<(), BenchError> {
             "processor time of a server that runs already needs its --pid".into(),
         ));
     };
-    let library = library::server_config(&certificate)?;
+    let ours = library::server_config(&certificate, Suites::AsOurs)?;
+    let own = library::server_config(&certificate, Suites::AsTheyCome)?;
     let progress = bar("handshakes", u64::from(args.turns) * KINDS.len() as u64);
     let bench = Bench { args, target: server.device, pid };
     // The first turn of everything, uncounted: pages, caches, allocators.
@@ -94,10 +98,11 @@ pub(crate) fn run(args: &HandshakeArgs) -> Result<(), BenchError> {
         let mut turns = Vec::new();
         for _ in 0..args.turns {
             let refused = bench.turn(Kind::Refused)?.spent.each_us();
-            let bare = library::handshakes(&library, &client, LIBRARY_TURN)?;
-            let ours = bench.turn(Kind::Handshake { version, tickets })?;
+            let own = library::handshakes(&own, &client, LIBRARY_TURN)?;
+            let bare = library::handshakes(&ours, &client, LIBRARY_TURN)?;
+            let server = bench.turn(Kind::Handshake { version, tickets })?;
             connection_us.push(refused);
-            turns.push((refused, bare, ours));
+            turns.push(Measured { refused, own, bare, server });
             progress.inc(1);
         }
         let result = Shaken::of(&turns);
@@ -113,6 +118,16 @@ pub(crate) fn run(args: &HandshakeArgs) -> Result<(), BenchError> {
     figures.extra("clients", args.clients);
     figures.print(args.output.json);
     Ok(())
+}
+
+/// One turn of everything.
+struct Measured {
+    /// Microseconds of a refused connection.
+    refused: f64,
+    /// The library as it comes, and told the server's suites.
+    own: Spent,
+    bare: Spent,
+    server: Turn,
 }
 
 /// What one turn of the server did.
@@ -166,20 +181,22 @@ impl Bench<'_> {
 }
 
 impl Shaken {
-    fn of(turns: &[(f64, Spent, Turn)]) -> Shaken {
-        let per_core = |us: f64| 1e6 / us;
-        let by = |of: &dyn Fn(&(f64, Spent, Turn)) -> f64| spread(turns.iter().map(of));
+    fn of(turns: &[Measured]) -> Shaken {
+        let by = |of: &dyn Fn(&Measured) -> f64| spread(turns.iter().map(of));
+        let server = |turn: &Measured| turn.server.spent.each_us();
         Shaken {
-            library_per_core_s: by(&|(_, bare, _)| per_core(bare.each_us())),
-            server_per_core_s: by(&|(_, _, ours)| per_core(ours.spent.each_us())),
-            ratio: by(&|(_, bare, ours)| bare.each_us() / ours.spent.each_us()),
-            ratio_without_connection: by(&|(refused, bare, ours)| {
-                bare.each_us() / (ours.spent.each_us() - refused).max(1.0)
+            own_per_core_s: by(&|turn| 1e6 / turn.own.each_us()),
+            library_per_core_s: by(&|turn| 1e6 / turn.bare.each_us()),
+            server_per_core_s: by(&|turn| 1e6 / server(turn)),
+            ratio_to_own: by(&|turn| turn.own.each_us() / server(turn)),
+            ratio: by(&|turn| turn.bare.each_us() / server(turn)),
+            ratio_without_connection: by(&|turn| {
+                turn.bare.each_us() / (server(turn) - turn.refused).max(1.0)
             }),
-            per_s: by(&|(_, _, ours)| ours.spent.handshakes as f64 / ours.span_s),
-            handshakes: turns.iter().map(|(_, _, ours)| ours.spent.handshakes).sum(),
-            resumed: turns.iter().map(|(_, _, ours)| ours.spent.resumed).sum(),
-            failed: turns.iter().map(|(_, _, ours)| ours.failed).sum(),
+            per_s: by(&|turn| turn.server.spent.handshakes as f64 / turn.server.span_s),
+            handshakes: turns.iter().map(|turn| turn.server.spent.handshakes).sum(),
+            resumed: turns.iter().map(|turn| turn.server.spent.resumed).sum(),
+            failed: turns.iter().map(|turn| turn.server.failed).sum(),
         }
     }
 
@@ -194,9 +211,11 @@ impl Shaken {
                 self.failed
             ),
         );
-        figures.row("  library, handshakes/s per core", words(self.library_per_core_s, 0));
+        figures.row("  library as it comes, handshakes/s per core", words(self.own_per_core_s, 0));
+        figures.row("  library with our suites, handshakes/s per core", words(self.library_per_core_s, 0));
         figures.row("  server, handshakes/s per core", words(self.server_per_core_s, 0));
-        figures.row("  server by library", words(self.ratio, 3));
+        figures.row("  server by library as it comes", words(self.ratio_to_own, 3));
+        figures.row("  server by library with our suites", words(self.ratio, 3));
         figures.row("  the same without the connection", words(self.ratio_without_connection, 3));
         figures.row("  server, handshakes/s", words(self.per_s, 0));
     }

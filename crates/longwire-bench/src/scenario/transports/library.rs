@@ -27,18 +27,31 @@ impl Spent {
     }
 }
 
-/// A server as ours is told to be: the same certificate and suites (those with SHA-384 last), tickets without a store, one of them for each
-/// handshake.
-pub(super) fn server_config(certificate: &Certificate) -> Result<Arc<ServerConfig>, BenchError> {
+/// Whose order of suites holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Suites {
+    /// The client's, as rustls does by itself: AES-256 with SHA-384 first.
+    AsTheyCome,
+    /// The server's, as ours does: those with SHA-384 last.
+    AsOurs,
+}
+
+/// A server as ours is told to be: the same certificate, tickets without a store, one of them for each handshake.
+pub(super) fn server_config(
+    certificate: &Certificate,
+    suites: Suites,
+) -> Result<Arc<ServerConfig>, BenchError> {
     let (chain, key) = certificate.read()?;
     let mut provider = aws_lc_rs::default_provider();
     let last = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).ends_with("SHA384");
-    provider.cipher_suites.sort_by_key(last);
+    if suites == Suites::AsOurs {
+        provider.cipher_suites.sort_by_key(last);
+    }
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![chain], key))
         .map_err(broken)?;
-    config.ignore_client_order = true;
+    config.ignore_client_order = suites == Suites::AsOurs;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(broken)?;
     config.send_tls13_tickets = 1;
@@ -118,7 +131,7 @@ mod tests {
     #[test]
     fn full_handshakes_are_full_and_those_with_tickets_are_resumed() {
         let certificate = Certificate::make().unwrap();
-        let server = server_config(&certificate).unwrap();
+        let server = server_config(&certificate, Suites::AsOurs).unwrap();
         for version in [Version::Tls12, Version::Tls13] {
             for tickets in [false, true] {
                 let client = client_config(version, tickets);

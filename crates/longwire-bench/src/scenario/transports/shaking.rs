@@ -47,13 +47,18 @@ pub(super) fn shake(
     target: SocketAddr,
     stop: &AtomicBool,
 ) -> io::Result<Done> {
-    let config = match kind {
-        Kind::Handshake { version, tickets } => Some((client_config(version, tickets), version)),
-        Kind::Refused => None,
+    // Each place keeps its own tickets: a store has room for eight of one server.
+    let (configs, version) = match kind {
+        Kind::Handshake { version, tickets: true } => {
+            ((0..places).map(|_| client_config(version, true)).collect(), version)
+        }
+        Kind::Handshake { version, tickets: false } => (vec![client_config(version, false)], version),
+        Kind::Refused => (Vec::new(), Version::Tls13),
     };
     let mut crowd = Crowd {
         poll: Poll::new()?,
-        config,
+        configs,
+        version,
         target,
         places: (0..places).map(|_| None).collect(),
         begun: thread * places,
@@ -78,7 +83,9 @@ pub(super) fn shake(
 
 struct Crowd {
     poll: Poll,
-    config: Option<(Arc<ClientConfig>, Version)>,
+    /// One for each place, or one for all; none without TLS.
+    configs: Vec<Arc<ClientConfig>>,
+    version: Version,
     target: SocketAddr,
     places: Vec<Option<Shaking>>,
     begun: usize,
@@ -124,14 +131,10 @@ impl Crowd {
         socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut socket, Token(place), both)?;
-        let (tls, version, unsent) = match &self.config {
-            Some((config, version)) => {
-                let tls = connection(config).map_err(io::Error::other)?;
-                (Some(Box::new(tls)), *version, Vec::new())
-            }
-            None => (None, Version::Tls13, NONSENSE.to_vec()),
-        };
-        Ok(Shaking { socket, tls, version, unsent, since: Instant::now() })
+        let config = self.configs.get(place).or(self.configs.first());
+        let tls = config.map(connection).transpose().map_err(io::Error::other)?.map(Box::new);
+        let unsent = if tls.is_some() { Vec::new() } else { NONSENSE.to_vec() };
+        Ok(Shaking { socket, tls, version: self.version, unsent, since: Instant::now() })
     }
 
     fn serve(&mut self, place: usize) {
