@@ -90,6 +90,9 @@ pub(super) struct Shard {
     dirty: Vec<u32>,
     /// Sessions whose page failed in the store, to ask again at the next tick; each stands here once per failed page.
     failed_pages: Vec<(Handle, Source)>,
+    /// Connections whose deadline has come and for which a turn had no room; each stands in the wheel too, and here once, so that they
+    /// are no more than there are connections.
+    overdue: VecDeque<Handle>,
     commands_waiting: bool,
     stopping: Option<ending::Stopping>,
     /// When this turn began.
@@ -244,6 +247,7 @@ impl Shard {
             unread: VecDeque::new(),
             dirty: Vec::new(),
             failed_pages: Vec::new(),
+            overdue: VecDeque::new(),
             commands_waiting: false,
             stopping: None,
             turn_began: Instant::now(),
@@ -310,6 +314,7 @@ impl Shard {
             self.sweep_slice();
         }
         self.flush_dirty();
+        self.close_overdue();
         self.tick();
         self.go_on_stopping();
         self.outlet.flush();
@@ -324,6 +329,7 @@ impl Shard {
             || self.door.is_ready()
             || !self.unread.is_empty()
             || !self.handshakes.is_empty()
+            || !self.overdue.is_empty()
             || self.fanout.is_running();
         if busy {
             Duration::ZERO

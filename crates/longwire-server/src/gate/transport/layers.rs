@@ -150,6 +150,8 @@ impl Layers {
         gather.clear();
         match &self.stage {
             Stage::Refused => {}
+            // TLS was asked for: what is not in it would not be understood.
+            Stage::Undecided(_) if self.hello_due || self.tls_waits => {}
             Stage::Undecided(_) | Stage::Stream => gather.extend_from_slice(word),
             Stage::WebSocket(decoder) if decoder.is_closed() => {}
             Stage::WebSocket(_) => {
