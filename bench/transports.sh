@@ -46,8 +46,7 @@ mark() {
 memory() {
     for protocol in native mqtt; do
         for transport in tcp tls tls1.2 ws wss; do
-            bench 300 "idle-$protocol-$transport" idle --protocol "$protocol" --transport "$transport" \
-                --levels 1000,3000,5000,7000,9000
+            bench 300 "idle-$protocol-$transport" idle --protocol "$protocol" --transport "$transport"
             mark "$protocol through $transport: the line is straight" .straight '$x == true'
             if [ "$transport" = tcp ]; then
                 plain=$(jq -r '.bytes_per_connection // empty' "$file" 2>/dev/null)
@@ -92,6 +91,10 @@ stalled() {
     mark "logins meanwhile that failed" .lost '$x == 0'
     mark "logins meanwhile" .logins_welcomed '$x >= 500'
     mark "login p99 meanwhile, ms (<= 250)" .latency_ms.p99 '$x <= 250'
+    bench 180 stalled-at-once stalled-handshakes --count 10000 --stalls-per-s 0
+    mark "10,000 begun in one moment, again and again: logins that failed" .lost '$x == 0'
+    # What a connection may wait in the backlog.
+    mark "login p99 meanwhile, ms (<= 2000)" .latency_ms.p99 '$x <= 2000'
 }
 
 mixed() {

@@ -7,9 +7,10 @@ mod support;
 
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::mqtt::Version;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::process::Command;
 use support::{
     LayeredDevice, MqttDevice, PATIENCE, Pipe, Start, TestServer, certify, count_of, framed, mqtt_lives,
     secure, socket, until,
@@ -189,6 +190,45 @@ fn each_listener_takes_its_own() {
     inside.write_all(native).unwrap();
     inside.flush().unwrap();
     assert!(refused(count + 2.0));
+}
+
+/// The last line of a scenario: its figures.
+#[track_caller]
+fn measured(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_longwire"))
+        .arg("bench")
+        .args(arguments)
+        .arg("--json")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(said.lines().last().unwrap()).unwrap()
+}
+
+/// The scenarios that measure all this, small: what they count is whole. What they time is not looked at.
+#[test]
+fn the_scenarios_count_everybody() {
+    let mixed = measured(&["mixed-transports", "--devices", "60", "--pushes", "2"]);
+    assert_eq!(
+        (&mixed["devices"], &mixed["acked_least"], &mixed["lost"]),
+        (&json!(60), &json!(60), &json!(0))
+    );
+    let kinds = mixed["kinds"].as_array().unwrap();
+    assert!(kinds.len() == 10 && kinds.iter().all(|kind| kind["received"] == 12), "{mixed}");
+    let shaken = measured(&["handshake", "--turns", "1", "--turn-ms", "300", "--clients", "8"]);
+    assert_eq!(shaken["lost"], 0);
+    for (kind, resumes) in
+        [("tls13_full", false), ("tls12_full", false), ("tls13_resumed", true), ("tls12_resumed", true)]
+    {
+        let count = |what: &str| shaken[kind][what].as_u64().unwrap();
+        let missing = count("handshakes") - count("resumed");
+        assert!(if resumes { missing <= 8 } else { missing == count("handshakes") }, "{kind}: {shaken}");
+    }
+    let stalled =
+        measured(&["stalled-handshakes", "--count", "40", "--seconds", "1", "--logins-per-s", "10"]);
+    assert_eq!((&stalled["stalled_at_once"], &stalled["left"]), (&json!(40), &json!(0)));
+    assert_eq!((&stalled["closed"]["login_timeout"], &stalled["lost"]), (&json!(40.0), &json!(0)));
 }
 
 /// New handshakes meet the new certificate, connections stay, and a file that cannot be used changes nothing.

@@ -33,6 +33,9 @@ pub(crate) struct StalledArgs {
     /// How long so many are kept, seconds: one that the server ends is begun again.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// Stalled ones begun per second at most; 0 = all at once, and again all at once when the server has ended them.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    stalls_per_s: u32,
     /// Logins of devices per second, before and meanwhile.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     logins_per_s: u32,
@@ -72,7 +75,7 @@ pub(crate) fn run(args: &StalledArgs) -> Result<(), BenchError> {
     let closed = series(&api, CLOSED, "reason")?;
     let rejected = series(&api, REJECTED, "reason")?;
     let mut seen = Seen { before: server.pid.and_then(Memory::read), ..Seen::default() };
-    let stalls = Stalls::begin(server.device, args.count as usize, beginning()?);
+    let stalls = Stalls::begin(server.device, (args.count as usize, args.stalls_per_s), beginning()?);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(args.seconds) {
         std::thread::sleep(LOOK);
@@ -155,6 +158,7 @@ fn publish(
     }
     figures.latency_ms = meanwhile.latencies.percentiles();
     figures.lost = Some(meanwhile.failed.values().sum());
+    figures.extra("stalls_per_s", args.stalls_per_s);
     figures.extra("stalled_at_once", seen.up_max);
     figures.extra("connections_max", seen.connections_max);
     figures.extra("handshakes_waiting_max", seen.waiting_max);

@@ -45,12 +45,12 @@ pub(super) struct Stalls {
 }
 
 impl Stalls {
-    /// `beginning` is what each sends.
-    pub(super) fn begin(target: SocketAddr, count: usize, beginning: Vec<u8>) -> Stalls {
+    /// `beginning` is what each sends; at most `per_s` are begun in a second, or (0) all that are missing at once.
+    pub(super) fn begin(target: SocketAddr, (count, per_s): (usize, u32), beginning: Vec<u8>) -> Stalls {
         let (up, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (told, stopped) = (up.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
-            let mut crowd = Crowd::new(target, count, beginning)?;
+            let mut crowd = Crowd::new(target, (count, per_s), beginning)?;
             while !stopped.load(Ordering::Relaxed) {
                 crowd.open();
                 crowd.turn()?;
@@ -96,6 +96,8 @@ struct Crowd {
     poll: Poll,
     target: SocketAddr,
     beginning: Vec<u8>,
+    per_s: u32,
+    begin: Instant,
     places: Vec<Option<Stalled>>,
     free: Vec<usize>,
     opened: usize,
@@ -106,11 +108,13 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new(target: SocketAddr, count: usize, beginning: Vec<u8>) -> io::Result<Crowd> {
+    fn new(target: SocketAddr, (count, per_s): (usize, u32), beginning: Vec<u8>) -> io::Result<Crowd> {
         Ok(Crowd {
             poll: Poll::new()?,
             target,
             beginning,
+            per_s,
+            begin: Instant::now(),
             places: (0..count).map(|_| None).collect(),
             free: (0..count).rev().collect(),
             opened: 0,
@@ -121,7 +125,11 @@ impl Crowd {
     }
 
     fn open(&mut self) {
-        for _ in 0..OPENED_PER_TURN {
+        let due = match self.per_s {
+            0 => usize::MAX,
+            per_s => (self.begin.elapsed().as_secs_f64() * f64::from(per_s)) as usize,
+        };
+        for _ in 0..OPENED_PER_TURN.min(due.saturating_sub(self.opened)) {
             let Some(place) = self.free.pop() else { return };
             let source = source_of(first_of(3, self.opened % 3), self.opened / 3);
             self.opened += 1;
