@@ -14,8 +14,9 @@ use std::sync::Arc;
 pub fn open_certificates(config: &mut Config) -> Result<Option<Arc<TlsTerms>>, TlsFileError> {
     let Some(files) = &config.device_tls else { return Ok(None) };
     let terms = Arc::new(TlsTerms::open(files.clone(), UnixTime::now())?);
-    let listener = ListenerTerms { tls: Some(terms.clone()), ..(*config.gate.listener).clone() };
-    config.gate.listener = Arc::new(listener);
+    let listeners = config.gate.listeners.iter();
+    config.gate.listeners =
+        listeners.map(|listener| ListenerTerms { tls: Some(terms.clone()), ..listener.clone() }).collect();
     Ok(Some(terms))
 }
 

@@ -96,6 +96,8 @@ pub(super) struct Flags {
     pub(super) half_closed: bool,
     /// The device has, or had, other connections: the hub is told of each delivery in the window.
     pub(super) shared: bool,
+    /// The listener that it came to, by number.
+    pub(super) listener: u8,
 }
 
 /// The deadlines that a connection is held to, seconds.

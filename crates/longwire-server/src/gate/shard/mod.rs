@@ -93,6 +93,9 @@ pub(super) struct Shard {
     dirty: Vec<u32>,
     /// Sessions whose page failed in the store, to ask again at the next tick; each stands here once per failed page.
     failed_pages: Vec<(Handle, Source)>,
+    /// Connections whose deadline has come and for which a turn had no room; each stands in the wheel too, and here once, so that they
+    /// are no more than there are connections.
+    overdue: VecDeque<Handle>,
     commands_waiting: bool,
     stopping: Option<ending::Stopping>,
     /// When this turn began.
@@ -229,7 +232,7 @@ impl Shard {
                 options.awaiting_max.div_ceil(options.shards.clamp(1, 64)),
             ),
             turned_away: turned_away::TurnedAway::new(
-                options.listener.clone(),
+                options.listeners.clone(),
                 options.connections_max,
                 options.shards,
             ),
@@ -252,6 +255,7 @@ impl Shard {
             unread: VecDeque::new(),
             dirty: Vec::new(),
             failed_pages: Vec::new(),
+            overdue: VecDeque::new(),
             commands_waiting: false,
             stopping: None,
             turn_began: Instant::now(),
@@ -306,7 +310,7 @@ impl Shard {
         for event in events {
             match event.token() {
                 WAKE => self.commands_waiting = true,
-                accept::LISTENER => self.door.ready(),
+                token if accept::is_listener(token) => self.door.ready(token),
                 token if self.turned_away.has(token) => self.turned_away_ready(token),
                 token => self.socket_ready(token.0 as u32, event),
             }
@@ -320,6 +324,7 @@ impl Shard {
             self.sweep_slice();
         }
         self.flush_dirty();
+        self.close_overdue();
         self.tick();
         self.go_on_stopping();
         self.outlet.flush();
@@ -334,6 +339,7 @@ impl Shard {
             || self.door.is_ready()
             || !self.unread.is_empty()
             || !self.handshakes.is_empty()
+            || !self.overdue.is_empty()
             || self.fanout.is_running();
         if busy {
             Duration::ZERO
@@ -347,7 +353,7 @@ impl Shard {
     fn take_controls(&mut self) {
         while let Some(control) = self.queue.next_control() {
             match control {
-                Control::Listen(listener) => self.listen(listener),
+                Control::Listen(number, socket) => self.listen(number, socket),
                 Control::Stop { spread, patience } => self.begin_stop(spread, patience),
             }
         }

@@ -2,6 +2,7 @@
 //! for their first bytes, to be told in their own words; all others are told at once.
 
 use super::Shard;
+use super::accept::Arrived;
 use crate::gate::admission::Rejection;
 use crate::gate::connection::{ReadOutcome, read_once, say_and_drop};
 use crate::gate::stats::ShardStats;
@@ -10,7 +11,6 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::wire::Refusal;
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -31,10 +31,12 @@ pub(super) struct TurnedAway {
     /// Filled in turn, so that the next place is that of the oldest.
     places: Vec<Option<Waiting>>,
     next: usize,
-    terms: Arc<ListenerTerms>,
+    listeners: Arc<[ListenerTerms]>,
 }
 
 struct Waiting {
+    /// The number of the listener.
+    listener: u8,
     socket: TcpStream,
     heard: Vec<u8>,
     refused: Refused,
@@ -43,7 +45,7 @@ struct Waiting {
 
 impl Waiting {
     /// Takes what has come. `None`: it was told, or is gone.
-    fn listen(mut self, terms: &ListenerTerms) -> Option<Waiting> {
+    fn listen(mut self, listeners: &[ListenerTerms]) -> Option<Waiting> {
         let mut bytes = [0; 2048];
         loop {
             match read_once(&mut self.socket, &mut bytes) {
@@ -56,22 +58,24 @@ impl Waiting {
                 return None;
             }
             if self.heard.len() > UNCLEAR_BYTES_MAX {
-                self.give_up(terms);
+                self.give_up(listeners);
                 return None;
             }
         }
     }
 
-    fn give_up(self, terms: &ListenerTerms) {
-        say_and_drop(self.socket, &self.refused.words_at_last(terms));
+    fn give_up(self, listeners: &[ListenerTerms]) {
+        if let Some(terms) = listeners.get(usize::from(self.listener)) {
+            say_and_drop(self.socket, &self.refused.words_at_last(terms));
+        }
     }
 }
 
 impl TurnedAway {
-    pub(super) fn new(terms: Arc<ListenerTerms>, connections_max: usize, shards: usize) -> TurnedAway {
+    pub(super) fn new(listeners: Arc<[ListenerTerms]>, connections_max: usize, shards: usize) -> TurnedAway {
         let most = WAITING_MAX.min(connections_max / WAITING_SHARE);
         let places = (0..(most / shards.max(1)).max(1)).map(|_| None).collect();
-        TurnedAway { places, next: 0, terms }
+        TurnedAway { places, next: 0, listeners }
     }
 
     /// Whether the token is of a place here.
@@ -80,17 +84,16 @@ impl TurnedAway {
     }
 
     /// Refuses a connection, at once if it has made itself clear.
-    fn refuse(&mut self, poll: &Poll, socket: TcpStream, refused: Refused, now_s: u32) {
-        let waiting = Waiting { socket, heard: Vec::new(), refused, until_s: now_s + WAITS_S };
-        let Some(mut waiting) = waiting.listen(&self.terms) else { return };
+    fn refuse(&mut self, poll: &Poll, waiting: Waiting) {
+        let Some(mut waiting) = waiting.listen(&self.listeners) else { return };
         let place = self.next;
         self.next = (place + 1) % self.places.len();
         if let Some(oldest) = self.places[place].take() {
-            oldest.give_up(&self.terms);
+            oldest.give_up(&self.listeners);
         }
         match poll.registry().register(&mut waiting.socket, Token(FIRST + place), Interest::READABLE) {
             Ok(()) => self.places[place] = Some(waiting),
-            Err(_) => waiting.give_up(&self.terms),
+            Err(_) => waiting.give_up(&self.listeners),
         }
     }
 
@@ -99,7 +102,7 @@ impl TurnedAway {
         if let Some(place) = self.places.get_mut(token.0.wrapping_sub(FIRST))
             && let Some(waiting) = place.take()
         {
-            *place = waiting.listen(&self.terms);
+            *place = waiting.listen(&self.listeners);
         }
     }
 
@@ -107,7 +110,7 @@ impl TurnedAway {
     fn tell_until(&mut self, now_s: u32) {
         for place in &mut self.places {
             if let Some(waiting) = place.take_if(|waiting| waiting.until_s <= now_s) {
-                waiting.give_up(&self.terms);
+                waiting.give_up(&self.listeners);
             }
         }
     }
@@ -119,17 +122,19 @@ impl TurnedAway {
 
 impl Shard {
     /// Refuses a connection that has no place in the slab.
-    pub(super) fn turn_away(&mut self, socket: TcpStream, peer: SocketAddr, rejection: Rejection) {
+    pub(super) fn turn_away(&mut self, arrived: Arrived, rejection: Rejection) {
+        let Arrived { socket, peer, listener } = arrived;
         let stats = self.stats.own();
         let reason = rejection.reason();
         ShardStats::count(&stats.closed[reason], 1);
         ShardStats::count(&stats.rejected[rejection as usize], 1);
         let retry_after_s = self.door.admission.retry_after_s(rejection);
         let refusal = Refusal { reason, retry_after_s };
-        let proxied = self.options.listener.is_proxy(peer.ip());
+        let proxied = self.options.listeners[usize::from(listener)].is_proxy(peer.ip());
         let refused = Refused { refusal, said: rejection.said(), proxied };
-        let now_s = self.time.now_s();
-        self.turned_away.refuse(&self.poll, socket, refused, now_s);
+        let until_s = self.time.now_s() + WAITS_S;
+        let waiting = Waiting { listener, socket, heard: Vec::new(), refused, until_s };
+        self.turned_away.refuse(&self.poll, waiting);
         if rejection == Rejection::Descriptors {
             // They hold what is short.
             self.turned_away.tell_until(u32::MAX);
@@ -139,11 +144,11 @@ impl Shard {
 
     /// The node drains: nobody else comes in, and those in the backlog are told.
     pub(super) fn shut_door(&mut self) {
-        self.door.ready();
+        self.door.all_ready();
         for _ in 0..TOLD_AT_THE_END_MAX {
-            let Some((socket, peer)) = self.next_socket() else { break };
+            let Some(arrived) = self.next_socket() else { break };
             ShardStats::count(&self.stats.own().accepted, 1);
-            self.turn_away(socket, peer, Rejection::Draining);
+            self.turn_away(arrived, Rejection::Draining);
         }
         self.door.shut();
     }

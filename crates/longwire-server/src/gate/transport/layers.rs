@@ -3,7 +3,7 @@
 use super::listener::{FRAMES, ListenerTerms};
 use super::proxy::{Origin, read_proxy};
 use super::refused::{TLS_ALERT, not_now};
-use super::tls::{HANDSHAKE_BYTES_MAX, TlsConnection, TlsProgress};
+use super::tls::{HANDSHAKE_BYTES_MAX, TLS_RECORD_BYTES_MAX, TlsConnection, TlsProgress};
 use super::upgrade::{Subprotocol, Upgrade, read_upgrade};
 use super::{Detected, Spoken, detect};
 use longwire_proto::close::CloseReason;
@@ -19,6 +19,8 @@ pub struct Layers {
     proxy_due: bool,
     /// TLS has been asked for, and waits for its turn; what came is held.
     tls_waits: bool,
+    /// TLS has been asked for, and its first record is not whole; what came is held, and nothing else is made for it.
+    hello_due: bool,
     /// What the subprotocol said is inside, until the first byte has shown it.
     promised: Option<Spoken>,
     /// The code of the Close frame that a fault of framing asks for; 0: the reason's own.
@@ -77,6 +79,7 @@ impl Layers {
             introduced: None,
             proxy_due: proxied,
             tls_waits: false,
+            hello_due: false,
             promised: None,
             close_code: 0,
         }
@@ -194,10 +197,16 @@ impl Layers {
         inside || self.tls.as_ref().is_some_and(|tls| tls.held_bytes() > 0)
     }
 
-    /// TLS has begun and its handshake is not over.
+    /// TLS has been asked for and its handshake is not over.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.progress() == TlsProgress::Handshaking)
+        self.hello_due || self.tls.as_ref().is_some_and(|tls| tls.progress() == TlsProgress::Handshaking)
+    }
+
+    /// The first record of a handshake has come, and cost what a handshake costs.
+    #[must_use]
+    pub fn has_begun_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// A TLS handshake would begin, and was put off.
@@ -277,6 +286,10 @@ impl Layers {
             Spoken::WebSocket => self.upgrade(at, terms, buffers),
             Spoken::Tls if buffers.plain.len() - at > HANDSHAKE_BYTES_MAX => Err(CloseReason::BadTls),
             Spoken::Tls => {
+                self.hello_due = !is_whole_record(&buffers.plain[at..]);
+                if self.hello_due {
+                    return Ok(None);
+                }
                 self.tls_waits = turn == HandshakeTurn::Later;
                 if self.tls_waits { Ok(None) } else { self.begin_tls(at, terms, buffers) }
             }
@@ -318,7 +331,7 @@ impl Layers {
                     Subprotocol::Mqtt => Spoken::Mqtt,
                     Subprotocol::Native => Spoken::Native,
                 };
-                if !terms.takes(spoken, self.tls.is_some()) {
+                if !terms.carries(spoken) {
                     return Err(CloseReason::WrongProtocol);
                 }
                 self.promised = Some(spoken);
@@ -382,6 +395,14 @@ impl Layers {
     fn answer(&mut self, bytes: &[u8], wire: &mut Vec<u8>) -> Result<(), CloseReason> {
         answer(&mut self.tls, bytes, wire)
     }
+}
+
+/// Whether a TLS record is there from its first byte to its last. One that is longer than a record may be is whole enough to be
+/// refused.
+fn is_whole_record(bytes: &[u8]) -> bool {
+    let Some(&[_, _, _, high, low]) = bytes.first_chunk() else { return false };
+    let bytes_wanted = 5 + usize::from(u16::from_be_bytes([high, low]));
+    bytes.len() >= bytes_wanted || bytes_wanted > TLS_RECORD_BYTES_MAX
 }
 
 /// What a first byte begins.
