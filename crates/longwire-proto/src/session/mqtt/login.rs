@@ -171,7 +171,7 @@ impl Deciding {
         let mut terms = self.terms;
         terms.keep_alive_s = granted.keep_alive_s.unwrap_or(terms.keep_alive_s);
         terms.is_kept = granted.expiry_s.map_or(terms.is_kept, |seconds| seconds > 0);
-        (Session::new(client, mailbox, log, terms), self.rest)
+        (Session::new(client, mailbox, log, terms, granted.session_present), self.rest)
     }
 
     /// The login was refused: CONNACK goes to `out`; in 3.1.1 only for reasons that have a return code.

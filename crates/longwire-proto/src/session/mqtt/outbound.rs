@@ -5,26 +5,35 @@ use super::session::{FromClient, Session};
 use crate::id::{MessageId, Position, Source};
 use crate::session::window::Stage;
 use crate::wire::mqtt::{Kind, QoS, Reason, ack_frame};
+use std::ops::RangeInclusive;
 
-/// Identifiers of mailbox deliveries.
-const MAILBOX_IDS: u64 = 32_767;
-/// Identifiers of log deliveries come after them.
-const LOG_IDS: u64 = 16_384;
-/// Identifiers of messages that no store holds come last.
-const UNSTORED_FIRST: u16 = 49_152;
+/// Identifiers of app log deliveries, in every session.
+const LOG: RangeInclusive<u16> = 32_768..=49_151;
+/// Identifiers of what a session mostly gets: mailbox deliveries if it is kept, else messages that no store holds.
+const MOST: RangeInclusive<u16> = 1..=32_767;
+/// Identifiers of the other of the two.
+const FEW: RangeInclusive<u16> = 49_152..=65_535;
 
-/// The packet identifier of a stored delivery: a function of its place, so that it is the same on every connection and
-/// after a crash (MQTT-4.4.0-1) and nothing has to be kept for it. Two in one window never meet.
-#[must_use]
-pub fn packet_id_of(source: Source, position: Position) -> u16 {
-    let sequence = position.sequence();
-    match source {
-        Source::Mailbox => (sequence % MAILBOX_IDS) as u16 + 1,
-        Source::AppLog => (sequence % LOG_IDS) as u16 + 32_768,
-    }
+/// The identifier of a stored delivery; positions count from 1.
+fn packet_id_of(begins_live: bool, source: Source, position: Position) -> u16 {
+    let range = match source {
+        Source::AppLog => LOG,
+        Source::Mailbox if begins_live => FEW,
+        Source::Mailbox => MOST,
+    };
+    let size = u64::from(range.end() - range.start()) + 1;
+    range.start() + (position.sequence().saturating_sub(1) % size) as u16
 }
 
 impl Session {
+    /// The packet identifier of a stored delivery: a function of its place, so that it is the same on every connection and
+    /// after a crash (MQTT-4.4.0-1) and nothing has to be kept for it. Two in one window never meet. Both kinds of session
+    /// begin with 1: there are clients that count along.
+    #[must_use]
+    pub fn packet_id_of(&self, source: Source, position: Position) -> u16 {
+        packet_id_of(self.begins_live, source, position)
+    }
+
     /// The stored delivery that has just been offered or taken from a page is sent with QoS 2.
     pub fn sends_twice(&mut self, message: MessageId) {
         if let Some(entry) = self.deliveries.find(|entry| entry.message == message) {
@@ -38,7 +47,7 @@ impl Session {
             self.deliveries.find(|entry| (entry.source, entry.position) == (source, position))
         {
             entry.stage = Stage::Complete;
-            self.ack(Kind::PubRel, packet_id_of(source, position), Reason::Success, out);
+            self.ack(Kind::PubRel, self.packet_id_of(source, position), Reason::Success, out);
         }
     }
 
@@ -49,7 +58,7 @@ impl Session {
         };
         if let Some(entry) = self.deliveries.find(is_meant) {
             entry.stage = Stage::Complete;
-            self.ack(Kind::PubRel, packet_id_of(source, position), Reason::Success, out);
+            self.ack(Kind::PubRel, self.packet_id_of(source, position), Reason::Success, out);
         }
     }
 
@@ -59,13 +68,15 @@ impl Session {
         if !self.deliveries.take_place() {
             return None;
         }
+        let range = if self.begins_live { MOST } else { FEW };
         let flows = self.flows.get_or_insert_with(Box::default);
+        let behind = |packet_id: u16| if packet_id < *range.end() { packet_id + 1 } else { *range.start() };
         // At most a window of them are taken, so one is found soon.
-        let mut packet_id = self.unstored_next.max(UNSTORED_FIRST);
+        let mut packet_id = self.unstored_next.max(*range.start());
         while flows.unstored.iter().any(|unstored| unstored.packet_id == packet_id) {
-            packet_id = packet_id.checked_add(1).unwrap_or(UNSTORED_FIRST);
+            packet_id = behind(packet_id);
         }
-        self.unstored_next = packet_id.checked_add(1).unwrap_or(UNSTORED_FIRST);
+        self.unstored_next = behind(packet_id);
         flows.unstored.push(Unstored { packet_id, released: false, qos, number });
         Some(packet_id)
     }
@@ -84,8 +95,11 @@ impl Session {
 
     /// PUBACK.
     pub(super) fn acked(&mut self, packet_id: u16) -> FromClient<'static> {
+        let begins_live = self.begins_live;
         let stored = self.deliveries.take(|entry| {
-            packet_id_of(entry.source, entry.position) == packet_id && entry.stage == Stage::Ack && !entry.gap
+            packet_id_of(begins_live, entry.source, entry.position) == packet_id
+                && entry.stage == Stage::Ack
+                && !entry.gap
         });
         match stored {
             Some(settled) => FromClient::Settled(settled),
@@ -102,8 +116,9 @@ impl Session {
         reason: Reason,
         out: &mut Vec<u8>,
     ) -> FromClient<'static> {
+        let begins_live = self.begins_live;
         let is_meant = |entry: &crate::session::window::InFlight| {
-            packet_id_of(entry.source, entry.position) == packet_id && entry.stage != Stage::Ack
+            packet_id_of(begins_live, entry.source, entry.position) == packet_id && entry.stage != Stage::Ack
         };
         // The client refuses it: that is an end, and it is not sent again (MQTT 4.3.3).
         let refused = reason as u8 >= 0x80;
@@ -145,8 +160,10 @@ impl Session {
 
     /// PUBCOMP.
     pub(super) fn completed(&mut self, packet_id: u16) -> FromClient<'static> {
+        let begins_live = self.begins_live;
         let stored = self.deliveries.take(|entry| {
-            packet_id_of(entry.source, entry.position) == packet_id && entry.stage == Stage::Complete
+            packet_id_of(begins_live, entry.source, entry.position) == packet_id
+                && entry.stage == Stage::Complete
         });
         match stored {
             Some(settled) => FromClient::Completed(settled),

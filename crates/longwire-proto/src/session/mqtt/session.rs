@@ -20,6 +20,8 @@ pub struct Session {
     pub(super) terms: Terms,
     /// The next identifier for a message that no store holds.
     pub(super) unstored_next: u16,
+    /// It has no past and will have no future: none of its identifiers outlives the connection.
+    pub(super) begins_live: bool,
 }
 
 /// A message from the client.
@@ -90,9 +92,16 @@ pub enum FromClient<'a> {
 }
 
 impl Session {
-    pub(super) fn new(client: ClientId, mailbox: FeedStart, log: FeedStart, terms: Terms) -> Session {
+    pub(super) fn new(
+        client: ClientId,
+        mailbox: FeedStart,
+        log: FeedStart,
+        terms: Terms,
+        session_present: bool,
+    ) -> Session {
         let deliveries = Deliveries::new(mailbox, log).with_messages_max(terms.receive_max);
-        Session { flows: None, client, deliveries, terms, unstored_next: 0 }
+        let begins_live = !session_present && !terms.is_kept;
+        Session { flows: None, client, deliveries, terms, unstored_next: 0, begins_live }
     }
 
     /// Identifiers of QoS 2 from the client that an earlier connection left unreleased.

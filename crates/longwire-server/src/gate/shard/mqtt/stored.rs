@@ -8,7 +8,6 @@ use crate::gate::connection::{Connection, Conversation, MqttLive, Piece};
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Topics;
 use longwire_proto::id::{Kind, MessageId, Position, Source};
-use longwire_proto::session::mqtt::packet_id_of;
 use longwire_proto::wire::mqtt::{
     Packet, Properties, PropertiesBuf, Property, Publish, QoS, Version, encode, topic,
 };
@@ -43,7 +42,7 @@ impl Shard {
             self.drop_topic(TopicDrop::TooLarge, 1);
             return self.ends_at_once(slot, message);
         };
-        let packet_id = packet_id_of(source, head.position);
+        let packet_id = live.session.packet_id_of(source, head.position);
         let may_repeat = head.flags & push_flags::MAY_REPEAT != 0;
         let Some(packet) = packet_of(&parts, packet_id, may_repeat, live) else {
             self.drop_topic(TopicDrop::TooLarge, 1);
