@@ -28,7 +28,9 @@ fn outgoing(number: u128, kind: Kind, payload: &[u8]) -> Arc<Outgoing> {
 /// A message to a topic as the store has it.
 fn to_topic(topic: &str, qos: u8, content: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
-    TopicBody { topic, qos, retain: false, properties: &[], content }.encode(&mut payload).unwrap();
+    TopicBody { topic, qos, retain: false, expires: false, properties: &[], content }
+        .encode(&mut payload)
+        .unwrap();
     payload
 }
 

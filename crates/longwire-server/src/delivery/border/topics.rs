@@ -66,6 +66,7 @@ impl TopicMessage {
             topic: self.shared.topic(),
             qos: self.qos,
             retain: self.retain,
+            expires: self.deadline.0 != 0,
             properties: self.shared.properties(),
             content: self.shared.payload(),
         };

@@ -120,7 +120,7 @@ fn parts_of<'a>(
             if is_v5 { PropertiesBuf::from_wire(body.properties) } else { PropertiesBuf::default() };
         let granted = granted(app, live, topics, body.topic, &mut properties);
         let qos = granted.map_or(body.qos, |(qos, _)| body.qos.min(qos));
-        if let Some((_, ttl_s)) = stored {
+        if let Some((_, ttl_s)) = stored.filter(|_| body.expires) {
             properties.push(Property::MessageExpiry(ttl_s));
         }
         return Some(Parts {
