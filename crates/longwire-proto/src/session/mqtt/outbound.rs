@@ -1,5 +1,6 @@
 //! What goes to the client.
 
+use super::Ending;
 use super::flows::Unstored;
 use super::session::{FromClient, Session};
 use crate::id::{MessageId, Position, Source};
@@ -94,7 +95,10 @@ impl Session {
     }
 
     /// PUBACK.
-    pub(super) fn acked(&mut self, packet_id: u16) -> FromClient<'static> {
+    ///
+    /// # Errors
+    /// The identifier is under way with QoS 2.
+    pub(super) fn acked(&mut self, packet_id: u16) -> Result<FromClient<'static>, Ending> {
         let begins_live = self.begins_live;
         let stored = self.deliveries.take(|entry| {
             packet_id_of(begins_live, entry.source, entry.position) == packet_id
@@ -102,20 +106,21 @@ impl Session {
                 && !entry.gap
         });
         match stored {
-            Some(settled) => FromClient::Settled(settled),
-            None => self.unstored_ends(|unstored| {
-                unstored.packet_id == packet_id && unstored.qos == QoS::AtLeastOnce
-            }),
+            Some(settled) => Ok(FromClient::Settled(settled)),
+            None => self.ends_or_stray(packet_id, |unstored| unstored.qos == QoS::AtLeastOnce),
         }
     }
 
     /// PUBREC.
+    ///
+    /// # Errors
+    /// The identifier is under way with QoS 1.
     pub(super) fn received(
         &mut self,
         packet_id: u16,
         reason: Reason,
         out: &mut Vec<u8>,
-    ) -> FromClient<'static> {
+    ) -> Result<FromClient<'static>, Ending> {
         let begins_live = self.begins_live;
         let is_meant = |entry: &crate::session::window::InFlight| {
             packet_id_of(begins_live, entry.source, entry.position) == packet_id && entry.stage != Stage::Ack
@@ -123,7 +128,7 @@ impl Session {
         // The client refuses it: that is an end, and it is not sent again (MQTT 4.3.3).
         let refused = reason as u8 >= 0x80;
         if refused && let Some(settled) = self.deliveries.take(is_meant) {
-            return FromClient::Settled(settled);
+            return Ok(FromClient::Settled(settled));
         }
         if let Some(entry) = self.deliveries.find(is_meant) {
             let (stage, source, position, message) =
@@ -131,16 +136,17 @@ impl Session {
             match stage {
                 Stage::Received => {
                     entry.stage = Stage::Recorded;
-                    return FromClient::Received { source, position, message };
+                    return Ok(FromClient::Received { source, position, message });
                 }
                 Stage::Complete => self.ack(Kind::PubRel, packet_id, Reason::Success, out),
                 Stage::Ack | Stage::Recorded => {}
             }
-            return FromClient::Answered;
+            return Ok(FromClient::Answered);
         }
         if refused {
-            return self.unstored_ends(|unstored| unstored.packet_id == packet_id);
+            return self.ends_or_stray(packet_id, |unstored| unstored.qos == QoS::ExactlyOnce);
         }
+        let is_other = self.is_under_way(packet_id);
         let known = self
             .flows
             .iter_mut()
@@ -152,23 +158,50 @@ impl Session {
                 Reason::Success
             }
             // A PUBREL must answer every PUBREC, or the client keeps the identifier for ever.
+            None if is_other => return Err(Ending::protocol_error()),
             None => Reason::PacketIdNotFound,
         };
         self.ack(Kind::PubRel, packet_id, answer, out);
-        FromClient::Answered
+        Ok(FromClient::Answered)
     }
 
     /// PUBCOMP.
-    pub(super) fn completed(&mut self, packet_id: u16) -> FromClient<'static> {
+    ///
+    /// # Errors
+    /// The identifier is under way, and no PUBREL was sent for it.
+    pub(super) fn completed(&mut self, packet_id: u16) -> Result<FromClient<'static>, Ending> {
         let begins_live = self.begins_live;
         let stored = self.deliveries.take(|entry| {
             packet_id_of(begins_live, entry.source, entry.position) == packet_id
                 && entry.stage == Stage::Complete
         });
         match stored {
-            Some(settled) => FromClient::Completed(settled),
-            None => self.unstored_ends(|unstored| unstored.packet_id == packet_id && unstored.released),
+            Some(settled) => Ok(FromClient::Completed(settled)),
+            None => self.ends_or_stray(packet_id, |unstored| unstored.released),
         }
+    }
+
+    /// The message in memory of this identifier ends, if it is `due`. An ack for what is not under way is passed over: it may
+    /// be of the connection before. One that does not fit what is under way breaks the protocol (MQTT-4.3.2-2,
+    /// MQTT-4.3.3-4, MQTT-4.3.3-6).
+    fn ends_or_stray(
+        &mut self,
+        packet_id: u16,
+        due: impl Fn(&Unstored) -> bool,
+    ) -> Result<FromClient<'static>, Ending> {
+        match self.unstored_ends(|unstored| unstored.packet_id == packet_id && due(unstored)) {
+            FromClient::Stray if self.is_under_way(packet_id) => Err(Ending::protocol_error()),
+            ended => Ok(ended),
+        }
+    }
+
+    fn is_under_way(&mut self, packet_id: u16) -> bool {
+        let begins_live = self.begins_live;
+        let stored = self
+            .deliveries
+            .find(|entry| packet_id_of(begins_live, entry.source, entry.position) == packet_id && !entry.gap);
+        stored.is_some()
+            || self.flows.iter().flat_map(|flows| &flows.unstored).any(|one| one.packet_id == packet_id)
     }
 
     fn unstored_ends(&mut self, is_meant: impl Fn(&Unstored) -> bool) -> FromClient<'static> {

@@ -154,10 +154,10 @@ impl Session {
     ) -> Result<FromClient<'a>, Ending> {
         Ok(match packet {
             Packet::Publish(publish) => return self.publish(publish, out),
-            Packet::PubAck(ack) => self.acked(ack.packet_id),
-            Packet::PubRec(ack) => self.received(ack.packet_id, ack.reason, out),
+            Packet::PubAck(ack) => return self.acked(ack.packet_id),
+            Packet::PubRec(ack) => return self.received(ack.packet_id, ack.reason, out),
             Packet::PubRel(ack) => self.release(ack.packet_id, out),
-            Packet::PubComp(ack) => self.completed(ack.packet_id),
+            Packet::PubComp(ack) => return self.completed(ack.packet_id),
             Packet::Subscribe(subscribe) => FromClient::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => FromClient::Unsubscribe(unsubscribe),
             Packet::PingReq => {
@@ -198,7 +198,13 @@ impl Session {
     pub fn published(&mut self, packet_id: u16, reason: Reason, out: &mut Vec<u8>) {
         let taken = (reason as u8) < 0x80;
         let Some(qos) = self.flows.as_mut().and_then(|flows| flows.decided(packet_id, taken)) else { return };
-        let kind = if qos == QoS::ExactlyOnce { Kind::PubRec } else { Kind::PubAck };
+        let (kind, reason) = match (qos, reason) {
+            // That nobody wants it may be said (3.5.2.1). PUBREC keeps quiet about it: the exchange goes on all the same, and
+            // there are clients that take every code but 0 for a refusal.
+            (QoS::ExactlyOnce, Reason::NoMatchingSubscribers) => (Kind::PubRec, Reason::Success),
+            (QoS::ExactlyOnce, _) => (Kind::PubRec, reason),
+            _ => (Kind::PubAck, reason),
+        };
         self.ack(kind, packet_id, reason, out);
     }
 
