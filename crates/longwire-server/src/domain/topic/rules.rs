@@ -11,6 +11,13 @@ pub const RULES_MAX: usize = 64;
 /// First levels that mean something to the server, or by custom to any.
 const MEANT: [&str; 4] = ["$push", "$up", "$share", "$SYS"];
 
+/// Whether a topic or filter begins with a level that means something to the server, or by custom to any: no message is
+/// published there.
+#[must_use]
+pub fn is_reserved(topic: &str) -> bool {
+    topic.split('/').next().is_some_and(|first| MEANT.contains(&first))
+}
+
 /// What a device wants to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
@@ -97,7 +104,7 @@ impl Rules {
     pub fn allow(&self, act: Act, topic: &str, name: &str, user: &str) -> bool {
         let list = self.list.load();
         if topic.starts_with('$') {
-            let open = || list.otherwise && !MEANT.contains(&topic.split('/').next().unwrap_or(topic));
+            let open = || list.otherwise && !is_reserved(topic);
             return match act {
                 Act::Publish => topic.starts_with("$up/") || open(),
                 Act::Subscribe => topic.starts_with("$push/") || open(),
