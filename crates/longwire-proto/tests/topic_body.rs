@@ -5,9 +5,10 @@ use proptest::prelude::*;
 
 #[test]
 fn the_layout_is_as_documented() {
-    for (for_member, flags) in [(false, 6), (true, 14)] {
+    for (for_member, expires, flags) in [(false, false, 6), (true, false, 14), (false, true, 22)] {
         let (topic, content) = ("a/b", b"hello");
-        let body = TopicBody { topic, qos: 2, retain: true, for_member, properties: &[1, 1], content };
+        let body =
+            TopicBody { topic, qos: 2, retain: true, for_member, expires, properties: &[1, 1], content };
         let mut bytes = Vec::new();
         body.encode(&mut bytes).expect("short");
         assert_eq!(bytes, [b"\x00\x03a/b", &[flags][..], b"\x00\x02\x01\x01hello"].concat());
@@ -35,12 +36,12 @@ proptest! {
     #[test]
     fn it_comes_back_as_it_went(
         topic in "[a-z/$]{1,40}",
-        (qos, retain) in (0_u8..3, any::<bool>()),
+        (qos, retain, expires) in (0_u8..3, any::<bool>(), any::<bool>()),
         properties in prop::collection::vec(any::<u8>(), 0..40),
         content in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let body =
-            TopicBody { topic: &topic, qos, retain, for_member: !retain, properties: &properties, content: &content };
+            TopicBody { topic: &topic, qos, retain, for_member: !retain, expires, properties: &properties, content: &content };
         let mut bytes = Vec::new();
         prop_assert!(body.encode(&mut bytes).is_some());
         prop_assert_eq!(TopicBody::decode(&bytes), Some(body));

@@ -60,7 +60,7 @@ fn faults_close_with_their_reason_and_the_others_live() {
     let rig = Rig::new(options(), welcome);
     let mut healthy = rig.login(7);
     let faults: [(&[u8], CloseReason); 4] = [
-        (b"HELO push.example\r\n", CloseReason::BadMagic),
+        (b"\xCA\xFE\xBA\xBF push.example\r\n", CloseReason::BadMagic),
         (&[0xCA, 0xFE, 0xBA, 0xBE, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], CloseReason::BadCommand),
         (
             &[0xCA, 0xFE, 0xBA, 0xBE, 0x10, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -77,6 +77,21 @@ fn faults_close_with_their_reason_and_the_others_live() {
         }
         assert_eq!(device.next(), None);
         assert_eq!(rig.closed(reason), 1);
+    }
+    healthy.nothing_before_pong();
+}
+
+/// What only native peers can read is said to them alone.
+#[test]
+fn who_speaks_nothing_known_is_told_nothing() {
+    let rig = Rig::new(options(), welcome);
+    let mut healthy = rig.login(7);
+    let strangers: [&[u8]; 4] = [b"HELO push.example\r\n", &[0x40, 2, 0, 1], &[0, 0], &[0xC0, 0]];
+    for (bytes, count) in strangers.into_iter().zip(1..) {
+        let mut device = rig.connect();
+        device.socket.write_all(bytes).unwrap();
+        assert_eq!(device.next(), None);
+        assert_eq!(rig.closed(CloseReason::BadMagic), count);
     }
     healthy.nothing_before_pong();
 }

@@ -14,7 +14,6 @@ mod session;
 
 pub use assemble::PacketAssembler;
 pub use login::{Awaiting, Deciding, Granted, Terms};
-pub use outbound::packet_id_of;
 pub use session::{FromClient, Incoming, Session};
 
 use crate::close::CloseReason;

@@ -20,6 +20,8 @@ pub struct Session {
     pub(super) terms: Terms,
     /// The next identifier for a message that no store holds.
     pub(super) unstored_next: u16,
+    /// It has no past and will have no future: none of its identifiers outlives the connection.
+    pub(super) begins_live: bool,
 }
 
 /// A message from the client.
@@ -90,9 +92,16 @@ pub enum FromClient<'a> {
 }
 
 impl Session {
-    pub(super) fn new(client: ClientId, mailbox: FeedStart, log: FeedStart, terms: Terms) -> Session {
+    pub(super) fn new(
+        client: ClientId,
+        mailbox: FeedStart,
+        log: FeedStart,
+        terms: Terms,
+        session_present: bool,
+    ) -> Session {
         let deliveries = Deliveries::new(mailbox, log).with_messages_max(terms.receive_max);
-        Session { flows: None, client, deliveries, terms, unstored_next: 0 }
+        let begins_live = !session_present && !terms.is_kept;
+        Session { flows: None, client, deliveries, terms, unstored_next: 0, begins_live }
     }
 
     /// Identifiers of QoS 2 from the client that an earlier connection left unreleased.
@@ -161,10 +170,10 @@ impl Session {
     ) -> Result<FromClient<'a>, Ending> {
         Ok(match packet {
             Packet::Publish(publish) => return self.publish(publish, out),
-            Packet::PubAck(ack) => self.acked(ack.packet_id),
-            Packet::PubRec(ack) => self.received(ack.packet_id, ack.reason, out),
+            Packet::PubAck(ack) => return self.acked(ack.packet_id),
+            Packet::PubRec(ack) => return self.received(ack.packet_id, ack.reason, out),
             Packet::PubRel(ack) => self.release(ack.packet_id, out),
-            Packet::PubComp(ack) => self.completed(ack.packet_id),
+            Packet::PubComp(ack) => return self.completed(ack.packet_id),
             Packet::Subscribe(subscribe) => FromClient::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => FromClient::Unsubscribe(unsubscribe),
             Packet::PingReq => {
@@ -206,7 +215,13 @@ impl Session {
     pub fn published(&mut self, packet_id: u16, reason: Reason, out: &mut Vec<u8>) {
         let taken = (reason as u8) < 0x80;
         let Some(qos) = self.flows.as_mut().and_then(|flows| flows.decided(packet_id, taken)) else { return };
-        let kind = if qos == QoS::ExactlyOnce { Kind::PubRec } else { Kind::PubAck };
+        let (kind, reason) = match (qos, reason) {
+            // That nobody wants it may be said (3.5.2.1). PUBREC keeps quiet about it: the exchange goes on all the same, and
+            // there are clients that take every code but 0 for a refusal.
+            (QoS::ExactlyOnce, Reason::NoMatchingSubscribers) => (Kind::PubRec, Reason::Success),
+            (QoS::ExactlyOnce, _) => (Kind::PubRec, reason),
+            _ => (Kind::PubAck, reason),
+        };
         self.ack(kind, packet_id, reason, out);
     }
 

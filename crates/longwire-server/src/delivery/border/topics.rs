@@ -76,8 +76,9 @@ impl TopicMessage {
 
     fn encoded(&self, retain: bool, for_member: bool, properties: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let (topic, content) = (self.shared.topic(), self.shared.payload());
-        TopicBody { topic, qos: self.qos, retain, for_member, properties, content }.encode(&mut out)?;
+        let (topic, content, expires) = (self.shared.topic(), self.shared.payload(), self.deadline.0 != 0);
+        let body = TopicBody { topic, qos: self.qos, retain, for_member, expires, properties, content };
+        body.encode(&mut out)?;
         Some(out)
     }
 }

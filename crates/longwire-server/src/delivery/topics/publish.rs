@@ -7,6 +7,7 @@ use crate::delivery::border::topics::{PublishOutcome, TopicCommand, TopicMessage
 use crate::delivery::border::{Command, ShardId};
 use crate::delivery::hub::{Core, new_trace};
 use crate::domain::message::TTL_S_MAX;
+use crate::domain::topic::is_reserved;
 use crate::domain::{AppId, ClientId, Kind, MessageId, TraceId, WallMs};
 use crate::store::port::{Accept, Destination, StoreError};
 use crate::store::sessions::{Change, Done, Work};
@@ -123,14 +124,15 @@ impl Core {
         if let Some(kind) = topic.strip_prefix(UP) {
             return self.plan_upstream(message, kind, (trace, now), (packet_id, received), &mut planned.work);
         }
-        if topic.starts_with('$') {
+        if is_reserved(topic) {
             return Plan::known(from, PublishOutcome::NotAllowed);
         }
         let mut taken = topics.shards(message.app, topic).next().is_some();
         let mut refused = false;
         if message.retain {
             match self.retain(message, &mut planned.work) {
-                Ok(()) => taken = true,
+                // Kept for later, and yet there may be nobody now (3.4.2.1).
+                Ok(()) => {}
                 Err(outcome) => return Plan::known(from, outcome),
             }
         }
@@ -316,7 +318,7 @@ impl Core {
         let refused = plan.work.is_empty() && !plan.taken && plan.outcome != PublishOutcome::Nobody;
         let topic = message.shared.topic();
         let mut shards: Vec<usize> = self.topics.shards(message.app, topic).collect();
-        if refused || topic.starts_with('$') {
+        if refused || is_reserved(topic) {
             shards.clear();
         }
         let queued = self.store.queue(work).await;

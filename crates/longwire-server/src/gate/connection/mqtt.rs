@@ -44,6 +44,7 @@ impl LastWill {
         let mut body = Vec::new();
         let whole = TopicBody {
             for_member: false,
+            expires: self.expiry_s.is_some(),
             topic: self.shared.topic(),
             qos: self.qos,
             retain: self.retain,

@@ -275,11 +275,20 @@ impl Layers {
         }
         let spoken = match detect(&buffers.plain[at..]) {
             Detected::NeedMore => return Ok(None),
-            Detected::Unknown => return Err(CloseReason::BadMagic),
+            Detected::Unknown => {
+                // Only who began like a native frame can read one.
+                if buffers.plain.get(at) != Spoken::Native.first_byte().as_ref() {
+                    self.stage = Stage::Refused;
+                }
+                return Err(CloseReason::BadMagic);
+            }
             Detected::Is(Spoken::Proxy) => return Err(CloseReason::BadProxyHeader),
             Detected::Is(spoken) => spoken,
         };
         if !terms.takes(spoken, self.tls.is_some()) {
+            if spoken != Spoken::Native {
+                self.stage = Stage::Refused;
+            }
             return Err(CloseReason::WrongProtocol);
         }
         match spoken {

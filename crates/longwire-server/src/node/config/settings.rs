@@ -221,7 +221,7 @@ pub const SETTINGS: &[Setting] = &[
         "seconds",
         HEARTBEAT_MIN,
         HEARTBEAT_MAX,
-        "Shortest heartbeat; a device that announces less is treated as if it had announced this.",
+        "Shortest heartbeat; a device that announces less is treated as if it had announced this. MQTT clients may ask for a shorter keep alive, down to `limits.ping_s`: it says how soon their will is sent.",
     ),
     integer(
         "heartbeat.max",

@@ -217,9 +217,12 @@ fn asked_expiry_s(connect: &Connect<'_>) -> u32 {
     }
 }
 
-/// What a client of 5.0 is told to send at least, where its own plan is outside of what the node allows.
+/// What a client of 5.0 is told to send at least, where its own plan is outside of what the node allows. A short keep alive
+/// is how soon the client wants its will sent (MQTT-3.1.2-22): it is lengthened only to what may be kept up in pings.
 fn imposed_keep_alive_s(terms: &Terms, options: &crate::gate::GateOptions, app_s: u16) -> Option<u16> {
-    let (least, most) = (options.heartbeat_min_s, options.heartbeat_max_s.max(options.heartbeat_min_s));
+    let pings_s = u16::try_from(options.inbound.ping_s).unwrap_or(u16::MAX).max(1);
+    let least = pings_s.min(options.heartbeat_min_s);
+    let most = options.heartbeat_max_s.max(options.heartbeat_min_s);
     let wanted = match terms.keep_alive_s {
         0 => app_s,
         seconds => seconds,

@@ -10,7 +10,6 @@ use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Topics;
 use crate::store::port::End;
 use longwire_proto::id::{Kind, MessageId, Position, Source};
-use longwire_proto::session::mqtt::packet_id_of;
 use longwire_proto::wire::mqtt::{
     Aliasing, Packet, Properties, PropertiesBuf, Property, Publish, QoS, Version, encode, topic,
 };
@@ -42,7 +41,7 @@ impl Shard {
         let place = (source, head.position, head.previous);
         let parts = PushShared::decode(shared)
             .and_then(|push| parts_of(&push, app, live, &self.topics, Some((place, head.ttl_s))));
-        let packet_id = packet_id_of(source, head.position);
+        let packet_id = live.session.packet_id_of(source, head.position);
         let may_repeat = live.session.may_repeat(source, head.position);
         let packet = parts.and_then(|parts| {
             let qos = parts.qos;
@@ -130,7 +129,7 @@ fn parts_of<'a>(
         let granted =
             if body.for_member { None } else { granted(app, live, topics, body.topic, &mut properties) };
         let qos = granted.map_or(body.qos, |(qos, _)| body.qos.min(qos));
-        if let Some((_, ttl_s)) = stored {
+        if let Some((_, ttl_s)) = stored.filter(|_| body.expires) {
             properties.push(Property::MessageExpiry(ttl_s));
         }
         return Some(Parts {
