@@ -113,10 +113,16 @@ impl Shard {
     }
 
     fn take_unanswered(&mut self, slot: u32, packet_id: u16, subscribed: bool) -> Option<Unanswered> {
-        let burden = self.slab.at(slot)?.mqtt()?.burden.as_mut()?;
+        let live = self.slab.at(slot)?.mqtt()?;
+        let waiting = &mut live.burden.as_mut()?.unanswered;
         let is_meant = |one: &Unanswered| one.packet_id == packet_id && one.subscribed == subscribed;
-        let at = burden.unanswered.iter().position(is_meant)?;
-        Some(burden.unanswered.remove(at))
+        let answered = waiting.remove(waiting.iter().position(is_meant)?);
+        // Most sessions subscribe once and are idle from then on.
+        if waiting.is_empty() {
+            waiting.shrink_to_fit();
+            live.unburden();
+        }
+        Some(answered)
     }
 }
 
