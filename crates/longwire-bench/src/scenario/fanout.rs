@@ -40,8 +40,8 @@ struct Turn {
     stolen_cores: f64,
 }
 
-/// Turns beside which heartbeats are measured, after those that count.
-const PULSE_TURNS: u32 = 10;
+/// Turns beside which heartbeats are measured, after those that count: some thousand heartbeats, so that one turn with a stall is not their p99.
+const PULSE_TURNS: u32 = 100;
 /// Tags of the parts of a turn that is cut.
 const SLICE_TAGS: [&str; 18] = [
     "slice-0", "slice-1", "slice-2", "slice-3", "slice-4", "slice-5", "slice-6", "slice-7", "slice-8",
