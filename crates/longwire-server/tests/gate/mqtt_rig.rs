@@ -8,7 +8,7 @@ use longwire_proto::wire::mqtt::{
     Property, Publish, QoS, Reason, Side, Subscribe, Unsubscribe, Version, encode,
 };
 use longwire_server::delivery::border::topics::{
-    From, MqttAttach, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicWish,
+    From, MqttAttach, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicRights, TopicWish,
 };
 use longwire_server::delivery::border::{Attach, Command, Event, Handle, Login};
 use longwire_server::domain::topic::Rules;
@@ -44,6 +44,7 @@ pub(crate) fn attach(login: &Login) -> Command {
         log: FeedStart { last: Position::START, waiting: false },
         log_head: Position::START,
         server_time: WallMs(1_000),
+        topics: None,
         mqtt: Some(Box::new(MqttAttach {
             session_present: resumed,
             assigned: mqtt.client_id.is_empty().then(|| "assigned".into()),
@@ -77,7 +78,11 @@ pub(crate) fn hub_answer(from: From, event: &TopicEvent) -> Option<Command> {
         TopicEvent::Received { source, position, .. } => {
             TopicCommand::Recorded { to, source: *source, position: *position }
         }
-        TopicEvent::Shared { .. } | TopicEvent::Expiry { .. } => return None,
+        TopicEvent::Rights => {
+            let rights = TopicRights { rules: Arc::new(Rules::open()), name: "native".into() };
+            TopicCommand::Rights { to, rights: Some(Box::new(rights)) }
+        }
+        TopicEvent::Shared { .. } | TopicEvent::Expiry { .. } | TopicEvent::Keep => return None,
     }))
 }
 

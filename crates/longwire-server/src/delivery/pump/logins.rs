@@ -1,12 +1,15 @@
 //! A login from token to answer.
 
+use super::super::border::topics::{KeptTopics, TopicRights};
 use super::super::border::{Attach, Command, Handle, Login};
 use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
 use super::super::memory::sessions::{Entered, Room, Seat};
+use super::super::topics::SessionWish;
 use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
+use crate::domain::topic::Rules;
 use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Position, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
 use longwire_proto::close::CloseReason;
@@ -27,6 +30,8 @@ pub(super) struct Wish {
     pub(super) policy: DuplicateLogin,
     /// What it is told to beat by.
     pub(super) heartbeat: AssignedHeartbeat,
+    /// What its app's devices may do with topics.
+    rules: Arc<Rules>,
     /// What an MQTT client wants beside.
     pub(super) mqtt: Option<Box<MqttWish>>,
 }
@@ -90,7 +95,8 @@ pub(super) fn wish(core: &Core, app: &App, login: &Login, token: Token, mqtt: Op
     let heartbeat = core.heartbeat.assign(app.heartbeat, reach(login));
     // A client identifier has one connection (MQTT-3.1.4-3).
     let policy = if mqtt.is_some() && policy.allows_several() { DuplicateLogin::Takeover } else { policy };
-    Wish { seat: Seat::new(login.from, login.class), token, resume: login.resume, policy, heartbeat, mqtt }
+    let (seat, rules) = (Seat::new(login.from, login.class), app.topic_rules.clone());
+    Wish { seat, token, resume: login.resume, policy, heartbeat, rules, mqtt }
 }
 
 /// How long a bad login has to wait before it is answered otherwise, when too many came from its network. A good one
@@ -251,25 +257,29 @@ impl Table<'_> {
         Err(StoreError::Unavailable(format!("{} views for {} clients", views.len(), wishes.len())))
     }
 
-    /// Begins the sessions of MQTT clients that are let in, together. A mailbox that a clean start empties may stand in the
+    /// Begins the sessions of MQTT clients that are let in, and those that native devices go on with, together. A mailbox that a clean start empties may stand in the
     /// view as waiting: its first page says that nothing is there.
     async fn begin_sessions(&self, wishes: &[Wish], views: Vec<Judged>) -> Vec<Begun> {
         let asks = |wish: &Wish| {
             let Token { client, app, .. } = wish.token;
-            wish.mqtt.as_ref().map(|mqtt| mqtt.session(client, app))
+            match &wish.mqtt {
+                Some(mqtt) => Some(mqtt.session(client, app)),
+                None => self.core.kept_session(client, app),
+            }
         };
         let pairs = wishes.iter().zip(&views);
-        let asked = pairs.filter_map(|(wish, view)| view.as_ref().ok().and_then(|_| asks(wish))).collect();
-        let mut starts = self.core.begin_sessions(asked).await.into_iter();
-        let begun = |(wish, view): (&Wish, Judged)| {
+        let asked: Vec<_> = pairs.map(|(wish, view)| view.as_ref().ok().and_then(|_| asks(wish))).collect();
+        let mut starts =
+            self.core.begin_sessions(asked.iter().flatten().copied().collect()).await.into_iter();
+        let begun = |(asked, view): (&Option<SessionWish>, Judged)| {
             let view = view?;
-            let start = match wish.mqtt.is_some().then(|| starts.next()).flatten() {
+            let start = match asked.is_some().then(|| starts.next()).flatten() {
                 Some(start) => start.map_err(|_| CloseReason::StoreUnavailable)?,
                 None => SessionStart::default(),
             };
             Ok((view, start))
         };
-        wishes.iter().zip(views).map(begun).collect()
+        asked.iter().zip(views).map(begun).collect()
     }
 
     async fn answer(&self, wish: &Wish, begun: Begun) {
@@ -292,7 +302,16 @@ impl Table<'_> {
 
     fn attach(&self, wish: &Wish, view: LoginView, start: SessionStart) -> Result<Attach, CloseReason> {
         let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
-        let mqtt = wish.mqtt.as_ref().map(|mqtt| Box::new(mqtt.attach(&view.device, start)));
+        let (mqtt, topics) = match &wish.mqtt {
+            Some(mqtt) => (Some(Box::new(mqtt.attach(&view.device, start))), None),
+            None if start.subscriptions.is_empty() => (None, None),
+            None => {
+                let rights =
+                    TopicRights { rules: wish.rules.clone(), name: view.device.name.as_str().into() };
+                let SessionStart { subscriptions, .. } = start;
+                (None, Some(Box::new(KeptTopics { rights, subscriptions })))
+            }
+        };
         Ok(Attach {
             to: wish.from(),
             client: wish.token.client,
@@ -303,6 +322,7 @@ impl Table<'_> {
             log_head: view.log_head,
             server_time: (self.core.clock)(),
             mqtt,
+            topics,
             heartbeat: wish.heartbeat,
         })
     }

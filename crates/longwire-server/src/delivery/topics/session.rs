@@ -70,6 +70,13 @@ impl Core {
         starts.into_iter().map(finish).collect()
     }
 
+    /// The session that a native device goes on with: the one that was kept, for as long as it was to be kept. `None`: it has
+    /// none, and makes none by its login.
+    pub(in crate::delivery) fn kept_session(&self, client: ClientId, app: AppId) -> Option<SessionWish> {
+        let expiry_s = self.topics.kept.lock().expiry_s(client, (self.clock)().0)?;
+        Some(SessionWish { client, app, clean_start: false, expiry_s })
+    }
+
     async fn unreleased(&self, clients: Vec<ClientId>) -> Vec<Result<Vec<u16>, StoreError>> {
         let count = clients.len();
         if count == 0 {
@@ -132,7 +139,8 @@ impl Core {
             Some(Change::Keep { expiry_s, .. }) => (true, expiry_s),
             _ => (false, 0),
         };
-        if was_current {
+        // A native device may have further connections: its session goes on with them.
+        if was_current && !self.sessions.is_online(from.client) {
             kept.left(from.client, now.0);
         }
         drop(kept);

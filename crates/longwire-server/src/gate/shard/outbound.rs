@@ -273,7 +273,7 @@ impl Shard {
             return;
         }
         let app = connection.app;
-        if connection.mqtt().is_some_and(|live| live.burden.is_some()) {
+        if connection.topical().is_some_and(|topical| topical.burden.is_some()) {
             self.send_queued(slot);
         }
         let Some(connection) = self.slab.at(slot) else { return };

@@ -102,6 +102,35 @@ impl Kept {
         None
     }
 
+    /// A device that is connected subscribes for longer than its connection lives: it has a session from now on, for so long at
+    /// least. What is to be written, if that is new.
+    pub(in crate::delivery::topics) fn keep(
+        &mut self,
+        client: ClientId,
+        app: AppId,
+        expiry_s: u32,
+    ) -> Option<Change> {
+        match self.sessions.get_mut(&client) {
+            Some(session) if session.expiry_s >= expiry_s && session.ended_ms == 0 => return None,
+            Some(session) => {
+                self.due.remove(&(due_ms(session), client));
+                session.ended_ms = 0;
+                session.expiry_s = session.expiry_s.max(expiry_s);
+            }
+            None => {
+                self.sessions.insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new() });
+            }
+        }
+        self.unwritten.remove(&client);
+        self.row(client)
+    }
+
+    /// How long the session of a device is kept, if it has one that is not over.
+    pub(in crate::delivery::topics) fn expiry_s(&self, client: ClientId, now_ms: u64) -> Option<u32> {
+        let session = self.sessions.get(&client)?;
+        (!self.is_over(client, now_ms)).then_some(session.expiry_s)
+    }
+
     /// The session's time has come, though nothing has ended it yet: one that ends with its connection is over for the next one.
     pub(in crate::delivery::topics) fn is_over(&self, client: ClientId, now_ms: u64) -> bool {
         self.sessions.get(&client).is_some_and(|session| {

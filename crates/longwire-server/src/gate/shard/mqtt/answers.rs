@@ -41,6 +41,10 @@ impl Shard {
                 }
                 Ok(())
             }
+            TopicCommand::Rights { rights, .. } => {
+                self.scratch.reply = out;
+                return self.rights_came(slot, rights);
+            }
             TopicCommand::Deliver { message, qos, retain, identifier, number, .. } => {
                 let qos = QoS::from_bits(qos.min(message.qos)).unwrap_or(QoS::AtMostOnce);
                 let identifiers = [identifier].into_iter().filter(|identifier| *identifier != 0).collect();
@@ -80,16 +84,11 @@ impl Shard {
                 self.unsubscribe_one(slot, filter);
             }
         }
-        let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) else { return };
-        if subscribed {
-            live.session.subscribed(packet_id, &reasons, out);
-        } else {
-            live.session.unsubscribed(packet_id, &reasons, out);
-        }
+        self.say_subscribed(slot, packet_id, subscribed, &reasons, out);
     }
 
     fn take_unanswered(&mut self, slot: u32, packet_id: u16, subscribed: bool) -> Option<Unanswered> {
-        let burden = self.slab.at(slot)?.mqtt()?.burden.as_mut()?;
+        let burden = self.slab.at(slot)?.topical()?.burden.as_mut()?;
         let is_meant = |one: &Unanswered| one.packet_id == packet_id && one.subscribed == subscribed;
         let at = burden.unanswered.iter().position(is_meant)?;
         Some(burden.unanswered.remove(at))

@@ -5,7 +5,7 @@ use super::publish::forwarded;
 use crate::delivery::border::topics::{MqttLogin, TopicEvent, TopicWish};
 use crate::delivery::border::{Attach, Event, Login};
 use crate::gate::connection::{
-    Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle, peer_of,
+    Connection, Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle, peer_of,
 };
 use crate::gate::stats::ShardStats;
 use crate::gate::topics::Wish;
@@ -137,7 +137,7 @@ impl Shard {
         for wish in subscriptions {
             let Some(live) = self.slab.at(slot).and_then(|connection| connection.mqtt()) else { return };
             if wish.filter.starts_with("$share/") {
-                live.note_shared(&wish.filter);
+                live.topical.note_shared(&wish.filter);
                 wishes.push((wish.clone(), DO_NOT_SEND));
                 continue;
             }
@@ -150,10 +150,12 @@ impl Shard {
     }
 
     /// Puts a subscription into the table and the session's list. True: it is new.
-    pub(super) fn enter(&mut self, slot: u32, wish: &TopicWish, kept: bool) -> bool {
+    pub(in super::super) fn enter(&mut self, slot: u32, wish: &TopicWish, kept: bool) -> bool {
         let Some(connection) = self.slab.at(slot) else { return false };
+        if connection.topical().is_none() {
+            return false;
+        }
         let app = connection.app;
-        let Conversation::Mqtt(live) = &mut connection.conversation else { return false };
         let mut bits = Wish::new(wish.qos, wish.no_local, wish.retain_as_published);
         if kept {
             bits = bits.kept();
@@ -162,14 +164,16 @@ impl Shard {
             bits = bits.identified();
         }
         let (filter, before) = self.topics.subscribe(app, slot, &wish.filter, bits);
-        live.note(Subscription { filter, wish: bits, identifier: wish.identifier });
+        if let Some(topical) = self.slab.at(slot).and_then(Connection::topical) {
+            topical.note(Subscription { filter, wish: bits, identifier: wish.identifier });
+        }
         self.stats.own().topics.subscriptions.store(self.topics.len(), Relaxed);
         before.is_none()
     }
 }
 
 /// Retained messages are not wanted.
-pub(super) const DO_NOT_SEND: u8 = 2;
+pub(in super::super) const DO_NOT_SEND: u8 = 2;
 
 /// A socket without a peer has broken.
 fn gone() -> Ending {
