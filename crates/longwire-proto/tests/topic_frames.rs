@@ -55,15 +55,7 @@ fn subscribe(filter: &str) -> Subscribe<'_> {
 }
 
 fn publish(topic: &str) -> Publish<'_> {
-    Publish {
-        client_message: 7,
-        at_least_once: true,
-        retain: false,
-        repeated: false,
-        ttl_s: 0,
-        topic,
-        payload: b"21.5",
-    }
+    Publish { client_message: 7, at_least_once: true, retain: false, ttl_s: 0, topic, payload: b"21.5" }
 }
 
 /// What the server answers at once to a request; `None`: it hands it on.

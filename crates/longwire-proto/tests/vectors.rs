@@ -146,7 +146,6 @@ fn publish() -> Publish<'static> {
         client_message: 10,
         at_least_once: true,
         retain: true,
-        repeated: false,
         ttl_s: 3600,
         topic: "a/b",
         payload: b"21.5",

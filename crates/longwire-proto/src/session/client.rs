@@ -188,7 +188,9 @@ impl ClientSession {
         self.say(&DeviceFrame::SelfService { request, what }, out)
     }
 
-    fn say(&mut self, frame: &DeviceFrame<'_>, out: &mut Vec<u8>) -> bool {
+    /// Sends a frame that is neither CONNECT nor the end nor a heartbeat: something for the business, a topic or the node.
+    /// Nothing is sent, and false comes back, before WELCOME and after the end.
+    pub fn say(&mut self, frame: &DeviceFrame<'_>, out: &mut Vec<u8>) -> bool {
         if self.talk.state != State::Live {
             return false;
         }

@@ -29,8 +29,6 @@ pub struct Publish<'a> {
     pub at_least_once: bool,
     /// It is kept for later subscribers; without content it takes away what was kept.
     pub retain: bool,
-    /// It was sent before and not answered.
-    pub repeated: bool,
     /// Seconds that it lives; 0 = not said.
     pub ttl_s: u32,
     /// The topic.
@@ -45,7 +43,6 @@ const RETAINED_SHIFT: u8 = 2;
 
 const AT_LEAST_ONCE: u8 = 1;
 const RETAIN: u8 = 1 << 1;
-const REPEATED: u8 = 1 << 2;
 
 impl<'a> Subscribe<'a> {
     /// Behind the number of the request.
@@ -75,12 +72,11 @@ impl<'a> Subscribe<'a> {
 impl<'a> Publish<'a> {
     pub(super) fn decode(body: &mut Reader<'a>) -> Option<Publish<'a>> {
         let client_message = body.u64()?;
-        let options = body.u8().filter(|options| *options < 1 << 3)?;
+        let options = body.u8().filter(|options| *options < 1 << 2)?;
         Some(Publish {
             client_message,
             at_least_once: options & AT_LEAST_ONCE != 0,
             retain: options & RETAIN != 0,
-            repeated: options & REPEATED != 0,
             ttl_s: body.u32()?,
             topic: body.word(TOPIC_BYTES_MAX).filter(|topic| !topic.is_empty())?,
             payload: body.rest(),
@@ -89,8 +85,7 @@ impl<'a> Publish<'a> {
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.client_message.to_be_bytes());
-        let repeated = flag(self.repeated, REPEATED);
-        out.push(flag(self.at_least_once, AT_LEAST_ONCE) | flag(self.retain, RETAIN) | repeated);
+        out.push(flag(self.at_least_once, AT_LEAST_ONCE) | flag(self.retain, RETAIN));
         out.extend_from_slice(&self.ttl_s.to_be_bytes());
         put_text(out, self.topic, TOPIC_BYTES_MAX);
         out.extend_from_slice(self.payload);

@@ -338,7 +338,6 @@ impl TestDevice {
             client_message,
             at_least_once: true,
             retain: false,
-            repeated: false,
             ttl_s: 0,
             topic,
             payload: text.as_bytes(),

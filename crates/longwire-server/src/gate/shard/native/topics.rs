@@ -52,7 +52,6 @@ impl Asked {
                 };
                 let manner = (u8::from(publish.at_least_once), publish.retain);
                 let message = TopicMessage::new(app, client, shared.map(Bytes::from), manner, deadline);
-                let message = if publish.repeated { message.sent_before() } else { message };
                 let awaited = publish.at_least_once.then_some(publish.client_message);
                 Asked::Publish { message: Arc::new(message), awaited }
             }
