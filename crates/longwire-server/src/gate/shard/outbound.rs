@@ -101,15 +101,22 @@ impl Shard {
     }
 
     pub(super) fn flush_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for slot in dirty.drain(..) {
-            if let Some(connection) = self.slab.at(slot)
-                && std::mem::take(&mut connection.flags.dirty)
-            {
-                self.flush(slot);
+        // A flush may make room for messages that waited: those connections are in the list again, until their queues are empty or
+        // their sockets full.
+        while !self.dirty.is_empty() {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for slot in dirty.drain(..) {
+                if let Some(connection) = self.slab.at(slot)
+                    && std::mem::take(&mut connection.flags.dirty)
+                {
+                    self.flush(slot);
+                }
+            }
+            if self.dirty.is_empty() {
+                self.dirty = dirty;
+                return;
             }
         }
-        self.dirty = dirty;
     }
 
     /// Writes what waits, as far as the socket takes it.
