@@ -6,6 +6,7 @@ mod mqtt;
 mod mqtt_life;
 mod mqtt_rig;
 mod mqtt_stored;
+mod native_topics;
 mod peers;
 mod rates;
 mod rig;

@@ -59,8 +59,14 @@ pub(crate) fn attach(login: &Login) -> Command {
     }))
 }
 
+/// Clients from this number on get no answers; the test gives them.
+pub(crate) const UNANSWERED: u64 = 1_000_000;
+
 /// Says yes to everything.
 pub(crate) fn hub_answer(from: From, event: &TopicEvent) -> Option<Command> {
+    if from.client.0 >= UNANSWERED {
+        return None;
+    }
     let to = from.handle;
     let answered = |packet_id, subscribed, count| TopicCommand::Answered {
         to,
