@@ -91,8 +91,12 @@ impl Turn<'_> {
             TopicEvent::Rights => {}
             _ if !is_current => {}
             TopicEvent::Keep => {
-                let change = core.topics.kept.lock().keep(from.client, from.app, NATIVE_EXPIRY_S);
-                self.work.extend(change.map(Work::Change));
+                let now = (core.clock)();
+                let changes = core.topics.kept.lock().keep(from.client, from.app, NATIVE_EXPIRY_S, now.0);
+                if matches!(changes[..], [Change::End(_), ..]) {
+                    core.topics.stats.sessions_ended.fetch_add(1, Relaxed);
+                }
+                self.work.extend(changes.into_iter().map(Work::Change));
             }
             TopicEvent::Release { packet_id } => {
                 let at = self.change(Change::Release(from.client, packet_id));

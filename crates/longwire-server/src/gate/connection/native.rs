@@ -24,6 +24,9 @@ pub(in crate::gate) struct NativeTopics {
     last_id: u16,
 }
 
+// What a native connection that has to do with topics costs beside the record of its slot (docs/mqtt-core.md).
+const _: () = assert!(size_of::<NativeTopics>() <= 136);
+
 /// What a device waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::gate) enum Owed {

@@ -103,15 +103,22 @@ impl Kept {
     }
 
     /// A device that is connected subscribes for longer than its connection lives: it has a session from now on, for so long at
-    /// least. What is to be written, if that is new.
+    /// least. What is to be written; nothing if that is no news. A session that ran out does not live again because nothing
+    /// has ended it yet.
     pub(in crate::delivery::topics) fn keep(
         &mut self,
         client: ClientId,
         app: AppId,
         expiry_s: u32,
-    ) -> Option<Change> {
+        now_ms: u64,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let ran_out = |session: &Session| session.ended_ms != 0 && due_ms(session) <= now_ms;
+        if self.sessions.get(&client).is_some_and(ran_out) && self.end(client) {
+            changes.push(Change::End(client));
+        }
         match self.sessions.get_mut(&client) {
-            Some(session) if session.expiry_s >= expiry_s && session.ended_ms == 0 => return None,
+            Some(session) if session.expiry_s >= expiry_s && session.ended_ms == 0 => return changes,
             Some(session) => {
                 self.due.remove(&(due_ms(session), client));
                 session.ended_ms = 0;
@@ -122,7 +129,8 @@ impl Kept {
             }
         }
         self.unwritten.remove(&client);
-        self.row(client)
+        changes.extend(self.row(client));
+        changes
     }
 
     /// How long the session of a device is kept, if it has one that is not over.
@@ -375,6 +383,24 @@ mod tests {
         kept.left(ClientId(1), 5000);
         assert_eq!(kept.end_due(u64::MAX, 10), [ClientId(1)]);
         assert!(kept.take_unwritten(10).is_empty());
+    }
+
+    #[test]
+    fn a_device_keeps_a_session_for_so_long_at_least_and_none_that_ran_out() {
+        let mut kept = kept();
+        assert_eq!(kept.keep(ClientId(1), APP, 100, 1000).len(), 1, "a new one");
+        assert!(kept.keep(ClientId(1), APP, 100, 1000).is_empty());
+        assert!(kept.subscribe(ClientId(1), wish("a", false)));
+        kept.left(ClientId(1), 5000);
+        assert_eq!(kept.keep(ClientId(1), APP, 100, 6000).len(), 1, "it goes on");
+        assert_eq!(kept.census(), (1, 1));
+        assert!(kept.end_due(u64::MAX, 10).is_empty(), "it has a connection");
+        kept.begin(ClientId(1), APP, 10);
+        assert_eq!(kept.keep(ClientId(1), APP, 100, 6000).len(), 1, "longer than it was to be kept");
+        kept.left(ClientId(1), 7000);
+        assert_eq!(kept.keep(ClientId(1), APP, 100, 107_000).len(), 2, "one ends, one begins");
+        assert_eq!(kept.census(), (1, 0));
+        assert_eq!(kept.expiry_s(ClientId(1), 107_000), Some(100));
     }
 
     #[test]
