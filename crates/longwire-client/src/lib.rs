@@ -49,6 +49,9 @@
 //! - Heartbeats begin at 60 s or as the server says, and grow to 600 s while nothing else passes and all are answered; each
 //!   change is announced before it is made. Only the monotonic clock counts.
 //!
+//! - A subscription is asked for on every connection until it is ended or refused; what is published to a
+//!   [kept](Subscription::kept) one waits while the device is away.
+//!
 //! In the order of a device's life:
 //!
 //! - [`registration`]: one HTTP call that makes a device and says where to connect.
