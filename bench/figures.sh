@@ -5,6 +5,7 @@
 #   bench/figures.sh storm churn       these
 #   bench/figures.sh million           as many idle connections as the memory holds, over many servers
 #   bench/figures.sh rows              every row of "hold the crowd" with its mark (bench/rows.sh): about half an hour
+#   bench/figures.sh transports        TLS, WebSocket and the one port with their marks (bench/transports.sh): about ten minutes
 #
 # Tables go to the terminal, figures to $OUT/<name>.json (default: target/figures), one line of JSON each. Two of them are compared with
 # `longwire bench --compare A.json B.json`. Needs a release build: cargo build --release
@@ -41,6 +42,7 @@ figure() {
         ;;
     mixed) measure mixed mixed ;;
     rows) bench/rows.sh ;;
+    transports) bench/transports.sh ;;
     million) measure million idle --total 1000000 --seconds 1800 ;;
     *)
         echo "no figure is called $1" >&2

@@ -7,8 +7,15 @@ use std::path::Path;
 use std::process::Command;
 
 /// Programs with the Debian packages that hold them.
-const PROGRAMS: &[(&str, &str)] =
-    &[("mosquitto_pub", "mosquitto-clients"), ("node", "nodejs"), ("npm", "npm"), ("python3", "python3")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("python3", "python3"),
+    ("chromium", "chromium"),
+    ("certutil", "libnss3-tools"),
+    ("openssl", "openssl"),
+];
 /// The oldest Node that MQTT.js runs on.
 const NODE_MAJOR: u32 = 18;
 /// What is installed, pinned.

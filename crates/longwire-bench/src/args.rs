@@ -12,6 +12,10 @@ use crate::scenario::crowd::stall::StallArgs;
 use crate::scenario::crowd::storm::StormArgs;
 use crate::scenario::mqtt::MqttArgs;
 use crate::scenario::mqtt::load::LoadArgs;
+use crate::scenario::transports::all::AllArgs;
+use crate::scenario::transports::handshake::HandshakeArgs;
+use crate::scenario::transports::stalled::StalledArgs;
+use crate::transport::TransportArgs;
 
 /// `longwire bench`: measure a server, and the machine beside it.
 #[derive(Clone, Debug, Args)]
@@ -44,6 +48,12 @@ pub(crate) enum Scenario {
     Stall(StallArgs),
     /// Heartbeats, durable pushes, broadcasts and churn at stated rates.
     Mixed(MixedArgs),
+    /// TLS handshakes of the server, beside those of the bare library.
+    Handshake(HandshakeArgs),
+    /// TLS handshakes that are begun and never go on, beside devices that log in.
+    StalledHandshakes(StalledArgs),
+    /// Devices of every protocol through every transport, all at one listener.
+    MixedTransports(AllArgs),
     /// Peers whose packets are dropped while pushes to them go on (bench/article-002.sh sets the scene).
     Stuck(crate::scenario::stuck::StuckArgs),
     /// A TCP fault proxy with the HTTP API of Toxiproxy.
@@ -144,6 +154,8 @@ pub(crate) struct IdleArgs {
     #[arg(long, help_heading = "MQTT")]
     pub(crate) common_topic: bool,
     #[command(flatten)]
+    pub(crate) through: TransportArgs,
+    #[command(flatten)]
     pub(crate) mqtt: MqttArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
@@ -190,6 +202,10 @@ pub(crate) struct FanoutArgs {
     /// Without the bare loop: no ratio.
     #[arg(long)]
     pub(crate) no_limit: bool,
+    /// Server and bare loop on the first half of the cores, devices on the others, those whose latency is watched on the last
+    /// one: a figure is then the server's alone. Needs four cores, and a server that is started for the measurement.
+    #[arg(long, conflicts_with = "target")]
+    pub(crate) apart: bool,
     #[command(flatten)]
     pub(crate) mqtt: MqttArgs,
     #[command(flatten)]

@@ -7,11 +7,12 @@
 //!
 //! - `args`: the scenarios and their options.
 //! - `scenario`: `limit`, `idle`, `fanout`, `unicast`; `scenario::crowd`: `heartbeat`, `storm`, `churn`, `stall`, `mixed`,
-//!   `idle --total`; `scenario::mqtt`: `idle`, `fanout`, `unicast` and `storm` against any MQTT broker.
+//!   `idle --total`; `scenario::transports`: `handshake`, `stalled-handshakes`, `mixed-transports`; `scenario::mqtt`: `idle`, `fanout`, `unicast` and `storm` against any MQTT broker.
 //! - `server`: a server of our own, or one that runs already; its memory, processor time and metrics.
 //! - `child`, `order`: a child process and the words spoken with it.
 //! - `fleet`: many devices, bare readers, or connections that come and go, in one loop; `writer`: the bare write and echo loops, over
 //!   sockets of its own or `borrow`ed ones; `source`: where connections come from.
+//! - `transport`, `tls`: what devices connect through.
 //! - `http`, `pump`: an HTTP/1.1 client that costs far less than the server it loads; `devices` registers with it.
 //! - `metrics`: what the server says of itself; `folder`: where it keeps its data meanwhile.
 //! - `probe`: what one fsync costs here.
@@ -38,6 +39,7 @@ mod latency;
 mod machine;
 mod metrics;
 mod order;
+mod place;
 mod probe;
 mod progress;
 mod proxy;
@@ -49,6 +51,8 @@ mod series;
 mod server;
 mod slope;
 mod source;
+mod tls;
+mod transport;
 mod writer;
 
 pub use args::BenchArgs;
@@ -84,6 +88,9 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Churn(churn) => scenario::crowd::churn::run(&churn),
         Scenario::Stall(stall) => scenario::crowd::stall::run(&stall),
         Scenario::Mixed(mixed) => scenario::crowd::mixed::run(&mixed),
+        Scenario::Handshake(handshake) => scenario::transports::handshake::run(&handshake),
+        Scenario::StalledHandshakes(stalled) => scenario::transports::stalled::run(&stalled),
+        Scenario::MixedTransports(all) => scenario::transports::all::run(&all),
         Scenario::Stuck(stuck) => scenario::stuck::run(&stuck),
         Scenario::Proxy(proxy) => proxy::run(&proxy),
         Scenario::Fleet(fleet) => match fleet.role {

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::transport::Transport;
+
 /// A registered device, as a fleet needs it to log in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Login {
@@ -19,7 +21,14 @@ pub(crate) enum Order {
     /// Fleet: open bare connections. Answer: `Opened`.
     Open { target: SocketAddr, source: Ipv4Addr, count: usize },
     /// Fleet: connect devices and log them in. Answer: `Opened`.
-    LogIn { target: SocketAddr, source: Ipv4Addr, app_key: String, devices: Vec<Login>, heartbeat_s: u16 },
+    LogIn {
+        target: SocketAddr,
+        source: Ipv4Addr,
+        app_key: String,
+        devices: Vec<Login>,
+        heartbeat_s: u16,
+        transport: Transport,
+    },
     /// Fleet: connect MQTT clients. Answer: `Opened`, when all are welcomed and subscribed, or the time is over.
     Clients(Clients),
     /// Fleet: its publishers publish from now on. Answer: `Armed`.
@@ -84,6 +93,9 @@ pub(crate) struct Clients {
     pub(crate) v5: bool,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
+    /// Tokens, of the first client and on; a client that has one presents it instead of `password` and names itself by nothing else.
+    pub(crate) devices: Vec<Login>,
+    pub(crate) transport: Transport,
     pub(crate) keep_alive_s: u16,
     /// Messages of QoS 1 and 2 that each may have unfinished.
     pub(crate) in_flight_max: u16,

@@ -1,7 +1,11 @@
 //! Source addresses of fleets. A server limits what one address may do, so a fleet's connections come from many in turn, as those
 //! of real devices do.
 
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// Source addresses of one fleet process: with 18,000 connections no address has 300 of them.
 pub(crate) const SOURCES_EACH: usize = 64;
@@ -10,6 +14,23 @@ pub(crate) const SOURCES_EACH: usize = 64;
 pub(crate) fn source_of(first: Ipv4Addr, connection: usize) -> Ipv4Addr {
     let [a, b, c, d] = first.octets();
     Ipv4Addr::new(a, b, c, d.saturating_add((connection % SOURCES_EACH) as u8))
+}
+
+/// A blocking connection from an address of the loopback, with deadlines for connecting, reading and writing.
+pub(crate) fn connect_from(
+    source: Ipv4Addr,
+    target: SocketAddr,
+    patience: Duration,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    if target.ip().is_loopback() && target.is_ipv4() {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.connect_timeout(&target.into(), patience)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
+    Ok(socket.into())
 }
 
 /// The first address of the `fleet`th process of a team: 127.0.`net`.2 and on. Three fleets have addresses of their own.

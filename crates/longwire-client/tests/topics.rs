@@ -64,7 +64,15 @@ async fn what_comes_from_a_topic_comes_with_its_topic() {
     let node = Node::start().await;
     let mut device = node.device().connect().unwrap();
     let mut link = node.accept().await;
-    let body = |topic| TopicBody { topic, qos: 1, retain: true, properties: b"", content: b"21.5" };
+    let body = |topic| TopicBody {
+        topic,
+        qos: 1,
+        retain: true,
+        for_member: false,
+        expires: true,
+        properties: b"",
+        content: b"21.5",
+    };
     let mut payload = Vec::new();
     body("a/b").encode(&mut payload).unwrap();
     for (flags, payload) in [(push_flags::RETAINED, payload.as_slice()), (0, &payload), (0, b"\0\x09short")] {

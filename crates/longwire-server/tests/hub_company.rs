@@ -10,6 +10,7 @@ use longwire_proto::wire::Class;
 use longwire_server::delivery::border::{Attach, Command, Event, Handle};
 use longwire_server::delivery::hub::Registered;
 use longwire_server::domain::{Audience, DeviceName, DuplicateLogin, MessageId};
+use longwire_server::store::port::End;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Logs in a further connection on a shard of its own.
@@ -157,6 +158,7 @@ async fn a_broadcast_in_several_windows_of_a_device_is_one_delivery() {
         client: Some(client),
         app: rig.app.id,
         reason: CloseReason::PeerLost,
+        sent: [Position::START; 2],
         unacked,
         shared: true,
         lived_s: 1,
@@ -164,8 +166,8 @@ async fn a_broadcast_in_several_windows_of_a_device_is_one_delivery() {
     rig.tell(0, Event::Closed(Box::new(closed(one, vec![message])))).await;
     until(async || rig.hub.stats().sessions_online.load(SeqCst) == 1).await;
     until_books(&rig, message, (1, 0, 1)).await;
-    let (app, source) = (rig.app.id, Source::AppLog);
-    let ack = Event::Settled { from: two, client, app, source, position, message, gap: false, shared: true };
+    let (app, source, end) = (rig.app.id, Source::AppLog, End::Delivered);
+    let ack = Event::Settled { from: two, client, app, source, position, message, end, shared: true };
     rig.tell(1, ack).await;
     until_books(&rig, message, (1, 1, 0)).await;
 }

@@ -207,6 +207,41 @@ async fn a_file_of_keys_is_read_again_when_it_changes() {
     accepted(&rig, mqtt(&rig, "c", Some("shop"), Some(&token(newer, "number two")))).await;
 }
 
+/// SIGHUP and the operator's word: also of a file that was replaced by one of the same length within the clock's grain.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_keys_are_read_when_told_though_they_look_the_same() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let rig = Rig::new(1).await;
+    assert_eq!(rig.hub.reload_keys(), (0, vec![]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.json");
+    let when = std::time::SystemTime::now();
+    let write = |secret: &str| {
+        let set = json!({"keys": [{"kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(secret)}]});
+        std::fs::write(&path, set.to_string()).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(when).unwrap();
+    };
+    let token = |secret: &str| {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        encode(&Header::new(Algorithm::HS256), &json!({"exp": NOW_S + 60}), &key).unwrap()
+    };
+    let newer = SECRET.to_uppercase();
+    write(SECRET);
+    let jwks_file = Some(path.to_str().unwrap().into());
+    let jwt = JwtWay { keys: Vec::new(), jwks_file, issuer: None, audience: None };
+    set(&rig, LoginWays { jwt: Some(jwt), ..LoginWays::default() }).await;
+    write(&newer);
+    assert_eq!(rig.hub.reload_keys(), (1, vec![]));
+    accepted(&rig, mqtt(&rig, "a", Some("shop"), Some(&token(&newer)))).await;
+    assert_eq!(refused(&rig, "a", &token(SECRET)).await, CloseReason::BadToken);
+    std::fs::write(&path, "no keys").unwrap();
+    let (files, problems) = rig.hub.reload_keys();
+    assert_eq!((files, problems.len()), (1, 1));
+    assert!(problems[0].starts_with("shop: ") && problems[0].contains("keys.json is not a JWK set"));
+    accepted(&rig, mqtt(&rig, "b", Some("shop"), Some(&token(&newer)))).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_and_urls_that_cannot_be_used_are_named() {
     let rig = Rig::new(1).await;

@@ -7,7 +7,7 @@ mod hub_topics_rig;
 use hub_rig::until;
 use hub_topics_rig::{Client, TopicRig, content, message, retained, wish};
 use longwire_proto::close::CloseReason;
-use longwire_proto::id::{ClientId, Kind, Source, TraceId};
+use longwire_proto::id::{ClientId, Kind, Position, Source, TraceId};
 use longwire_proto::wire::TopicBody;
 use longwire_proto::wire::mqtt::Version;
 use longwire_server::delivery::border::topics::{
@@ -168,6 +168,37 @@ async fn identifiers_of_qos_2_outlive_the_connection_and_the_process() {
     assert_eq!(rig.begin("sender", false, 60).await.awaiting_release, [16, 19]);
 }
 
+/// What a session was sent on its connections, as its next login is told (MQTT-3.3.1-1, MQTT-3.3.1-2).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_knows_what_it_was_sent_also_after_a_restart() {
+    let mut rig = TopicRig::new(2).await;
+    let nothing = [Position::START; 2];
+    let phone = rig.connect_to(1, "phone", 3600).await;
+    rig.subscribe(&phone, &[("a", 1)]).await;
+    let sender = rig.connect("sender", 0).await;
+    for _ in 0..3 {
+        rig.publish(&sender, message(&rig, &sender, "a", 1)).await;
+    }
+    let place = |entry: &PageEntry| match entry {
+        PageEntry::Message { position, .. } => *position,
+        other => panic!("{other:?}"),
+    };
+    let places: Vec<Position> = rig.mailbox(phone.client).await.iter().map(place).collect();
+    let sent = [places[1], Position::START];
+    rig.close_having_sent(&phone, sent).await;
+    let stored = async || rig.store.session(phone.client).await.unwrap().unwrap().session;
+    until(async || stored().await.ended_at != WallMs(0)).await;
+    rig = rig.restarted().await;
+    assert_eq!(rig.begin("phone", false, 3600).await.sent, sent);
+    // A connection that is displaced may have sent all that is there.
+    let all = rig.begin("phone", false, 3600).await.sent;
+    assert_eq!(all[0], places[2]);
+    rig = rig.restarted().await;
+    assert_eq!(rig.begin("phone", false, 3600).await.sent, all, "its connection died with the process");
+    assert_eq!(rig.begin("phone", true, 3600).await.sent, nothing, "another session");
+    assert_eq!(rig.begin("tablet", false, 3600).await.sent, nothing);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_received_delivery_waits_for_its_completion_across_connections() {
     let rig = TopicRig::new(1).await;
@@ -236,7 +267,7 @@ async fn a_subscriber_gets_what_is_retained_as_it_asked_also_after_a_restart() {
     for topic in ["r/1", "r/2", "r/gone", "other"] {
         assert_eq!(
             rig.publish(&sender, retained(&rig, &sender, topic, b"state")).await,
-            PublishOutcome::Taken
+            PublishOutcome::Nobody
         );
     }
     rig.publish(&sender, retained(&rig, &sender, "r/gone", b"")).await;
@@ -249,15 +280,11 @@ async fn a_subscriber_gets_what_is_retained_as_it_asked_also_after_a_restart() {
     for (handling, expected) in [(0, 2), (0, 2), (1, 0), (2, 0)] {
         let wishes = vec![(wish("r/+", 1), handling)];
         rig.ask(&phone, TopicEvent::Subscribe { packet_id: 4, wishes, is_kept: true }).await;
-        assert_eq!(rig.answered(&phone, 4).await, [SubscribeOutcome::Done]);
-        for at in 1..=expected {
-            let Command::Topic(TopicCommand::Deliver { to, message, qos, retain, number, .. }) =
-                rig.shards.next(0).await
-            else {
-                panic!("{handling}")
-            };
-            assert_eq!((to, qos, retain, number), (phone.handle, 1, true, 0));
-            assert_eq!(message.shared.topic(), format!("r/{at}"));
+        let (outcomes, retained) = rig.answered_with(&phone, 4).await;
+        assert_eq!((outcomes, retained.len()), (vec![SubscribeOutcome::Done], expected), "{handling}");
+        for (at, copy) in retained.iter().enumerate() {
+            assert_eq!(copy.qos, 1);
+            assert_eq!(copy.message.shared.topic(), format!("r/{}", at + 1));
         }
     }
     assert_eq!(rig.subscribe(&phone, &[("$share/g/r/+", 1)]).await, [SubscribeOutcome::Done]);
@@ -276,12 +303,11 @@ async fn too_many_retained_messages_are_cut_and_the_last_says_so() {
     until(async || rig.hub.topic_census().retained == 101).await;
     let wishes = vec![(wish("r/#", 0), 0)];
     rig.ask(&sender, TopicEvent::Subscribe { packet_id: 4, wishes, is_kept: false }).await;
-    rig.answered(&sender, 4).await;
-    for number in 0..100 {
-        let Command::Topic(TopicCommand::Deliver { message, qos: 0, .. }) = rig.shards.next(0).await else {
-            panic!()
-        };
-        let says_so = message.shared.properties().windows(18).any(|part| part == b"longwire-truncated");
+    let (_, retained) = rig.answered_with(&sender, 4).await;
+    assert_eq!(retained.len(), 100);
+    for (number, copy) in retained.iter().enumerate() {
+        assert_eq!(copy.qos, 0);
+        let says_so = copy.message.shared.properties().windows(18).any(|part| part == b"longwire-truncated");
         assert_eq!(says_so, number == 99);
     }
 }
@@ -301,6 +327,7 @@ async fn a_will_is_published_after_its_delay_unless_the_session_goes_on() {
             app: rig.app.id,
             reason: CloseReason::PeerLost,
             shared: false,
+            sent: [Position::START; 2],
             unacked: vec![],
             lived_s: 1,
             will: Some(Box::new(will)),
@@ -459,72 +486,6 @@ async fn beyond_what_may_wait_the_answer_is_unavailable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_group_gives_each_message_to_one_member_and_again_when_that_one_goes() {
-    let rig = TopicRig::new(2).await;
-    let sender = rig.connect("sender", 0).await;
-    let (one, two) = (rig.connect_to(1, "one", 0).await, rig.connect_to(1, "two", 60).await);
-    for member in [&one, &two] {
-        assert_eq!(rig.subscribe(member, &[("$share/g/jobs/+", 2)]).await, [SubscribeOutcome::Done]);
-    }
-    assert_eq!(rig.hub.topic_census().members, 2);
-    let delivered = async || match rig.shards.next(1).await {
-        Command::Topic(TopicCommand::Deliver { to, qos: 1, retain: false, number, .. }) => (to, number),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(rig.publish(&sender, message(&rig, &sender, "jobs/1", 1)).await, PublishOutcome::Taken);
-    let (first, number) = delivered().await;
-    let (holder, other) = if first == one.handle { (&one, &two) } else { (&two, &one) };
-    rig.ask(holder, TopicEvent::Shared { number, acked: false }).await;
-    rig.close(holder).await;
-    let (second, number) = delivered().await;
-    assert_eq!(second, other.handle);
-    rig.ask(other, TopicEvent::Shared { number, acked: true }).await;
-    rig.close(other).await;
-    until(async || rig.hub.topic_census().groups == 0).await;
-    assert_eq!(rig.publish(&sender, message(&rig, &sender, "jobs/1", 1)).await, PublishOutcome::Nobody);
-    assert_eq!(rig.shards.waiting(1), 0);
-    let start = rig.begin("two", false, 60).await;
-    assert_eq!(&*start.subscriptions[0].filter, "$share/g/jobs/+", "a kept member joins again when it comes");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_member_acked_just_before_its_end_goes_to_no_other() {
-    let rig = TopicRig::new(2).await;
-    let (sender, stays) = (rig.connect("sender", 0).await, rig.connect_to(1, "stays", 0).await);
-    for _ in 0..50 {
-        let goes = rig.connect_to(1, "goes", 0).await;
-        assert_eq!(rig.subscribe(&goes, &[("$share/g/jobs/+", 1)]).await, [SubscribeOutcome::Done]);
-        rig.publish(&sender, message(&rig, &sender, "jobs/1", 1)).await;
-        let Command::Topic(TopicCommand::Deliver { number, .. }) = rig.shards.next(1).await else { panic!() };
-        assert_eq!(rig.subscribe(&stays, &[("$share/g/jobs/+", 1)]).await, [SubscribeOutcome::Done]);
-        // Work of others stands in the queue before the ack.
-        for _ in 0..20 {
-            rig.tell_publish(&stays, message(&rig, &stays, "elsewhere", 1), None, false).await;
-        }
-        rig.ask(&goes, TopicEvent::Shared { number, acked: true }).await;
-        rig.close(&goes).await;
-        until(async || rig.hub.topic_census().members == 1).await;
-        assert_eq!(rig.unsubscribe(&stays, &["$share/g/jobs/+"]).await, [SubscribeOutcome::Done]);
-        assert_eq!(rig.shards.waiting(1), 0, "it went to the member that stayed");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_ended_joins_no_group() {
-    let rig = TopicRig::new(1).await;
-    let gone = rig.connect("gone", 0).await;
-    rig.close(&gone).await;
-    rig.ask(
-        &gone,
-        TopicEvent::Subscribe { packet_id: 3, wishes: vec![(wish("$share/g/a", 1), 2)], is_kept: false },
-    )
-    .await;
-    let sender = rig.connect("sender", 0).await;
-    assert_eq!(rig.publish(&sender, message(&rig, &sender, "a", 1)).await, PublishOutcome::Nobody);
-    assert_eq!(rig.hub.topic_census().groups, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_login_resumes_what_is_kept_and_one_that_is_refused_disturbs_nothing() {
     let rig = TopicRig::new(1).await;
     let device = rig.register("pump", None, &[]).await;
@@ -537,6 +498,7 @@ async fn a_login_resumes_what_is_kept_and_one_that_is_refused_disturbs_nothing()
             clean_start,
             expiry_s,
             certificate: None,
+            will: None,
         };
         Login { mqtt: Some(Box::new(mqtt)), ..rig.wish(rig.handle(0), "") }
     };

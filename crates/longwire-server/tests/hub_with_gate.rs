@@ -71,7 +71,7 @@ impl Node {
             tokio::spawn(async move { hub.serve_shard(events).await });
         }
         let (app, _) = hub.create_app(AppKey::parse("shop").unwrap(), false).await.unwrap();
-        let address = gate.open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = gate.open(0, "127.0.0.1:0".parse().unwrap()).unwrap();
         Node { hub, app, address, _gate: gate, _folder: folder }
     }
 

@@ -262,6 +262,26 @@ async fn a_gap_noted_before_the_sweeper_came_is_the_end() {
     assert_eq!(stage.counts(&short).await, Counts { created: 1, expired: 1, ..Counts::default() });
 }
 
+/// A device that takes no packet so large: of a mailbox and of a log, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_its_device_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::open(folder.path());
+    stage.register(1, &[]).await;
+    let mail = stage.push(mailboxes(&[1, 2]), 1000).await;
+    let log = stage.push(Destination::Log(vec![]), 1000).await;
+    for _ in 0..2 {
+        stage.settle(1, Source::Mailbox, &mail, End::TooLarge).await;
+        stage.settle(1, Source::AppLog, &log, End::TooLarge).await;
+    }
+    stage.settle(1, Source::Mailbox, &mail, End::Delivered).await;
+    stage.delivered(2, Source::Mailbox, &mail).await;
+    assert_eq!(stage.counts(&mail).await, Counts { created: 2, delivered: 1, expired: 0, dropped: 1 });
+    assert_eq!(stage.counts(&log).await, Counts { created: 1, dropped: 1, ..Counts::default() });
+    assert_eq!(stage.store.stats().dropped_too_large.load(std::sync::atomic::Ordering::Relaxed), 2);
+    assert!(!stage.login(1).await.mailbox.waiting, "nothing is left");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_log_message_is_a_gap_whose_ack_is_the_end() {
     let folder = tempfile::tempdir().unwrap();

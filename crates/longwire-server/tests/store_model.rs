@@ -168,6 +168,7 @@ impl Model {
 fn count(counts: &mut Counts, end: End) {
     match end {
         End::Delivered | End::Received => counts.delivered += 1,
+        End::TooLarge => counts.dropped += 1,
         End::GapNoted => counts.expired += 1,
     }
 }

@@ -52,7 +52,8 @@ impl Setup {
 
 /// Refuses what others could reach: the app's secret was printed, and anybody may register.
 pub(crate) fn check_loopback(config: &Config) -> Result<(), Failure> {
-    if config.api.bind.ip().is_loopback() && config.device_bind.ip().is_loopback() {
+    let closed = config.listeners.iter().all(|listener| listener.bind.ip().is_loopback());
+    if config.api.bind.ip().is_loopback() && closed {
         return Ok(());
     }
     Err(Failure::Usage("--dev serves loopback only: bind to 127.0.0.1, or leave --dev out".into()))

@@ -6,6 +6,7 @@ use clap::Args;
 use longwire_server::node::telemetry::Telemetry;
 use longwire_server::node::{Layers, Running, ServeOptions, runtime, serve};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -115,6 +116,7 @@ fn greet(running: &Running, setup: Option<&dev::Setup>) {
         let line = json!({
             "ready": true,
             "device": running.device.to_string(),
+            "listeners": running.listeners.iter().map(|(name, at)| (*name, at.to_string())).collect::<BTreeMap<_, _>>(),
             "api": running.api.to_string(),
             "app_key": setup.app.key.as_str(),
             "app_secret": setup.app.secret.reveal(),

@@ -257,6 +257,31 @@ fn topic_rules_and_login_ways_are_set_by_the_operator_and_tell_no_secret() {
     assert_eq!(server.api.request("PUT", &path, Some(b"{}")).unwrap().status, 401);
 }
 
+/// By SIGHUP and by the API; what cannot be read is told, and what was read before stays.
+#[test]
+fn files_of_keys_are_read_again_when_told() {
+    let (server, folder) = (TestServer::start(), tempfile::tempdir().unwrap());
+    let reload = || server.operator().post("/v1/admin/reload", &json!({})).json;
+    assert_eq!(reload(), json!({ "certificates": "none" }));
+    let path = folder.path().join("keys.json");
+    let set = json!({"keys": [{"kty": "oct", "alg": "HS256", "k": "A".repeat(48)}]});
+    std::fs::write(&path, set.to_string()).unwrap();
+    let ways = json!({"jwt": {"jwks_file": path.to_str().unwrap()}}).to_string();
+    let put = format!("/v1/admin/apps/{}/login_ways", server.app_key);
+    let answer = server.operator().request("PUT", &put, Some(ways.as_bytes())).unwrap();
+    assert!(answer.status < 300, "{}", answer.text);
+    assert_eq!(reload(), json!({ "certificates": "none", "keys": "read" }));
+    std::fs::write(&path, "{}").unwrap();
+    let answer = reload();
+    assert_eq!(answer["keys"], "kept");
+    let problem = answer["keys_problem"].as_str().unwrap();
+    assert!(problem.starts_with(&*server.app_key) && problem.contains("keys.json"), "{problem}");
+    let told = || server.log().matches("keys for JWTs that were read before stay in use").count();
+    let before = told();
+    server.signal_hangup();
+    assert!(until(PATIENCE, || told() > before), "{}", server.log());
+}
+
 #[test]
 fn an_apps_policy_goes_before_the_nodes_and_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,8 +5,10 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
-use support::TestServer;
+use std::sync::atomic::{AtomicBool, Ordering};
+use support::{PATIENCE, TestServer};
 
 #[track_caller]
 fn publish(server: &TestServer, body: &Value) -> Value {
@@ -111,4 +113,61 @@ fn a_push_may_be_for_a_topic() {
     }
     let both = json!({ "topic": "a", "registration_id": ["x"] });
     assert_eq!(server.api.push_text(both, "hello").status, 400);
+}
+
+fn client(server: &TestServer, name: &str) -> (Client, Connection) {
+    let mut options = MqttOptions::new(name, server.device.ip().to_string(), server.device.port());
+    options.set_keep_alive(PATIENCE * 2);
+    Client::new(options, 10)
+}
+
+#[track_caller]
+fn packet(connection: &mut Connection) -> Packet {
+    loop {
+        if let Event::Incoming(packet) = connection.recv_timeout(PATIENCE).unwrap().unwrap() {
+            return packet;
+        }
+    }
+}
+
+/// Whatever is published while it subscribes: what it sees last is the newest (MQTT-4.6.0-5).
+#[test]
+fn a_subscriber_sees_no_older_retained_message_after_a_newer_one() {
+    const ROUNDS: usize = 120;
+    let server = TestServer::start();
+    let done = AtomicBool::new(false);
+    let (mut retained, mut live) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (writer, mut connection) = client(&server, "writer");
+            for number in 0_u32.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                writer.publish("state", QoS::AtLeastOnce, true, number.to_string()).unwrap();
+                while !matches!(packet(&mut connection), Packet::PubAck(_)) {}
+            }
+        });
+        let (reader, mut connection) = client(&server, "reader");
+        for _ in 0..ROUNDS {
+            reader.subscribe("state", QoS::AtMostOnce).unwrap();
+            let (mut newest, mut seen) = (0, 0);
+            // Its SUBACK, what was retained, and something of what follows.
+            while seen < 3 {
+                let Packet::Publish(publish) = packet(&mut connection) else { continue };
+                let number: u32 = std::str::from_utf8(&publish.payload).unwrap().parse().unwrap();
+                if number < newest {
+                    done.store(true, Ordering::Relaxed);
+                    panic!("{number} after {newest}, retained: {}", publish.retain);
+                }
+                newest = number;
+                seen += 1;
+                if publish.retain { retained += 1 } else { live += 1 }
+            }
+            reader.unsubscribe("state").unwrap();
+            while !matches!(packet(&mut connection), Packet::UnsubAck(_)) {}
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(retained > 0 && live > 0, "{retained} retained, {live} live");
 }

@@ -6,11 +6,14 @@
 mod support;
 
 use longwire_proto::close::CloseReason;
-use serde_json::json;
+use longwire_proto::wire::mqtt::Version;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::process::Command;
 use support::{
-    LayeredDevice, PATIENCE, Pipe, Start, TestServer, certify, framed, mqtt_lives, secure, socket, until,
+    LayeredDevice, MqttDevice, PATIENCE, Pipe, Start, TestServer, certify, count_of, framed, mqtt_lives,
+    secure, socket, until,
 };
 
 const NATIVE: &str = "longwire.v1";
@@ -74,6 +77,158 @@ fn mqtt_lives_in_every_transport() {
     mqtt_lives(secure(socket(to), &trusting).unwrap(), "tls");
     mqtt_lives(framed(secure(socket(to), &trusting).unwrap(), "mqtt"), "both");
     assert!(until(PATIENCE, || server.metric("longwire_sessions", &[]) == 0.0));
+}
+
+/// What a device of the crowd speaks.
+enum Device {
+    Native(LayeredDevice),
+    Mqtt(MqttDevice),
+}
+
+/// Hundreds of devices at one listener, of every protocol through every transport, and among them peers that speak nothing that is
+/// taken: all devices log in, all get a push to all without having subscribed, all acks are counted.
+#[test]
+fn a_mixed_crowd_at_one_port_gets_what_is_pushed_to_all() {
+    const ROUNDS: usize = 30;
+    let folder = tempfile::tempdir().unwrap();
+    let trusting = certify(folder.path());
+    let server = with_certificate(folder.path()).start();
+    let to = server.device;
+    let secured = || secure(socket(to), &trusting).unwrap();
+    let mut crowd = Vec::new();
+    for round in 0..ROUNDS {
+        let ways: [(&str, Option<Version>, Box<dyn Pipe>); 10] = [
+            ("native", None, Box::new(socket(to))),
+            ("native-ws", None, Box::new(framed(socket(to), NATIVE))),
+            ("native-tls", None, Box::new(secured())),
+            ("native-wss", None, Box::new(framed(secured(), NATIVE))),
+            ("mqtt3", Some(Version::V311), Box::new(socket(to))),
+            ("mqtt3-tls", Some(Version::V311), Box::new(secured())),
+            ("mqtt5", Some(Version::V5), Box::new(socket(to))),
+            ("mqtt5-ws", Some(Version::V5), Box::new(framed(socket(to), "mqtt"))),
+            ("mqtt5-tls", Some(Version::V5), Box::new(secured())),
+            ("mqtt5-wss", Some(Version::V5), Box::new(framed(secured(), "mqtt"))),
+        ];
+        for (name, version, pipe) in ways {
+            let registered = server.register(&format!("{name}-{round}"), None, &[]);
+            crowd.push(match version {
+                None => Device::Native(LayeredDevice::login(pipe, &server.app_key, &registered)),
+                Some(version) => Device::Mqtt(MqttDevice::login(pipe, version, &server.app_key, &registered)),
+            });
+        }
+        socket(to).write_all(b"EHLO mail.example\r\n").unwrap();
+    }
+    let message = push_to_all(&server, "to the whole crowd");
+    for device in &mut crowd {
+        let payload = match device {
+            Device::Native(device) => device.push(),
+            Device::Mqtt(device) => {
+                let (topic, payload) = device.message();
+                assert_eq!(topic, "$push/text");
+                payload
+            }
+        };
+        assert!(String::from_utf8_lossy(&payload).contains("to the whole crowd"));
+    }
+    let counted = server.await_count(&message, "delivered", 10 * ROUNDS as u64);
+    assert_eq!(count_of(&counted, "delivered"), 10 * ROUNDS as u64, "{counted}");
+    assert_eq!(server.metric("longwire_tls_handshakes_total", &[]), (5 * ROUNDS) as f64);
+    assert!(until(PATIENCE, || server.metric(CLOSED, &["bad_magic"]) == ROUNDS as f64));
+}
+
+/// Each listener takes what it says and refuses the rest, by name; a device is the same at all of them.
+#[test]
+fn each_listener_takes_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusting = certify(folder.path());
+    let names = ["mqtt", "mqtts", "ws", "wss"];
+    let start = names.iter().fold(with_certificate(folder.path()), |start, name| {
+        start.arg("--set").arg(&format!("listener.{name}.bind=127.0.0.1:0"))
+    });
+    let server = start.start();
+    let [mqtt, mqtts, ws, wss] = names.map(|name| server.listener(name));
+    assert_eq!(server.listener("device"), server.device);
+    let secured = |to| secure(socket(to), &trusting);
+    mqtt_lives(socket(mqtt), "mqtt");
+    mqtt_lives(secured(mqtts).unwrap(), "mqtts");
+    mqtt_lives(framed(socket(ws), "mqtt"), "ws");
+    mqtt_lives(framed(secured(wss).unwrap(), "mqtt"), "wss");
+    mqtt_lives(framed(secured(server.device).unwrap(), "mqtt"), "device");
+    login(&server, "native", Box::new(framed(socket(ws), NATIVE))).beat();
+    // MQTT's port takes no native frames, no WebSocket and no TLS; the ports of TLS and WebSocket nothing outside them.
+    let refused = |count: f64| until(PATIENCE, || server.metric(CLOSED, &["wrong_protocol"]) == count);
+    let mut count = 0.0;
+    let connect = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a";
+    let native = b"\xca\xfe\xba\xbe\0\0\0\0\0\0\0\0\0\0\0\0";
+    let request = b"GET /mqtt HTTP/1.1\r\n";
+    for (to, bytes) in [
+        (mqtt, &native[..]),
+        (mqtt, &request[..]),
+        (mqtts, &connect[..]),
+        (mqtts, &native[..]),
+        (ws, &connect[..]),
+        (ws, &native[..]),
+        (wss, &connect[..]),
+        (wss, &request[..]),
+    ] {
+        let mut stream = socket(to);
+        stream.write_all(bytes).unwrap();
+        count += 1.0;
+        assert!(refused(count), "{to}: {bytes:?}");
+    }
+    for to in [mqtt, ws] {
+        assert!(secured(to).is_err());
+        count += 1.0;
+        assert!(refused(count), "TLS at {to}");
+    }
+    // Inside TLS it is judged anew.
+    let mut inside = secured(wss).unwrap();
+    inside.write_all(connect).unwrap();
+    inside.flush().unwrap();
+    assert!(refused(count + 1.0));
+    let mut inside = secured(mqtts).unwrap();
+    inside.write_all(native).unwrap();
+    inside.flush().unwrap();
+    assert!(refused(count + 2.0));
+}
+
+/// The last line of a scenario: its figures.
+#[track_caller]
+fn measured(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_longwire"))
+        .arg("bench")
+        .args(arguments)
+        .arg("--json")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(said.lines().last().unwrap()).unwrap()
+}
+
+/// The scenarios that measure all this, small: what they count is whole. What they time is not looked at.
+#[test]
+fn the_scenarios_count_everybody() {
+    let mixed = measured(&["mixed-transports", "--devices", "60", "--pushes", "2"]);
+    assert_eq!(
+        (&mixed["devices"], &mixed["acked_least"], &mixed["lost"]),
+        (&json!(60), &json!(60), &json!(0))
+    );
+    let kinds = mixed["kinds"].as_array().unwrap();
+    assert!(kinds.len() == 10 && kinds.iter().all(|kind| kind["received"] == 12), "{mixed}");
+    let shaken = measured(&["handshake", "--turns", "1", "--turn-ms", "300", "--clients", "8"]);
+    assert_eq!(shaken["lost"], 0);
+    for (kind, resumes) in
+        [("tls13_full", false), ("tls12_full", false), ("tls13_resumed", true), ("tls12_resumed", true)]
+    {
+        let count = |what: &str| shaken[kind][what].as_u64().unwrap();
+        let missing = count("handshakes") - count("resumed");
+        assert!(if resumes { missing <= 8 } else { missing == count("handshakes") }, "{kind}: {shaken}");
+    }
+    let stalled =
+        measured(&["stalled-handshakes", "--count", "40", "--seconds", "1", "--logins-per-s", "10"]);
+    assert_eq!((&stalled["stalled_at_once"], &stalled["left"]), (&json!(40), &json!(0)));
+    assert_eq!((&stalled["closed"]["login_timeout"], &stalled["lost"]), (&json!(40.0), &json!(0)));
 }
 
 /// New handshakes meet the new certificate, connections stay, and a file that cannot be used changes nothing.

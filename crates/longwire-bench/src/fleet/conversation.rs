@@ -15,6 +15,7 @@ use super::crew::Crew;
 use super::swarm::Swarm;
 use crate::latency::stamp;
 use crate::order::{Back, Churn, Gather, Login, Logins, Order, Report, Tally};
+use crate::transport::Transport;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,8 +34,14 @@ fn reported<const COUNT: usize>(crew: &mut Crew) -> [Report; COUNT] {
 
 fn log_in(crew: &mut Crew, target: SocketAddr, count: u64) {
     let devices = (1..=count).map(|client| Login { client, token: "token".into() }).collect();
-    let order =
-        Order::LogIn { target, source: Ipv4Addr::LOCALHOST, app_key: "app".into(), devices, heartbeat_s: 60 };
+    let order = Order::LogIn {
+        target,
+        source: Ipv4Addr::LOCALHOST,
+        app_key: "app".into(),
+        devices,
+        heartbeat_s: 60,
+        transport: Transport::Tcp,
+    };
     assert!(crew.follow(order).is_empty());
 }
 

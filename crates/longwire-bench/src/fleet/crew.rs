@@ -12,12 +12,14 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connect;
+use super::layers::Layers;
 use super::mqtt::{MqttTalk, Publishing};
 use super::peer::{Over, Peer, Standing, Talk};
 use crate::clock;
 use crate::latency::Latencies;
 use crate::order::{Clients, Login, Order, Publish, Report, Tally};
 use crate::source::source_of;
+use crate::transport::Transport;
 
 /// Connections under way at once: well below any listener's backlog.
 const OPENING_MAX: usize = 128;
@@ -99,7 +101,7 @@ struct Opening {
 enum Who {
     /// Bare connections.
     Nobody,
-    Devices(Credentials, VecDeque<Login>),
+    Devices(Credentials, VecDeque<Login>, Transport),
     Clients(Clients),
 }
 
@@ -239,15 +241,17 @@ impl Crew {
         while opening.left > 0 && opening.under_way < opening.under_way_max && room > 0 {
             room -= 1;
             let mut first = Vec::new();
-            let (talk, client) = match opening.who.next(opening.left, now, &mut first) {
-                Ok(next) => next,
-                Err(Over(why)) => {
-                    opening.left -= 1;
-                    opening.failed += 1;
-                    self.why = why;
-                    continue;
-                }
-            };
+            let next = opening.who.next(opening.left, now, &mut first);
+            let (talk, client) =
+                match next.and_then(|(talk, client)| Ok((opening.who.through(talk)?, client))) {
+                    Ok(next) => next,
+                    Err(Over(why)) => {
+                        opening.left -= 1;
+                        opening.failed += 1;
+                        self.why = why;
+                        continue;
+                    }
+                };
             opening.left -= 1;
             let index = self.peers.len();
             let opened = connect(source_of(opening.source, index), opening.target).and_then(|mut socket| {
@@ -339,7 +343,7 @@ impl Who {
     fn next(&mut self, left: usize, now: Millis, first: &mut Vec<u8>) -> Result<(Talk, ClientId), Over> {
         match self {
             Who::Nobody => Ok((Talk::Bare, ClientId(1))),
-            Who::Devices(credentials, logins) => {
+            Who::Devices(credentials, logins, _) => {
                 let Some(login) = logins.pop_front() else { return Ok((Talk::Bare, ClientId(1))) };
                 credentials.client = ClientId(login.client);
                 credentials.token = login.token;
@@ -352,6 +356,16 @@ impl Who {
                 Ok((Talk::Mqtt(Box::new(talk)), ClientId(1)))
             }
         }
+    }
+
+    /// A conversation, and what lies below it.
+    fn through(&self, talk: Talk) -> Result<(Talk, Option<Box<Layers>>), Over> {
+        let layers = match self {
+            Who::Nobody => None,
+            Who::Devices(_, _, transport) => Layers::begin(*transport, "longwire.v1")?,
+            Who::Clients(clients) => Layers::begin(clients.transport, "mqtt")?,
+        };
+        Ok((talk, layers))
     }
 }
 
@@ -367,7 +381,7 @@ impl super::Play for Crew {
     fn follow(&mut self, order: Order) -> Vec<Report> {
         match order {
             Order::Open { target, source, count } => self.open(target, source, Who::Nobody, count),
-            Order::LogIn { target, source, app_key, devices, heartbeat_s } => {
+            Order::LogIn { target, source, app_key, devices, heartbeat_s, transport } => {
                 let credentials = Credentials {
                     app_key,
                     token: String::new(),
@@ -377,7 +391,7 @@ impl super::Play for Crew {
                     heartbeat_s,
                 };
                 let count = devices.len();
-                self.open(target, source, Who::Devices(credentials, devices.into()), count)
+                self.open(target, source, Who::Devices(credentials, devices.into(), transport), count)
             }
             Order::Clients(clients) => {
                 let (target, source, count) = (clients.target, clients.source, clients.count);

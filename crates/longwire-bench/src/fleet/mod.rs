@@ -1,6 +1,7 @@
 //! Many connections in one loop: devices that talk to a server, or bare readers of the writer.
 //!
 //! - `peer`: one connection and what it does with the bytes it gets.
+//! - `layers`: TLS and WebSocket below a conversation.
 //! - `mqtt`: connections that speak MQTT, and what those that publish send.
 //! - `crew`: all connections of this process, opening them, reading them, the tally.
 //! - `slot`, `swarm`: devices of a few bytes each, which come back when the server is lost.
@@ -17,6 +18,7 @@ mod conversation;
 mod crew;
 mod ending;
 mod kicker;
+mod layers;
 mod mqtt;
 mod peer;
 mod slot;
@@ -128,7 +130,7 @@ fn say(report: &Report) {
 }
 
 /// Begins a connection. On the loopback it comes from `source`: 28,000 ports for each address.
-fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;

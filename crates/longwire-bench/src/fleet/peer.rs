@@ -9,6 +9,7 @@ use longwire_proto::wire::{AckKind, Command, heartbeat};
 use mio::net::TcpStream;
 
 use super::crew::Count;
+use super::layers::Layers;
 use super::mqtt::MqttTalk;
 use crate::clock;
 use crate::latency::read_stamp;
@@ -27,6 +28,8 @@ const UNPUBLISHED_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Peer {
     socket: TcpStream,
     talk: Talk,
+    /// What lies between them; none of a bare socket.
+    layers: Option<Box<Layers>>,
     /// The beginning of a frame whose rest has not come (bare readers; a session keeps its own).
     cut: Vec<u8>,
     unsent: Vec<u8>,
@@ -68,11 +71,17 @@ impl From<io::Error> for Over {
 }
 
 impl Peer {
-    /// `first` goes out as soon as the socket is connected.
-    pub(super) fn new(socket: TcpStream, client: ClientId, talk: Talk, first: Vec<u8>) -> Peer {
+    /// `first` goes out as soon as the socket is connected and the layers below the conversation stand.
+    pub(super) fn new(
+        socket: TcpStream,
+        client: ClientId,
+        (talk, layers): (Talk, Option<Box<Layers>>),
+        first: Vec<u8>,
+    ) -> Peer {
         Peer {
             socket,
             talk,
+            layers,
             cut: Vec::new(),
             unsent: first,
             client,
@@ -92,7 +101,7 @@ impl Peer {
                 self.standing = Standing::Live;
             }
         }
-        if !self.unsent.is_empty() && self.socket.peer_addr().is_ok() {
+        if (self.layers.is_some() || !self.unsent.is_empty()) && self.socket.peer_addr().is_ok() {
             self.flush()?;
         }
         Ok(())
@@ -106,6 +115,7 @@ impl Peer {
         ack: bool,
         count: &mut Count,
     ) -> Result<(), Over> {
+        let mut plain = Vec::new();
         loop {
             let bytes = match self.socket.read(buffer) {
                 Ok(0) => return Err(Over("closed by the server".into())),
@@ -116,17 +126,24 @@ impl Peer {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => break,
                 Err(error) => return Err(error.into()),
             };
+            let input = match &mut self.layers {
+                None => &buffer[..bytes],
+                Some(layers) => {
+                    layers.receive(&buffer[..bytes], &mut plain)?;
+                    &plain[..]
+                }
+            };
             match &mut self.talk {
-                Talk::Bare => self.count(&buffer[..bytes], count),
-                Talk::Native(_) => self.converse(&buffer[..bytes], now, ack, count)?,
+                Talk::Bare => self.count(input, count),
+                Talk::Native(_) => self.converse(input, now, ack, count)?,
                 Talk::Mqtt(talk) => {
-                    if talk.receive(&buffer[..bytes], now, &mut self.unsent, count)? {
+                    if talk.receive(input, now, &mut self.unsent, count)? {
                         self.standing = Standing::Live;
                     }
-                    if !self.unsent.is_empty() {
-                        self.flush()?;
-                    }
                 }
+            }
+            if self.layers.is_some() || !self.unsent.is_empty() {
+                self.flush()?;
             }
             if bytes < buffer.len() && !ending {
                 break;
@@ -216,7 +233,14 @@ impl Peer {
         if self.rounds > 0 {
             self.rounds -= 1;
             self.pinged_ns = clock::now_ns();
-            let _ = self.socket.write(&heartbeat(Command::Ping, self.client));
+            let beat = heartbeat(Command::Ping, self.client);
+            if self.layers.is_some() {
+                self.unsent.extend_from_slice(&beat);
+                // A connection that is over says so at its next event.
+                let _ = self.flush();
+            } else {
+                let _ = self.socket.write(&beat);
+            }
         }
     }
 
@@ -261,23 +285,26 @@ impl Peer {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Over> {
-        while !self.unsent.is_empty() {
-            match self.socket.write(&self.unsent) {
-                Ok(sent) => drop(self.unsent.drain(..sent)),
+        let waiting = match &mut self.layers {
+            None => &mut self.unsent,
+            Some(layers) => {
+                layers.seal(&mut self.unsent)?;
+                &mut layers.wire
+            }
+        };
+        while !waiting.is_empty() {
+            match self.socket.write(waiting) {
+                Ok(sent) => drop(waiting.drain(..sent)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        if self.unsent.is_empty() {
+        if waiting.is_empty() {
             // An idle device holds no buffer, so that big fleets fit beside the server they measure.
-            self.unsent = Vec::new();
+            *waiting = Vec::new();
         }
-        if self.unsent.len() > UNSENT_BYTES_MAX {
-            Err(Over("the server does not read".into()))
-        } else {
-            Ok(())
-        }
+        if waiting.len() > UNSENT_BYTES_MAX { Err(Over("the server does not read".into())) } else { Ok(()) }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::latency::{Latencies, Percentiles, STAMP_BYTES, stamp};
 use crate::machine::{Busy, cores, cpu_ns};
 use crate::metrics::{LoopLag, report_loop};
 use crate::order::Order;
+use crate::place::{Place, Places};
 use crate::progress::bar;
 use crate::pump::{Pump, Request};
 use crate::report::{Figures, grouped, words};
@@ -103,11 +104,12 @@ impl<'a> Fanout<'a> {
             0 => 1,
             slice => args.devices.div_ceil(slice).min(SLICE_TAGS.len() as u32) as usize,
         };
+        let places = args.apart.then(Places::of_machine).transpose()?;
         let fleets = Team::fleets_for(count);
         let slice_of = |device| Team::slice_of(fleets, count, device, parts);
         let mut slices = vec![0; parts];
         (0..count).for_each(|device| slices[slice_of(device)] += 1);
-        let mut online = Online::begin_with(&args.server, count, |device| match parts {
+        let mut online = Online::begin_with(&args.server, places, count, |device| match parts {
             1 => vec![TAG],
             _ => vec![TAG, SLICE_TAGS[slice_of(device)]],
         })?;
@@ -315,6 +317,7 @@ impl Sum {
 /// The bare loop on the server's own connections, or on its own, and then why.
 fn bare(args: &FanoutArgs, online: &Online) -> Result<(Option<Bare>, Option<String>), BenchError> {
     let (program, count) = (server::program()?, args.devices as usize);
+    online.go(Place::Server)?;
     let threads = if args.threads == 0 { cores() } else { args.threads };
     let shared = match online.server.pid {
         _ if args.own_connections => Err("asked for".to_owned()),
@@ -322,10 +325,12 @@ fn bare(args: &FanoutArgs, online: &Online) -> Result<(Option<Bare>, Option<Stri
         Some(pid) => Bare::share(&program, (pid, online.server.device.port()), count, threads)
             .map_err(|error| error.to_string()),
     };
-    match shared {
-        Ok(bare) => Ok((Some(bare), None)),
-        Err(why) => Ok((Some(Bare::start(&program, count, threads, args.sweep_ms, 1)?), Some(why))),
-    }
+    let started = match shared {
+        Ok(bare) => (Some(bare), None),
+        Err(why) => (Some(Bare::start(&program, count, threads, args.sweep_ms, 1)?), Some(why)),
+    };
+    online.go(Place::Devices)?;
+    Ok(started)
 }
 
 /// What others took of the processor, turn by turn; returns how many turns are marked.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::online::{HEARTBEAT_S, Online};
 use super::team::Team;
-use crate::args::IdleArgs;
+use crate::args::{IdleArgs, ServerArgs};
 use crate::error::BenchError;
 use crate::folder::Folder;
 use crate::http::Api;
@@ -18,6 +18,7 @@ use crate::pump::{Pump, Request};
 use crate::report::{Figures, grouped};
 use crate::server;
 use crate::slope::{Line, line};
+use crate::transport::Transport;
 
 /// Memory is settled when it moves less than this within [`LOOK`].
 const SETTLED_KIB: u64 = 64;
@@ -44,7 +45,10 @@ pub(crate) struct Level {
 /// Runs the scenario.
 pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     let most = levels_of(args)?;
-    let Settled { mut online, pid, how, _folder } = Settled::begin(args, most)?;
+    let mut server_args = args.server.clone();
+    let _certificate = args.through.certify(&mut server_args)?;
+    let transport = args.through.transport;
+    let Settled { mut online, pid, how, _folder } = Settled::begin(server_args, transport, most)?;
     let longest = Duration::from_secs(args.settle_s);
     // Shown, but no point of the line.
     let empty = settle(pid, 0, longest)?;
@@ -65,6 +69,8 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     figures.row("settled before", how);
     report_memory(&mut figures, &empty, &levels)?;
     figures.lost = Some(0);
+    figures.row("transport", transport.name());
+    figures.extra("transport", transport.name());
     figures.row("connections of each shard", Balance::words(balance.as_ref()));
     figures.extra("balance", balance);
     report_loop(&mut figures, &online.lag, &LoopLag::read(&online.api)?);
@@ -147,15 +153,15 @@ impl Settled {
     /// Registers, starts the server again on the same data, lets a fleet come and go, and has every device read once. So what a
     /// first connection on each shard makes once, and what the store keeps of devices that were asked for, is there before the first
     /// level, and no level fills pages that the registering left free.
-    fn begin(args: &IdleArgs, most: usize) -> Result<Settled, BenchError> {
+    fn begin(mut server_args: ServerArgs, transport: Transport, most: usize) -> Result<Settled, BenchError> {
         let warm = cores() * WARM_UP_EACH;
-        let mut server_args = args.server.clone();
         let program = server_args.server_program.clone().map_or_else(server::program, Ok)?;
         let folder = if server_args.target.is_none() { Some(Folder::name("idle")?) } else { None };
         if let Some(Folder(path)) = &folder {
             server_args.serve_arg.extend(["--data-dir".to_owned(), path.display().to_string()]);
         }
         let mut online = Online::begin(&server_args, most + warm)?;
+        online.team = online.team.through(transport);
         if folder.is_some() {
             online.server.start_again(&program, &server_args.serve_arg)?;
             online.api = Api::new(online.server.api, &online.server.app_key, &online.server.app_secret);
@@ -165,7 +171,7 @@ impl Settled {
             return Err(BenchError::Options("memory of a server that runs already needs its --pid".into()));
         };
         let before = connections(&online.api)?;
-        let mut team = Team::start(&server::program()?, warm, 5)?;
+        let mut team = Team::start(&server::program()?, warm, 5)?.through(transport);
         let logins: Vec<Login> = online.devices[most..].iter().map(|device| device.login.clone()).collect();
         team.log_in(online.server.device, &online.server.app_key, &logins, HEARTBEAT_S)?;
         drop(team);

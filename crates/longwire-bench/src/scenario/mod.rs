@@ -10,4 +10,5 @@ pub(crate) mod online;
 pub(crate) mod pulse;
 pub(crate) mod stuck;
 pub(crate) mod team;
+pub(crate) mod transports;
 pub(crate) mod unicast;

@@ -6,6 +6,7 @@ use crate::error::BenchError;
 use crate::http::Api;
 use crate::metrics::LoopLag;
 use crate::order::Login;
+use crate::place::{Place, Places};
 use crate::scenario::team::Team;
 use crate::server::{self, Server};
 
@@ -23,26 +24,36 @@ pub(crate) struct Online {
     /// The loop's lag before anything was measured.
     pub(crate) lag: LoopLag,
     pub(crate) server: Server,
+    /// Each party has cores of its own.
+    pub(crate) places: Option<Places>,
 }
 
 impl Online {
     /// Finds or starts the server and registers `count` devices; none is connected yet.
     pub(crate) fn begin(args: &ServerArgs, count: usize) -> Result<Online, BenchError> {
-        Online::begin_with(args, count, |_| vec![TAG])
+        Online::begin_with(args, None, count, |_| vec![TAG])
     }
 
-    /// The same; `tags` says which tags the device of a number has.
+    /// The same; `tags` says which tags the device of a number has, `places` where each party runs.
     pub(crate) fn begin_with(
         args: &ServerArgs,
+        places: Option<Places>,
         count: usize,
         tags: impl Fn(usize) -> Vec<&'static str>,
     ) -> Result<Online, BenchError> {
+        go(places.as_ref(), Place::Server)?;
         let server = Server::obtain(args)?;
+        go(places.as_ref(), Place::Devices)?;
         let api = Api::new(server.api, &server.app_key, &server.app_secret);
         let devices = register(&api, count, tags)?;
         let team = Team::start(&server::program()?, count, 2)?;
         let lag = LoopLag::read(&api)?;
-        Ok(Online { team, devices, api, lag, server })
+        Ok(Online { team, devices, api, lag, server, places })
+    }
+
+    /// With `--apart`: from now on this thread, and what it starts, run there.
+    pub(crate) fn go(&self, place: Place) -> Result<(), BenchError> {
+        go(self.places.as_ref(), place)
     }
 
     /// Logs in the devices up to `count`; returns how many the server has welcomed.
@@ -52,4 +63,8 @@ impl Online {
             self.devices[live..count].iter().map(|device| device.login.clone()).collect();
         self.team.log_in(self.server.device, &self.server.app_key, &logins, HEARTBEAT_S)
     }
+}
+
+fn go(places: Option<&Places>, place: Place) -> Result<(), BenchError> {
+    places.map_or(Ok(()), |places| places.go(place))
 }

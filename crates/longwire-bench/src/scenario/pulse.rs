@@ -6,6 +6,7 @@ use crate::devices::register;
 use crate::error::BenchError;
 use crate::latency::Percentiles;
 use crate::order::{Back, Login};
+use crate::place::Place;
 use crate::scenario::online::{HEARTBEAT_S, Online};
 use crate::scenario::team::Team;
 use crate::server;
@@ -30,7 +31,9 @@ impl Pulse {
     pub(crate) fn start(online: &Online) -> Result<Pulse, BenchError> {
         let devices = register(&online.api, DEVICES, |_| Vec::new())?;
         let logins: Vec<Login> = devices.into_iter().map(|device| device.login).collect();
+        online.go(Place::Watched)?;
         let mut team = Team::swarm(&server::program()?, DEVICES, 4)?;
+        online.go(Place::Devices)?;
         let to = (online.server.device, online.server.app_key.as_str());
         team.gather(to, &logins, (HEARTBEAT_S, DEVICES), Back::Stay)?;
         Ok(Pulse { team })

@@ -9,6 +9,7 @@ use crate::error::BenchError;
 use crate::latency::Latencies;
 use crate::order::{Back, Clients, Gather, Login, Logins, Order, Report, Tally};
 use crate::source::{first_of, slice_of, source_of};
+use crate::transport::Transport;
 
 /// Connections of one fleet process: well below the 20,000 descriptors that a process may have, and little enough
 /// for one reading thread.
@@ -22,6 +23,7 @@ const OPENING_TIME: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(crate) struct Team {
     fleets: Vec<Fleet>,
+    transport: Transport,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,13 @@ impl Team {
             let source = first_of(net, index);
             fleets.push(Fleet { child: Child::start(program, role)?, source, live: 0 });
         }
-        Ok(Team { fleets })
+        Ok(Team { fleets, transport: Transport::Tcp })
+    }
+
+    /// Devices and clients connect through this from now on.
+    pub(crate) fn through(mut self, transport: Transport) -> Team {
+        self.transport = transport;
+        self
     }
 
     /// Gives a swarm more devices and waits until the server has welcomed all of them; returns how many are in.
@@ -142,11 +150,24 @@ impl Team {
         devices: &[Login],
         heartbeat_s: u16,
     ) -> Result<usize, BenchError> {
+        let wanted = self.begin_log_in(target, app_key, devices, heartbeat_s)?;
+        self.opened(wanted)
+    }
+
+    /// The same without waiting: [`Team::opened`] does, for so many as this returns.
+    pub(crate) fn begin_log_in(
+        &mut self,
+        target: SocketAddr,
+        app_key: &str,
+        devices: &[Login],
+        heartbeat_s: u16,
+    ) -> Result<usize, BenchError> {
         let share = devices.len().div_ceil(self.fleets.len()).max(1);
-        let before = self.live();
+        let (before, transport) = (self.live(), self.transport);
         let mut shares = devices.chunks(share);
         for fleet in &mut self.fleets {
             fleet.child.order(&Order::LogIn {
+                transport,
                 target,
                 source: fleet.source,
                 app_key: app_key.to_owned(),
@@ -154,7 +175,7 @@ impl Team {
                 heartbeat_s,
             })?;
         }
-        self.opened(before + devices.len())
+        Ok(before + devices.len())
     }
 
     /// How so many are spread over the fleets.
@@ -178,14 +199,22 @@ impl Team {
 
     /// The same by shares: so many at each fleet.
     pub(crate) fn clients_by(&mut self, clients: &Clients, shares: &[usize]) -> Result<usize, BenchError> {
+        let wanted = self.begin_clients(clients, shares)?;
+        self.opened(wanted)
+    }
+
+    /// The same without waiting: [`Team::opened`] does, for so many as this returns. Clients with tokens are of the first fleet.
+    pub(crate) fn begin_clients(&mut self, clients: &Clients, shares: &[usize]) -> Result<usize, BenchError> {
         let (before, mut first) = (self.live(), clients.first);
+        let transport = self.transport;
         for (index, fleet) in self.fleets.iter_mut().enumerate() {
             let count = shares.get(index).copied().unwrap_or_default();
             let source = fleet.source;
-            fleet.child.order(&Order::Clients(Clients { source, first, count, ..clients.clone() }))?;
+            let clients = Clients { source, first, count, transport, ..clients.clone() };
+            fleet.child.order(&Order::Clients(clients))?;
             first += count;
         }
-        self.opened(before + shares.iter().sum::<usize>())
+        Ok(before + shares.iter().sum::<usize>())
     }
 
     /// Gives some fleets an order each and waits until they have taken it.
@@ -214,7 +243,8 @@ impl Team {
         self.order_some(orders)
     }
 
-    fn opened(&mut self, wanted: usize) -> Result<usize, BenchError> {
+    /// Waits until so many connections are up in all, and returns how many are.
+    pub(crate) fn opened(&mut self, wanted: usize) -> Result<usize, BenchError> {
         for fleet in &mut self.fleets {
             let within = OPENING_TIME + Duration::from_millis(wanted as u64);
             match fleet.child.report(within)? {

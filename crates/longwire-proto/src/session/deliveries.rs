@@ -190,6 +190,12 @@ impl Deliveries {
         usize::from(self.messages_max - self.others.min(self.messages_max))
     }
 
+    /// The last positions of mailbox and log that were sent or left out in this session, or settled before it.
+    #[must_use]
+    pub fn sent_until(&self) -> [Position; 2] {
+        self.last
+    }
+
     /// Whether anything is unacked.
     #[must_use]
     pub fn has_unacked(&self) -> bool {

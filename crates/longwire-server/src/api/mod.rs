@@ -49,7 +49,9 @@ pub struct Api {
     hub: Hub,
     options: ApiOptions,
     entry_nodes: Vec<String>,
-    metrics: Box<dyn Fn() -> String + Send + Sync>,
+    metrics: Page,
+    /// Held while a page is made: one at a time.
+    metrics_turn: tokio::sync::Mutex<()>,
     ready: Arc<AtomicBool>,
     alive: Alive,
     overloaded: Box<dyn Fn() -> bool + Send + Sync>,
@@ -59,6 +61,9 @@ pub struct Api {
     /// Requests in work by app; as many entries as there are apps.
     in_work: Mutex<HashMap<AppId, Arc<AtomicUsize>>>,
 }
+
+/// Makes a page. It reads the kernel's table of sockets, milliseconds, so never on a thread that serves requests.
+pub type Page = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// A look at the node's threads: what stands still, if anything does.
 pub type Alive = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -72,7 +77,7 @@ pub struct Parts {
     /// Where devices connect, told at registration.
     pub entry_nodes: Vec<String>,
     /// The text of `/metrics`.
-    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    pub metrics: Page,
     /// Whether the node has started and does not drain.
     pub ready: Arc<AtomicBool>,
     /// Whether its threads go on; says what stands still.
@@ -96,6 +101,7 @@ impl Api {
             options: parts.options,
             entry_nodes: parts.entry_nodes,
             metrics: parts.metrics,
+            metrics_turn: tokio::sync::Mutex::new(()),
             ready: parts.ready,
             alive: parts.alive,
             overloaded: parts.overloaded,

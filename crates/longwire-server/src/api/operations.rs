@@ -24,12 +24,21 @@ pub struct DrainOrder {
     pub then: Then,
 }
 
-/// What became of an order to read certificates again.
+/// What became of an order to read files again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReloadedFiles {
+    /// The certificates of the devices' port.
+    pub certificates: Reloaded,
+    /// The apps' files of keys for JWTs.
+    pub keys: Reloaded,
+}
+
+/// What became of one kind of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reloaded {
     /// There are none.
     Nothing,
-    /// New handshakes use what was read.
+    /// What was read is in use: new handshakes, new logins.
     Read,
     /// What was found cannot be used, for this reason; the old ones stay in use.
     Kept(String),
@@ -110,8 +119,8 @@ pub struct ShardState {
 pub trait Operations: Send + Sync {
     /// Drains the node, and returns at once. Said again, `exit` follows a `stay`; anything else changes nothing.
     fn drain(&self, order: DrainOrder);
-    /// Reads certificates again; a small file is read meanwhile.
-    fn reload(&self) -> Reloaded;
+    /// Reads certificates and files of keys again; small files are read meanwhile.
+    fn reload(&self) -> ReloadedFiles;
     /// Who holds bytes.
     fn memory(&self) -> NodeMemory;
     /// What apps hold in outboxes, those who hold most first; an app without a full socket is left out.

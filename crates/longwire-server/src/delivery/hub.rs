@@ -258,8 +258,11 @@ impl Hub {
         let (lists, listed) = mpsc::channel(auth::LISTS_WAITING_MAX);
         let apps = registry.apps().await?;
         let ways = WaysOfApps::load(apps.iter());
-        let apps = apps.into_iter().map(|app| (Box::from(app.key.as_str()), Arc::new(app))).collect();
+        let apps: Vec<Arc<App>> = apps.into_iter().map(Arc::new).collect();
+        let by_key = apps.iter().map(|app| (Box::from(app.key.as_str()), app.clone())).collect();
         let stats = Arc::new(HubStats::default());
+        let enrolment = Enrolment::new(lists, registry.automatic_devices().await?);
+        enrolment.count(std::iter::empty(), &stats);
         let seed = RandomState::new().hash_one(0_u8);
         let topics = Topics::load(&store, shards.interests().clone(), clock(), seed).await?;
         let core = Arc::new(Core {
@@ -271,7 +274,7 @@ impl Hub {
             duplicate_login,
             heartbeat,
             connections_per_device,
-            auth: Auth::new(parts.auth, Enrolment::new(lists), ways),
+            auth: Auth::new(parts.auth, enrolment, ways),
             conflicts: Guard::new(guard::TAKEOVERS),
             returns: Returns::new(),
             bad_logins: Guard::new(guard::BAD_LOGINS),
@@ -286,8 +289,9 @@ impl Hub {
             stats,
             retags: AtomicU64::new(0),
             under_way: tokio::sync::RwLock::default(),
-            apps: RwLock::new(apps),
+            apps: RwLock::new(by_key),
         });
+        core.take_up_wills(&apps);
         tokio::spawn(dispatcher::run(core.clone(), committed));
         tokio::spawn(auth::watch_keys(Arc::downgrade(&core)));
         tokio::spawn(auth::enrol_waiting(Arc::downgrade(&core), listed));
@@ -464,6 +468,21 @@ impl Hub {
         }
         self.core.auth.ways.set(app.id, made);
         Ok(true)
+    }
+
+    /// Reads all files of keys for JWTs again, though they look as before; blocks. How many there are, and what is wrong with
+    /// which, in the order of apps. One that cannot be read leaves the keys that were read before.
+    #[must_use]
+    pub fn reload_keys(&self) -> (usize, Vec<String>) {
+        let (files, mut problems) = self.core.auth.ways.read_again();
+        problems.sort_unstable_by_key(|(app, _)| app.0);
+        let ids: Vec<AppId> = problems.iter().map(|(app, _)| *app).collect();
+        let keys = self.app_keys(&ids).into_iter();
+        let told = |(key, (_, problem)): (Option<AppKey>, (AppId, String))| match key {
+            Some(key) => format!("{}: {problem}", key.as_str()),
+            None => problem,
+        };
+        (files, keys.zip(problems).map(told).collect())
     }
 
     /// The node's rules for heartbeats.

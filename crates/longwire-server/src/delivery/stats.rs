@@ -30,7 +30,7 @@ pub(super) enum CallOutOutcome {
     HeldBack,
 }
 
-/// The hub's counters. All rise, except `devices_online` and `sessions_online`.
+/// The hub's counters. All rise, except `devices_online`, `sessions_online` and `devices_automatic*`.
 #[derive(Debug, Default)]
 pub struct HubStats {
     /// Devices with at least one session now, those being decided included.
@@ -43,6 +43,10 @@ pub struct HubStats {
     pub logins_refused: Tally,
     /// Devices that registered themselves by logging in.
     pub devices_enrolled: AtomicU64,
+    /// All of them that there are, of all apps.
+    pub devices_automatic: AtomicU64,
+    /// Those of the app that has most: it is refused more at `auth.automatic_devices`.
+    pub devices_automatic_app_max: AtomicU64,
     /// Questions to apps' own login services, by [`CALL_OUT_LABELS`].
     pub call_outs: [AtomicU64; 4],
     /// Connections displaced by a newer login.

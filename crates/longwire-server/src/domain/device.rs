@@ -5,7 +5,7 @@ use longwire_proto::limit::{DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX};
 use std::sync::Arc;
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $max:expr) => {
+    ($(#[$doc:meta])* $name:ident, $max:expr, $apart:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         pub struct $name(Arc<str>);
@@ -14,7 +14,7 @@ macro_rules! name {
             /// # Errors
             /// Empty, over-long, or with a character outside the allowed ones.
             pub fn parse(field: &str, text: &str) -> Result<$name, Invalid> {
-                check(field, text, $max)?;
+                check(field, text, $max, $apart)?;
                 Ok($name(text.into()))
             }
             /// The text.
@@ -27,26 +27,44 @@ macro_rules! name {
 }
 
 name!(
-    /// A registration id: chosen by the app or issued; 1 to 128 bytes of UTF-8 without controls, `+`, `#` and `/`
-    /// (so that it can be an MQTT client id and a topic level).
-    DeviceName, DEVICE_NAME_BYTES_MAX
+    /// A registration id: chosen by the app or issued; 1 to 128 bytes of UTF-8 without controls. An MQTT client that names
+    /// itself may have `+`, `#` and `/` in it: then it is no topic level, and no rule with `%c` fits it. The API registers
+    /// no such name ([`DeviceName::is_level`]).
+    DeviceName, DEVICE_NAME_BYTES_MAX, &[]
 );
 name!(
     /// A name that maps to devices of an app; 1 to 64 bytes.
-    Alias, LABEL_BYTES_MAX
+    Alias, LABEL_BYTES_MAX, APART
 );
 name!(
     /// A label on devices; 1 to 64 bytes.
-    Tag, LABEL_BYTES_MAX
+    Tag, LABEL_BYTES_MAX, APART
 );
 
-fn check(field: &str, text: &str, bytes_max: usize) -> Result<(), Invalid> {
-    let bad = |c: char| c.is_control() || matches!(c, '+' | '#' | '/' | '\u{feff}');
+/// What parts topics into levels, and stands for levels.
+const APART: &[char] = &['+', '#', '/'];
+
+impl DeviceName {
+    /// Whether it can be a level of a topic.
+    ///
+    /// # Errors
+    /// It has a character that means something there.
+    pub fn is_level(&self, field: &str) -> Result<(), Invalid> {
+        check(field, &self.0, DEVICE_NAME_BYTES_MAX, APART)
+    }
+}
+
+fn check(field: &str, text: &str, bytes_max: usize, apart: &[char]) -> Result<(), Invalid> {
+    let bad = |c: char| c.is_control() || c == '\u{feff}' || apart.contains(&c);
     if text.is_empty() || text.len() > bytes_max {
         return Err(Invalid::new(field, format!("must be 1 to {bytes_max} bytes, is {}", text.len())));
     }
     if text.chars().any(bad) {
-        return Err(Invalid::new(field, "must not contain control characters, '+', '#' or '/'"));
+        let problem = match apart {
+            [] => "must not contain control characters",
+            _ => "must not contain control characters, '+', '#' or '/'",
+        };
+        return Err(Invalid::new(field, problem));
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub mod transport;
 
 pub use admission::Rejection;
 pub use connection::{Link, Links, Wheel};
-pub use options::{GateError, GateOptions};
+pub use options::{GateError, GateOptions, LISTENERS_MAX};
 pub use pressure::{Level, Pressure};
 pub use queue::{ShardEvents, Waiting};
 pub use stats::{
@@ -130,11 +130,19 @@ impl Gate {
         Ok((gate, queues, events))
     }
 
-    /// Listens on `address` (port 0: the kernel chooses) on every shard; returns the address that devices can use.
+    /// Listens on `address` (port 0: the kernel chooses) on every shard, on the terms of [`GateOptions::listeners`] of that number; returns
+    /// the address that devices can use. Each listener is opened once.
     ///
     /// # Errors
     /// The address is taken or not ours.
-    pub fn open(&self, address: SocketAddr) -> Result<SocketAddr, GateError> {
+    ///
+    /// # Panics
+    /// There is no listener of that number.
+    pub fn open(&self, listener: usize, address: SocketAddr) -> Result<SocketAddr, GateError> {
+        assert!(
+            listener < self.options.listeners.len().min(LISTENERS_MAX),
+            "no terms for listener {listener}"
+        );
         let failed = |cause| GateError::Bind { address, cause };
         // Without this probe SO_REUSEPORT would let a second server share the port with the first.
         let probe = std::net::TcpListener::bind(address).map_err(failed)?;
@@ -142,8 +150,8 @@ impl Gate {
         drop(probe);
         let listeners: Result<Vec<_>, _> =
             self.queues.shards.iter().map(|_| connection::listen(address, &self.options)).collect();
-        for (queue, listener) in self.queues.shards.iter().zip(listeners.map_err(failed)?) {
-            queue.control(Control::Listen(listener));
+        for (queue, socket) in self.queues.shards.iter().zip(listeners.map_err(failed)?) {
+            queue.control(Control::Listen(listener as u8, socket));
         }
         Ok(address)
     }

@@ -6,6 +6,9 @@ use longwire_proto::wire::BackOff;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// Listeners of a gate.
+pub const LISTENERS_MAX: usize = 8;
+
 /// What a gate is told at its making. Every limit's behaviour is said in `docs/configuration.md`.
 #[derive(Clone, Debug)]
 pub struct GateOptions {
@@ -51,8 +54,8 @@ pub struct GateOptions {
     pub event_queue: usize,
     /// `SO_SNDBUF`/`SO_RCVBUF`, bytes; 0 = the kernel's autotuning.
     pub socket_buffer_bytes: usize,
-    /// What devices may speak, and what lies below it.
-    pub listener: Arc<ListenerTerms>,
+    /// What devices may speak at each listener, and what lies below it; at least one, [`LISTENERS_MAX`] at most.
+    pub listeners: Arc<[ListenerTerms]>,
     /// This node's name, told in WELCOME.
     pub node: String,
     /// Back-off told to devices in WELCOME.
@@ -86,7 +89,7 @@ impl Default for GateOptions {
             command_queue: 16 * 1024,
             event_queue: 16 * 1024,
             socket_buffer_bytes: 0,
-            listener: Arc::default(),
+            listeners: Arc::new([ListenerTerms::default()]),
             node: "longwire".into(),
             back_off: BackOff::default(),
             heartbeat_min_s: 15,

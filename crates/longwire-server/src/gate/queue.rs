@@ -3,6 +3,7 @@
 //! pipe, because tokio's own wake may wait for a lock, and its way to an eventfd is not safe code).
 
 use super::judge::Reading;
+use super::options::LISTENERS_MAX;
 use crate::delivery::border::{Command, Event, Events};
 use crossbeam_queue::ArrayQueue;
 use mio::{Poll, Waker};
@@ -19,12 +20,16 @@ pub(super) const WAKE: mio::Token = mio::Token(usize::MAX);
 
 /// What the gate itself tells a shard.
 pub(super) enum Control {
-    Listen(mio::net::TcpListener),
-    Stop { spread: Duration, patience: Duration },
+    /// At the socket of the listener of this number (`GateOptions::listeners`).
+    Listen(u8, mio::net::TcpListener),
+    Stop {
+        spread: Duration,
+        patience: Duration,
+    },
 }
 
-/// Controls that may wait: one Listen and one Stop in a life.
-const CONTROLS_MAX: usize = 8;
+/// Controls that may wait: a Listen for each listener and one Stop in a life.
+const CONTROLS_MAX: usize = LISTENERS_MAX + 1;
 /// Readings of the kernel's queues that may wait; the shard asks again for one that found no room.
 const READINGS_MAX: usize = 1024;
 

@@ -185,6 +185,8 @@ pub struct ShardStats {
     pub decided: AtomicU64,
     /// Connections now that have not said CONNECT.
     pub awaiting: AtomicU64,
+    /// Connections now that are refused, and wait to be told in their own words.
+    pub turned_away: AtomicU64,
     /// TLS handshakes begun.
     pub handshakes: AtomicU64,
     /// TLS handshakes that wait for their turn now.

@@ -1,7 +1,8 @@
-//! Certificates of the devices' port: read at the start, and again when somebody says so.
+//! Certificates of the devices' port: read at the start, and again when somebody says so; and the other files that are.
 
 use super::config::Config;
-use crate::api::operations::Reloaded;
+use crate::api::operations::{Reloaded, ReloadedFiles};
+use crate::delivery::hub::Hub;
 use crate::gate::transport::{ListenerTerms, TlsFileError, TlsTerms};
 use rustls::pki_types::UnixTime;
 use std::sync::Arc;
@@ -13,13 +14,32 @@ use std::sync::Arc;
 pub fn open_certificates(config: &mut Config) -> Result<Option<Arc<TlsTerms>>, TlsFileError> {
     let Some(files) = &config.device_tls else { return Ok(None) };
     let terms = Arc::new(TlsTerms::open(files.clone(), UnixTime::now())?);
-    let listener = ListenerTerms { tls: Some(terms.clone()), ..(*config.gate.listener).clone() };
-    config.gate.listener = Arc::new(listener);
+    let listeners = config.gate.listeners.iter();
+    config.gate.listeners =
+        listeners.map(|listener| ListenerTerms { tls: Some(terms.clone()), ..listener.clone() }).collect();
     Ok(Some(terms))
 }
 
-/// Reads them again; files that cannot be used leave the old ones in use.
-pub(super) fn reload_certificates(certificates: Option<&TlsTerms>) -> Reloaded {
+/// Reads certificates and the apps' files of keys again; files that cannot be used leave the old ones in use.
+pub(super) fn reload(certificates: Option<&TlsTerms>, hub: &Hub) -> ReloadedFiles {
+    ReloadedFiles { certificates: reload_certificates(certificates), keys: reload_keys(hub) }
+}
+
+fn reload_keys(hub: &Hub) -> Reloaded {
+    let (files, problems) = hub.reload_keys();
+    if !problems.is_empty() {
+        let problem = problems.join("; ");
+        tracing::error!(problem, "keys for JWTs that were read before stay in use: new ones cannot be used");
+        return Reloaded::Kept(problem);
+    }
+    if files == 0 {
+        return Reloaded::Nothing;
+    }
+    tracing::info!(files, "keys for JWTs were read again");
+    Reloaded::Read
+}
+
+fn reload_certificates(certificates: Option<&TlsTerms>) -> Reloaded {
     let Some(certificates) = certificates else {
         tracing::info!("told to reload: there are no certificates to read again");
         return Reloaded::Nothing;

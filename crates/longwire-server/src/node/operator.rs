@@ -1,8 +1,10 @@
 //! The node as its operator reaches it through the API.
 
-use super::certificates::reload_certificates;
+use super::certificates;
 use super::metrics::resident_bytes;
-use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, Operations, Reloaded, ShardState, Then};
+use crate::api::operations::{
+    AppOutboxes, DrainOrder, NodeMemory, Operations, ReloadedFiles, ShardState, Then,
+};
 use crate::delivery::hub::Hub;
 use crate::gate::transport::TlsTerms;
 use crate::gate::{Gate, ShardStats, TURN_BUCKETS_US};
@@ -69,8 +71,8 @@ impl Operations for Operator {
         }
     }
 
-    fn reload(&self) -> Reloaded {
-        let reloaded = reload_certificates(self.certificates.as_deref());
+    fn reload(&self) -> ReloadedFiles {
+        let reloaded = certificates::reload(self.certificates.as_deref(), &self.hub);
         tracing::info!(target: "audit", event = "reload", ?reloaded);
         reloaded
     }

@@ -1,6 +1,6 @@
 //! Rooms opened in order, ports last; closed in the opposite order, ports first.
 
-use super::certificates::{open_certificates, reload_certificates};
+use super::certificates::{open_certificates, reload};
 use super::clock::wall_clock;
 use super::config::Config;
 use super::credentials::{AppSeed, prepare_admin, prepare_apps};
@@ -79,6 +79,8 @@ pub enum ServeError {
 pub struct Running {
     /// Where devices connect.
     pub device: SocketAddr,
+    /// Every listener of devices by its name, the first of them `device`.
+    pub listeners: Vec<(&'static str, SocketAddr)>,
     /// Where the API listens.
     pub api: SocketAddr,
     /// The app "default", if this was the first start: its secret is shown once and kept nowhere.
@@ -147,7 +149,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
             tokio::spawn(async move { hub.serve_shard(events).await })
         })
         .collect();
-    let (bound, device) = match open_ports(&config, &gate).await {
+    let (bound, device, listeners) = match open_ports(&config, &gate).await {
         Ok(ports) => ports,
         Err(error) => {
             hub.close().await;
@@ -171,6 +173,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     watches.extend(service::watch(Arc::new(healthy)));
     Ok(Running {
         device,
+        listeners,
         api,
         first_app,
         first_admin_key,
@@ -186,12 +189,21 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     })
 }
 
-/// Binds both ports. The API's callers wait in its backlog until the devices' port is open too.
-async fn open_ports(config: &Config, gate: &Gate) -> Result<(Bound, SocketAddr), ServeError> {
+/// Every listener of devices by its name, and where it listens.
+type Listeners = Vec<(&'static str, SocketAddr)>;
+
+/// Binds all ports. The API's callers wait in its backlog until the devices' ports are open too.
+async fn open_ports(config: &Config, gate: &Gate) -> Result<(Bound, SocketAddr, Listeners), ServeError> {
     let address = config.api.bind;
     let bound = listen::bind(address).await.map_err(|cause| ServeError::ApiBind { address, cause })?;
-    let device = gate.open(config.device_bind)?;
-    Ok((bound, device))
+    let listeners = config.listeners.iter().enumerate();
+    let opened: Result<Listeners, GateError> =
+        listeners.map(|(number, listener)| Ok((listener.name, gate.open(number, listener.bind)?))).collect();
+    let opened = opened?;
+    for (name, address) in &opened[1..] {
+        tracing::info!(%address, "devices also connect at listener.{name}");
+    }
+    Ok((bound, opened[0].1, opened))
 }
 
 fn make_api(
@@ -225,7 +237,7 @@ fn make_api(
         hub,
         options,
         entry_nodes: vec![device.to_string()],
-        metrics: Box::new(move || render(&sources)),
+        metrics: Arc::new(move || render(&sources)),
         ready,
         alive: {
             let stats = gate.stats();
@@ -250,10 +262,10 @@ impl Running {
         }
     }
 
-    /// Reads the certificates again; new handshakes use them, connections stay as they are. Files that cannot be used leave the
-    /// old ones in use, and the log says so.
+    /// Reads the certificates and the files of keys for JWTs again; new handshakes and logins use them, connections stay as they
+    /// are. Files that cannot be used leave the old ones in use, and the log says so.
     pub fn reload(&self) {
-        reload_certificates(self.certificates.as_deref());
+        reload(self.certificates.as_deref(), &self.hub);
     }
 
     /// Ends the node in order: not ready, API closed and its requests finished, devices told, store flushed. Takes at

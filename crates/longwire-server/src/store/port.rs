@@ -105,6 +105,8 @@ pub enum End {
     /// The device has the message and will say so again (PUBREC of QoS 2): counted as delivered, and a marker stays in the
     /// mailbox until [`End::Delivered`] (PUBCOMP). In a log, which keeps no markers, it is the end.
     Received,
+    /// It was not sent, for the device takes no packet so large: it is dropped.
+    TooLarge,
     /// The device took note that it was left out as expired. Of a mailbox delivery the end was recorded at the
     /// deadline already, so this only removes the marker; of a log delivery it is the end.
     GapNoted,
@@ -134,6 +136,8 @@ pub struct LoginView {
     pub device: Device,
     /// Where its mailbox stands.
     pub mailbox: FeedStart,
+    /// The last place given in its mailbox when this was read.
+    pub mailbox_head: Position,
     /// Where it stands in its app's log.
     pub log: FeedStart,
     /// The log's last position when this was read.

@@ -3,8 +3,9 @@
 use super::port::{Accept, Accepted, Settle};
 use super::upstream::{Upstream, UpstreamOutcome};
 use crate::domain::topic::TopicWish;
-use crate::domain::{AppId, ClientId, WallMs};
+use crate::domain::{AppId, ClientId, Position, WallMs};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Identifiers of QoS 2 that await PUBREL, kept of one device; a publish beyond is refused.
 pub const UNRELEASED_MAX: usize = 64;
@@ -22,8 +23,29 @@ pub struct KeptSession {
     pub expiry_s: u32,
     /// When its connection ended; `WallMs(0)`: it has one, or the process died with it.
     pub ended_at: WallMs,
+    /// What is still to be published for it.
+    pub will: Option<Arc<KeptWill>>,
+    /// Up to where its connections have sent its mailbox and its app's log; counts only with an `ended_at`.
+    pub sent: [Position; 2],
     /// What it subscribed to, at most [`WISHES_MAX`].
     pub wishes: Vec<TopicWish>,
+}
+
+/// A will of a kept session: part of the session's state until it has been published or taken back (MQTT-3.1.2-8, MQTT-3.1.2-10).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptWill {
+    /// The encoded `TopicBody`: topic, QoS, retain flag, properties and content.
+    pub body: Bytes,
+    /// Seconds from the end of the connection to its publication.
+    pub delay_s: u32,
+    /// Seconds from its publication to its expiry; `None`: it does not expire.
+    pub expiry_s: Option<u32>,
+    /// It came without credentials, and was not held to the app's topic rules.
+    pub anonymous: bool,
+    /// The device's name, for `%c` in rules.
+    pub name: Box<str>,
+    /// For `%u` in rules.
+    pub user: Box<str>,
 }
 
 /// A retained message as stored.
@@ -54,6 +76,10 @@ pub enum Change {
         expiry_s: u32,
         /// When its connection ended; `WallMs(0)`: it has one.
         ended_at: WallMs,
+        /// Its will, in place of the one that was stored.
+        will: Option<Arc<KeptWill>>,
+        /// Up to where its connections have sent its mailbox and its app's log.
+        sent: [Position; 2],
     },
     /// All that a kept session subscribed to. Without the session it changes nothing.
     Wishes(ClientId, Vec<TopicWish>),

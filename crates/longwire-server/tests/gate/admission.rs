@@ -124,7 +124,10 @@ fn silent_peers_of_one_address_leave_the_others_their_logins() {
     assert!(binds.is_some());
     let before = rejected(&rig, Rejection::AddressAwaiting);
     for _ in 0..50 {
-        let refusal = refusal(&mut rig.connect_from(CROWD));
+        // One that speaks is told at once.
+        let mut newcomer = rig.connect_from(CROWD);
+        newcomer.send_connect(99);
+        let refusal = refusal(&mut newcomer);
         assert_eq!(refusal.reason, CloseReason::Full);
         assert!(refusal.retry_after_s > 0);
     }
@@ -173,7 +176,7 @@ fn every_refusal_before_login_says_when_to_come_again() {
         |to, _| Command::Refuse { to, reason: CloseReason::StoreUnavailable, retry_after_s: 0 };
     let rig = Rig::new(GateOptions { login_deadline_s: 1, ..options() }, refuse);
     let (mut silent, mut noisy, mut refused) = (rig.connect(), rig.connect(), rig.connect());
-    noisy.socket.write_all(b"HELO push.example\r\n").unwrap();
+    noisy.socket.write_all(b"\xCA\xFE\xBA\xBF push.example\r\n").unwrap();
     refused.send_connect(3);
     for (device, reason) in [
         (&mut silent, CloseReason::LoginTimeout),

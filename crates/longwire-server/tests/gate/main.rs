@@ -3,6 +3,7 @@
 
 mod admission;
 mod mqtt;
+mod mqtt_aliases;
 mod mqtt_life;
 mod mqtt_rig;
 mod mqtt_stored;
@@ -19,7 +20,7 @@ use longwire_proto::wire::{AckKind, DeviceFrame, ServerFrame};
 use longwire_server::delivery::border::{Command, Event};
 use longwire_server::domain::WallMs;
 use longwire_server::gate::{GateOptions, HEARTBEAT_BUCKETS_US, Level};
-use longwire_server::store::port::{Page, PageEntry};
+use longwire_server::store::port::{End, Page, PageEntry};
 use rig::{Rig, attach, options, outgoing, welcome};
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ fn faults_close_with_their_reason_and_the_others_live() {
     let rig = Rig::new(options(), welcome);
     let mut healthy = rig.login(7);
     let faults: [(&[u8], CloseReason); 4] = [
-        (b"HELO push.example\r\n", CloseReason::BadMagic),
+        (b"\xCA\xFE\xBA\xBF push.example\r\n", CloseReason::BadMagic),
         (&[0xCA, 0xFE, 0xBA, 0xBE, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], CloseReason::BadCommand),
         (
             &[0xCA, 0xFE, 0xBA, 0xBE, 0x10, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -77,6 +78,21 @@ fn faults_close_with_their_reason_and_the_others_live() {
         }
         assert_eq!(device.next(), None);
         assert_eq!(rig.closed(reason), 1);
+    }
+    healthy.nothing_before_pong();
+}
+
+/// What only native peers can read is said to them alone.
+#[test]
+fn who_speaks_nothing_known_is_told_nothing() {
+    let rig = Rig::new(options(), welcome);
+    let mut healthy = rig.login(7);
+    let strangers: [&[u8]; 4] = [b"HELO push.example\r\n", &[0x40, 2, 0, 1], &[0, 0], &[0xC0, 0]];
+    for (bytes, count) in strangers.into_iter().zip(1..) {
+        let mut device = rig.connect();
+        device.socket.write_all(bytes).unwrap();
+        assert_eq!(device.next(), None);
+        assert_eq!(rig.closed(CloseReason::BadMagic), count);
     }
     healthy.nothing_before_pong();
 }
@@ -168,9 +184,9 @@ fn stored_broadcasts_come_in_order_each_naming_the_one_before() {
     }
     let settled = rig.until(|rig| {
         let events = rig.events.lock().unwrap();
-        let settled = events
-            .iter()
-            .filter(|event| matches!(event, Event::Settled { source: Source::AppLog, gap: false, .. }));
+        let settled = events.iter().filter(|event| {
+            matches!(event, Event::Settled { source: Source::AppLog, end: End::Delivered, .. })
+        });
         (settled.count() == 20).then_some(())
     });
     assert!(settled.is_some(), "every ack became an event");
@@ -397,11 +413,15 @@ fn under_pressure_new_connections_and_online_only_messages_are_shed_and_stored_o
     assert_eq!(device.push(), 9);
     assert!(rig.until(|rig| (rig.sum(|stats| &stats.dropped) == 2).then_some(())).is_some());
     let waits: Vec<u16> = (0..20)
-        .map(|_| match rig.connect().next() {
-            Some(ServerFrame::Refusal(refusal)) if refusal.reason == CloseReason::Full => {
-                refusal.retry_after_s
+        .map(|_| {
+            let mut newcomer = rig.connect();
+            newcomer.send_connect(2);
+            match newcomer.next() {
+                Some(ServerFrame::Refusal(refusal)) if refusal.reason == CloseReason::Full => {
+                    refusal.retry_after_s
+                }
+                other => panic!("expected a refusal, got {other:?}"),
             }
-            other => panic!("expected a refusal, got {other:?}"),
         })
         .collect();
     assert!(waits.iter().all(|wait| (30..120).contains(wait)), "{waits:?}");

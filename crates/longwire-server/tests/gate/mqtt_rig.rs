@@ -25,8 +25,9 @@ pub(crate) fn attach(login: &Login) -> Command {
         Some("demo/ruled") => Rules::parse(["allow all own/%c/#"]).unwrap(),
         _ => Rules::open(),
     };
-    // One user has been here before.
+    // One user has been here before, and one was sent the first four places of its mailbox.
     let resumed = mqtt.user_name.as_deref() == Some("demo/resumed");
+    let sent = if mqtt.user_name.as_deref() == Some("demo/sent") { 4 } else { 0 };
     let wish = |filter: &str| TopicWish {
         filter: filter.into(),
         qos: 1,
@@ -51,6 +52,7 @@ pub(crate) fn attach(login: &Login) -> Command {
             expiry_s: mqtt.expiry_s.min(86_400),
             subscriptions,
             awaiting_release: if resumed { vec![7] } else { Vec::new() },
+            sent: [Position::new(1, sent), Position::START],
             rules: Arc::new(rules),
             name: mqtt.client_id.clone(),
             user: Box::default(),
@@ -73,6 +75,7 @@ pub(crate) fn hub_answer(from: From, event: &TopicEvent) -> Option<Command> {
         packet_id,
         subscribed,
         outcomes: vec![SubscribeOutcome::Done; count],
+        retained: vec![],
     };
     Some(Command::Topic(match event {
         TopicEvent::Publish { packet_id, .. } => {

@@ -8,7 +8,8 @@ use longwire_proto::wire::{
     DeviceFrame, Publish, ResultCode, SelfService, ServerFrame, Subscribe, TopicBody, UpAck, push_flags,
 };
 use longwire_server::delivery::border::topics::{
-    PublishOutcome, TopicCommand, TopicEvent, TopicMessage, TopicRights,
+    KeptTopics, PublishOutcome, RetainedCopy, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage,
+    TopicRights, TopicWish,
 };
 use longwire_server::delivery::border::{Command, Event, Handle};
 use longwire_server::domain::WallMs;
@@ -30,7 +31,10 @@ fn rig() -> Rig {
 }
 
 fn subscribe(request: u32, filter: &str, kept: bool) -> DeviceFrame<'_> {
-    let retained = RetainHandling::DoNotSend;
+    asking(request, filter, kept, RetainHandling::DoNotSend)
+}
+
+fn asking(request: u32, filter: &str, kept: bool, retained: RetainHandling) -> DeviceFrame<'_> {
     let wanted = Subscribe { filter, kept, no_local: false, retained };
     DeviceFrame::SelfService { request, what: SelfService::Subscribe(wanted) }
 }
@@ -75,6 +79,24 @@ fn dropped(rig: &Rig, why: TopicDrop) -> u64 {
 
 fn post(rig: &Rig, to: Handle, command: TopicCommand) {
     rig.shards.post(to.shard(), Command::Topic(command)).unwrap();
+}
+
+/// The identifiers under which the hub was asked about subscriptions.
+fn subscribes(rig: &Rig, client: u64) -> Vec<u16> {
+    let events = rig.events.lock().unwrap();
+    let asked = events.iter().filter_map(|event| match event {
+        Event::Topic(from, event) if from.client == ClientId(client) => match &**event {
+            TopicEvent::Subscribe { packet_id, .. } => Some(*packet_id),
+            _ => None,
+        },
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn answered(rig: &Rig, to: Handle, packet_id: u16, outcome: SubscribeOutcome, retained: Vec<RetainedCopy>) {
+    let outcomes = vec![outcome];
+    post(rig, to, TopicCommand::Answered { to, packet_id, subscribed: true, outcomes, retained });
 }
 
 fn rights(rules: Rules) -> Option<Box<TopicRights>> {
@@ -235,25 +257,14 @@ fn more_than_the_hub_may_be_asked_at_once_is_busy() {
     assert_eq!(device.next(), answer(77, ResultCode::Busy));
     // Each is told that the device keeps a session, then what it wants.
     assert!(rig.until(|rig| (wants(rig, UNANSWERED) == 1 + 2 * 32).then_some(())).is_some());
-    let ids: Vec<u16> = {
-        let events = rig.events.lock().unwrap();
-        let asked = events.iter().filter_map(|event| match event {
-            Event::Topic(_, event) => match &**event {
-                TopicEvent::Subscribe { packet_id, is_kept: true, .. } => Some(*packet_id),
-                _ => None,
-            },
-            _ => None,
-        });
-        asked.collect()
-    };
-    use longwire_server::delivery::border::topics::SubscribeOutcome::{Done, Quota, Unavailable};
+    let ids = subscribes(&rig, UNANSWERED);
+    use SubscribeOutcome::{Done, Quota, Unavailable};
     for (at, (outcome, code)) in
         [(Done, ResultCode::Done), (Quota, ResultCode::Quota), (Unavailable, ResultCode::Busy)]
             .into_iter()
             .enumerate()
     {
-        let (packet_id, outcomes) = (ids[at], vec![outcome]);
-        post(&rig, to, TopicCommand::Answered { to, packet_id, subscribed: true, outcomes });
+        answered(&rig, to, ids[at], outcome, vec![]);
         let request = at as u32 + 1;
         assert_eq!(device.next(), Some(ServerFrame::Result { request, code }));
     }
@@ -277,34 +288,129 @@ fn retained(payload: &[u8], deadline: WallMs) -> Arc<TopicMessage> {
     Arc::new(message)
 }
 
+/// A device whose every subscription asks for what is retained, and has no answer yet.
+fn awaiting(rig: &Rig, mut device: Device, subscriptions: usize) -> (Device, Handle, Vec<u16>) {
+    let to = rig.handle(UNANSWERED);
+    for request in 1..=subscriptions {
+        device.send(&asking(request as u32, "state", false, RetainHandling::Send));
+    }
+    assert!(rig.until(|rig| (wants(rig, UNANSWERED) == 1).then_some(())).is_some());
+    post(rig, to, TopicCommand::Rights { to, rights: rights(Rules::open()) });
+    assert!(rig.until(|rig| (wants(rig, UNANSWERED) == 1 + subscriptions).then_some(())).is_some());
+    (device, to, subscribes(rig, UNANSWERED))
+}
+
 /// Retained messages for a kept subscription wait for the outbox; those of QoS 0 do not.
 #[test]
 fn retained_messages_wait_for_room_or_are_counted() {
     let rig = rig();
-    let mut device = rig.login_with_small_buffer(1, 4096);
-    device.send(&subscribe(1, "state", false));
-    assert_eq!(device.next(), done(1));
-    let to = rig.handle(1);
+    let device = rig.login_with_small_buffer(UNANSWERED, 4096);
+    let (mut device, to, ids) = awaiting(&rig, device, 3);
     let payload = vec![7; 60_000];
-    let give = |qos, payload: &[u8], deadline| {
-        let (message, identifier) = (retained(payload, deadline), 0);
-        post(&rig, to, TopicCommand::Deliver { to, message, qos, retain: true, identifier, number: 0 });
+    let copy = |qos, payload: &[u8], deadline| {
+        let message = retained(payload, deadline);
+        RetainedCopy { message, qos, identifier: 0 }
     };
-    for _ in 0..200 {
-        give(1, &payload, WallMs(0));
-    }
+    let many = (0..200).map(|_| copy(1, &payload, WallMs(0))).collect();
+    answered(&rig, to, ids[0], SubscribeOutcome::Done, many);
     let lost = || dropped(&rig, TopicDrop::Queue);
     assert!(rig.until(|_| (lost() > 0).then_some(())).is_some(), "1 MiB may wait");
-    give(0, b"dropped", WallMs(0));
+    answered(&rig, to, ids[1], SubscribeOutcome::Done, vec![copy(0, b"dropped", WallMs(0))]);
     assert!(rig.until(|rig| (dropped(rig, TopicDrop::Outbox) == 1).then_some(())).is_some());
-    for _ in lost()..200 {
-        assert!(device.topic("state") == (payload.clone(), push_flags::RETAINED));
+    assert_eq!(device.next(), done(1), "the answer comes first");
+    let (mut messages, mut answers) = (0, 0);
+    while answers < 1 || messages < 200 - lost() {
+        match device.next() {
+            Some(ServerFrame::Result { request: 2, code: ResultCode::Done }) => answers += 1,
+            Some(ServerFrame::Push(push)) => {
+                let body = TopicBody::decode(push.payload).unwrap();
+                assert!((body.topic, push.flags) == ("state", push_flags::RETAINED));
+                assert!(body.content == payload);
+                messages += 1;
+            }
+            other => panic!("{other:?}"),
+        }
     }
     device.nothing_before_pong();
-    give(1, b"expired", WallMs(1));
-    give(1, b"in time", WallMs(u64::MAX));
-    assert_eq!(device.topic("state").0, b"in time");
+    let late = vec![copy(1, b"expired", WallMs(1)), copy(1, b"in time", WallMs(u64::MAX))];
+    answered(&rig, to, ids[2], SubscribeOutcome::Done, late);
+    assert_eq!(device.next(), done(3));
+    assert_eq!(device.topic("state"), (b"in time".to_vec(), push_flags::RETAINED));
     assert_eq!(dropped(&rig, TopicDrop::Expired), 1);
+}
+
+#[test]
+fn what_was_retained_does_not_come_behind_a_newer_message_of_its_topic() {
+    let rig = rig();
+    let device = rig.login(UNANSWERED);
+    let (mut device, to, ids) = awaiting(&rig, device, 1);
+    let mut other = rig.login(1);
+    let (client_message, at_least_once, retain, ttl_s) = (3, true, true, 0);
+    let (topic, payload) = ("state", &b"newer"[..]);
+    other.send(&DeviceFrame::Publish(Publish {
+        client_message,
+        at_least_once,
+        retain,
+        ttl_s,
+        topic,
+        payload,
+    }));
+    assert_eq!(other.next(), answer(3, ResultCode::Done));
+    assert_eq!(device.topic("state"), (b"newer".to_vec(), 0));
+    let older = RetainedCopy { message: retained(b"older", WallMs(0)), qos: 1, identifier: 0 };
+    answered(&rig, to, ids[0], SubscribeOutcome::Done, vec![older]);
+    assert_eq!(device.next(), done(1));
+    device.nothing_before_pong();
+}
+
+/// Of an MQTT client's session some is served from here, and kept all the same.
+#[test]
+fn what_a_native_device_ends_ends_in_its_session_too() {
+    let rig = Rig::new(free(), |to, client| {
+        let mut command = welcome(to, client);
+        if let Command::Attach(attach) = &mut command {
+            let wish = |filter: &str, qos| TopicWish {
+                filter: filter.into(),
+                qos,
+                no_local: false,
+                retain_as_published: false,
+                identifier: 0,
+            };
+            let rights = TopicRights { rules: Arc::new(Rules::open()), name: "pump".into() };
+            let subscriptions = vec![wish("a", 0), wish("b", 0), wish("c", 1)];
+            attach.topics = Some(Box::new(KeptTopics { rights, subscriptions }));
+        }
+        command
+    });
+    let mut device = rig.login(1);
+    device.send(&publish(0, "a", b"own"));
+    assert_eq!(device.topic("a").0, b"own", "QoS 0 is served from here");
+    device.send(&publish(1, "c", b"own"));
+    assert_eq!(device.next(), answer(1, ResultCode::Done));
+    device.nothing_before_pong();
+    let unsubscribe = |request, filter| {
+        let what = SelfService::Unsubscribe(filter);
+        DeviceFrame::SelfService { request, what }
+    };
+    device.send(&unsubscribe(1, "a"));
+    assert_eq!(device.next(), done(1));
+    device.send(&subscribe(2, "b", false));
+    assert_eq!(device.next(), done(2));
+    device.send(&unsubscribe(3, "c"));
+    assert_eq!(device.next(), done(3));
+    let told = rig.until(|rig| {
+        let events = rig.events.lock().unwrap();
+        let ended = events.iter().filter_map(|event| match event {
+            Event::Topic(_, event) => match &**event {
+                TopicEvent::Unsubscribe { filters, is_kept: true, .. } => Some(filters.concat()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let ended: Vec<String> = ended.collect();
+        (ended.len() >= 3).then_some(ended)
+    });
+    assert_eq!(told, Some(["a", "b", "c"].map(String::from).to_vec()));
 }
 
 #[test]
@@ -316,7 +422,7 @@ fn a_shared_group_hears_of_each_delivery() {
     let (to, message) = (rig.handle(1), retained(b"job", WallMs(0)));
     for number in [5, 6] {
         let (message, identifier) = (message.clone(), 0);
-        post(&rig, to, TopicCommand::Deliver { to, message, qos: 0, retain: false, identifier, number });
+        post(&rig, to, TopicCommand::Deliver { to, message, qos: 0, identifier, number });
         assert_eq!(device.topic("state"), (b"job".to_vec(), 0));
     }
     let told = rig.until(|rig| {

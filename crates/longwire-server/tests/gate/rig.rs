@@ -99,7 +99,7 @@ impl Rig {
                 }
             });
         }
-        let address = gate.open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = gate.open(0, "127.0.0.1:0".parse().unwrap()).unwrap();
         drop(guard);
         let stats = gate.stats();
         Rig { runtime, gate: Arc::new(gate), shards, stats, address, events }

@@ -2,10 +2,12 @@
 //! behind. What is found is printed with file, line, and what to do.
 //!
 //! - `arrows`: which room may name which.
+//! - `attacks`: what `docs/attacks.md` names exists, and nothing is left out.
 //! - `requirements`: what `docs/requirements.md` names exists.
 //! - `shape`: lengths of files and functions, names, left-overs.
 
 mod arrows;
+mod attacks;
 mod requirements;
 mod shape;
 

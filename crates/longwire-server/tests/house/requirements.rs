@@ -43,7 +43,7 @@ impl Known {
     }
 
     /// Whether what stands in backticks exists.
-    fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         let quoted = |name: &str| format!("\"{name}\"");
         let setting = self.settings.contains(&quoted(name));
         if name.starts_with("longwire_") {
@@ -75,7 +75,7 @@ fn is_command(words: &str) -> bool {
 }
 
 /// Names of functions that stand below a `#[test]` or `#[tokio::test]`.
-fn tests_of(text: &str) -> Vec<String> {
+pub(crate) fn tests_of(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut marked = false;
     for line in text.lines().map(str::trim) {

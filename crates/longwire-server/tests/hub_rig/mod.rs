@@ -17,7 +17,7 @@ use longwire_server::domain::{
     HeartbeatRules, Push, Registration, SecretHash, Tag, WallMs,
 };
 use longwire_server::store::messages::MessageStore;
-use longwire_server::store::port::StoreOptions;
+use longwire_server::store::port::{End, StoreOptions};
 use longwire_server::store::registry::Registry;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -292,8 +292,9 @@ impl Rig {
         unacked: Vec<MessageId>,
         reason: CloseReason,
     ) {
+        let (app, sent) = (self.app.id, [Position::START; 2]);
         let closed =
-            Closed { from, client, app: self.app.id, reason, unacked, shared: false, lived_s: 1, will: None };
+            Closed { from, client, app, reason, sent, unacked, shared: false, lived_s: 1, will: None };
         self.tell(from.shard().0, Event::Closed(Box::new(closed))).await;
     }
 
@@ -310,9 +311,8 @@ impl Rig {
         position: Position,
         message: MessageId,
     ) {
-        let app = self.app.id;
-        let settled =
-            Event::Settled { from, client, app, source, position, message, gap: false, shared: false };
+        let (app, end) = (self.app.id, End::Delivered);
+        let settled = Event::Settled { from, client, app, source, position, message, end, shared: false };
         self.tell(from.shard().0, settled).await;
     }
 

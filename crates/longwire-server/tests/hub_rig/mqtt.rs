@@ -16,6 +16,7 @@ pub fn mqtt(rig: &Rig, client_id: &str, user_name: Option<&str>, password: Optio
         clean_start: true,
         expiry_s: 0,
         certificate: None,
+        will: None,
     };
     let login = rig.wish(rig.handle(0), "");
     Login { class: Class::Iot, app_key: String::new(), mqtt: Some(Box::new(mqtt)), ..login }

@@ -3,12 +3,13 @@
 
 use crate::hub_rig::Rig;
 use bytes::Bytes;
+use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Position, Source};
 use longwire_proto::wire::mqtt::SharedPublish;
 use longwire_server::delivery::border::topics::{
-    From, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
+    From, PublishOutcome, RetainedCopy, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
 };
-use longwire_server::delivery::border::{Command, Event, Handle};
+use longwire_server::delivery::border::{Closed, Command, Event, Handle};
 use longwire_server::delivery::hub::{Registered, SessionStart, SessionWish, UpstreamItem};
 use longwire_server::domain::WallMs;
 use longwire_server::store::port::{PageEntry, PageRequest};
@@ -73,12 +74,31 @@ impl TopicRig {
     /// Begins a session, without a connection.
     pub async fn begin(&self, name: &str, clean_start: bool, expiry_s: u32) -> SessionStart {
         let client = self.device(name).await.client;
-        let wish = SessionWish { client, app: self.app.id, clean_start, expiry_s };
+        let view = self.store.logins(vec![client]).await.unwrap().remove(0).unwrap();
+        let heads = [view.mailbox_head, view.log_head];
+        let (app, from) = (self.app.id, self.handle(0));
+        let wish = SessionWish { client, app, clean_start, expiry_s, will: None, from, heads };
         self.hub.begin_session(wish).await.unwrap()
     }
 
     pub async fn close(&self, client: &Client) {
-        self.rig.close(client.handle, Some(client.client), vec![]).await;
+        self.close_having_sent(client, [Position::START; 2]).await;
+    }
+
+    /// Ends a connection that has sent mailbox and log up to there.
+    pub async fn close_having_sent(&self, client: &Client, sent: [Position; 2]) {
+        let closed = Closed {
+            from: client.handle,
+            client: Some(client.client),
+            app: self.app.id,
+            reason: CloseReason::PeerLost,
+            sent,
+            unacked: vec![],
+            shared: false,
+            lived_s: 1,
+            will: None,
+        };
+        self.tell(client.shard, Event::Closed(Box::new(closed))).await;
         // The next event of the shard is taken after it.
         let leaving = async || self.hub.device(&self.app, self.name(client).await).await.unwrap().unwrap().1;
         crate::hub_rig::until(async || leaving().await == 0).await;
@@ -114,10 +134,25 @@ impl TopicRig {
     }
 
     pub async fn answered(&self, client: &Client, id: u16) -> Vec<SubscribeOutcome> {
+        self.answered_with(client, id).await.0
+    }
+
+    /// What a subscription was answered, and what is retained for it.
+    pub async fn answered_with(
+        &self,
+        client: &Client,
+        id: u16,
+    ) -> (Vec<SubscribeOutcome>, Vec<RetainedCopy>) {
         match self.shards.next(client.shard).await {
-            Command::Topic(TopicCommand::Answered { to, packet_id, subscribed: true, outcomes }) => {
+            Command::Topic(TopicCommand::Answered {
+                to,
+                packet_id,
+                subscribed: true,
+                outcomes,
+                retained,
+            }) => {
                 assert_eq!((to, packet_id), (client.handle, id));
-                outcomes
+                (outcomes, retained)
             }
             other => panic!("not an answer: {other:?}"),
         }

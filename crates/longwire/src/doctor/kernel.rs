@@ -133,7 +133,7 @@ pub(super) fn tracking(look: &Look) -> Option<Finding> {
         return Some(Finding::well("connection tracking", found));
     }
     let why = "at the end of the table packets of new devices are dropped; better still, do not track the devices' port";
-    let port = look.config.device_bind.port();
+    let port = look.config.device_bind().port();
     let mend = format!(
         "nft add table ip longwire && nft 'add chain ip longwire in {{ type filter hook prerouting priority raw; }}' && nft add \
          rule ip longwire in tcp dport {port} notrack && nft 'add chain ip longwire out {{ type filter hook output priority \

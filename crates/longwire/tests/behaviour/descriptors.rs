@@ -116,9 +116,11 @@ fn a_server_whose_descriptors_are_gone_says_so_from_its_reserve() {
     server.raw_device("d1");
 }
 
-/// The reason and the seconds of a refusal that comes without a word.
+/// The reason and the seconds of a refusal; a device that has begun to speak is told at once.
 fn refusal(to: std::net::SocketAddr) -> (u8, u16) {
-    let (header, body) = RawDevice::connect(to).frame().expect("a refusal");
+    let mut device = RawDevice::connect(to);
+    device.send(&longwire_proto::wire::MAGIC);
+    let (header, body) = device.frame().expect("a refusal");
     assert_eq!(header[4], 0x11, "CONNACK");
     (body[0], u16::from_be_bytes([body[1], body[2]]))
 }

@@ -68,6 +68,7 @@ impl Connection {
             }
             let mut bytes = [0; 16_384];
             match self.stream.read(&mut bytes) {
+                Ok(0) if !self.held.is_empty() => return Err("the end within a packet".into()),
                 Ok(0) => return Ok(Next::End),
                 Ok(count) => self.held.extend_from_slice(&bytes[..count]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {

@@ -6,6 +6,8 @@
 //! - `device`: a device over a blocking socket and proto's client session.
 //! - `raw`: a login by hand, then bytes in and out.
 //! - `layered`: devices inside TLS and WebSockets.
+//! - `nginx`: a real nginx with the files of `deploy/nginx`.
+//! - `mqtt`: an MQTT client with a device's token.
 //! - `dice`: random numbers with a printed seed.
 
 // Each test binary uses a part of this.
@@ -15,6 +17,8 @@ mod device;
 mod dice;
 mod http;
 mod layered;
+mod mqtt;
+mod nginx;
 mod raw;
 mod server;
 
@@ -22,6 +26,8 @@ pub use device::{Seen, TestDevice};
 pub use dice::Dice;
 pub use http::{Answer, Api, push_body};
 pub use layered::{LayeredDevice, Pipe, certify, framed, mqtt_lives, secure, socket};
+pub use mqtt::MqttDevice;
+pub use nginx::{Nginx, STREAM_FRONT, WEB_FRONT};
 pub use raw::{RawDevice, connect_bytes};
 pub use server::{Start, TestServer, count_of};
 

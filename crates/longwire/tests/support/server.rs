@@ -102,6 +102,8 @@ pub struct TestServer {
     child: Child,
     /// Where devices connect.
     pub device: SocketAddr,
+    /// What the ready line says of every listener: name and address.
+    listeners: Value,
     /// Its HTTP API.
     pub api: Api,
     /// Its HTTP address.
@@ -160,6 +162,7 @@ impl TestServer {
         Ok(TestServer {
             child,
             device: word("device").parse().unwrap(),
+            listeners: ready["listeners"].clone(),
             api: Api::new(api_address, &app_key, &app_secret),
             api_address,
             app_key,
@@ -169,6 +172,12 @@ impl TestServer {
             stderr,
             _own: own,
         })
+    }
+
+    /// Where devices connect at the listener of a name.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        self.listeners[name].as_str().unwrap_or_else(|| panic!("no listener {name}")).parse().unwrap()
     }
 
     /// Its HTTP API as the operator asks it.

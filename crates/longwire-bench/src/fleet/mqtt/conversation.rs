@@ -118,6 +118,8 @@ fn clients(target: SocketAddr, part: Play, count: usize, v5: bool) -> Clients {
         v5,
         user: None,
         password: None,
+        devices: Vec::new(),
+        transport: crate::transport::Transport::Tcp,
         keep_alive_s: 60,
         in_flight_max: 4,
         under_way_max: 8,

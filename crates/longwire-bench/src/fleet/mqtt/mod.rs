@@ -45,10 +45,12 @@ impl MqttTalk {
         out: &mut Vec<u8>,
     ) -> Result<MqttTalk, Over> {
         let version = if clients.v5 { Version::V5 } else { Version::V311 };
-        let client_id = format!("{}-{number}", clients.prefix);
+        let device = clients.devices.get(number - clients.first);
+        let client_id = if device.is_some() { String::new() } else { format!("{}-{number}", clients.prefix) };
+        let password = device.map(|device| &device.token).or(clients.password.as_ref());
         let login = Login {
             user_name: clients.user.as_deref(),
-            password: clients.password.as_deref().map(str::as_bytes),
+            password: password.map(|password| password.as_bytes()),
             keep_alive_s: clients.keep_alive_s,
             in_flight_max: clients.in_flight_max,
             ..Login::clean(version, &client_id)

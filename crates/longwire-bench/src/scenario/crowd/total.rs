@@ -16,6 +16,7 @@ use crate::report::{Figures, grouped};
 use crate::scenario::online::HEARTBEAT_S;
 use crate::scenario::team::Team;
 use crate::server::{self, Server};
+use crate::transport::Transport;
 
 /// Connections of one server: below the 20,000 descriptors that a process may have, with room for its own.
 const CONNECTIONS_EACH: usize = 16_000;
@@ -66,6 +67,9 @@ struct Crowd {
 pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     if args.server.target.is_some() {
         return Err(BenchError::Options("--total starts servers of its own; leave --target out".into()));
+    }
+    if args.through.transport != Transport::Tcp {
+        return Err(BenchError::Options("--total opens bare connections; leave --transport out".into()));
     }
     let total = args.total.unwrap_or_default() as usize;
     let servers = match args.servers as usize {

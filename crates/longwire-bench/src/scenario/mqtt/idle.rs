@@ -16,13 +16,16 @@ use crate::server;
 /// Runs the scenario.
 pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     let most = levels_of(args)?;
+    let mut args = args.clone();
+    let _certificate = args.through.certify(&mut args.server)?;
+    let (args, transport) = (&args, args.through.transport);
     let (mut broker, how, _folder) = begin(args, most)?;
     let Some(pid) = broker.pid else {
         return Err(BenchError::Options("memory of a broker that runs already needs its --pid".into()));
     };
     let longest = Duration::from_secs(args.settle_s);
     let empty = settle(pid, 0, longest)?;
-    let mut team = Team::start(&server::program()?, most, 2)?;
+    let mut team = Team::start(&server::program()?, most, 2)?.through(transport);
     let progress = bar("filling", most as u64);
     let mut levels: Vec<Level> = Vec::new();
     for &level in &args.levels {
@@ -42,6 +45,8 @@ pub(crate) fn run(args: &IdleArgs) -> Result<(), BenchError> {
     figures.row("subscription", format!("one each, QoS {}, {whose}", args.mqtt.qos));
     report_memory(&mut figures, &empty, &levels)?;
     figures.lost = Some(0);
+    figures.row("transport", transport.name());
+    figures.extra("transport", transport.name());
     figures.extra("protocol", "mqtt");
     figures.print(args.output.json);
     // The clients go first: a broker that ends under them would log that.
@@ -60,7 +65,7 @@ fn begin(args: &IdleArgs, most: usize) -> Result<(Broker, String, Option<Folder>
     let mut server_args = args.server.clone();
     server_args.serve_arg.extend(["--data-dir".to_owned(), folder.0.display().to_string()]);
     let mut broker = Broker::obtain(&server_args)?;
-    let mut team = Team::start(&server::program()?, most, 5)?;
+    let mut team = Team::start(&server::program()?, most, 5)?.through(args.through.transport);
     subscribe(args, &broker, &mut team, most)?;
     drop(team);
     let program = server_args.server_program.clone().map_or_else(server::program, Ok)?;

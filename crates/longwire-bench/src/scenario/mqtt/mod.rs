@@ -16,6 +16,7 @@ use crate::args::ServerArgs;
 use crate::error::BenchError;
 use crate::order::{Clients, Play};
 use crate::server::{self, Server};
+use crate::transport::Transport;
 
 /// Longer than any run, so that nobody pings while something is measured; brokers keep a deadline all the same.
 const KEEP_ALIVE_S: u16 = 1200;
@@ -92,6 +93,8 @@ impl MqttArgs {
             v5: self.mqtt_version == Spoken::V5,
             user: self.user.clone(),
             password: self.password.clone(),
+            devices: Vec::new(),
+            transport: Transport::Tcp,
             keep_alive_s: KEEP_ALIVE_S,
             in_flight_max: IN_FLIGHT_MAX,
             under_way_max: UNDER_WAY_MAX,

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<(), BenchError> {
         serve_arg: args.serve_arg.clone(),
         server_program: args.server_program.clone(),
     })?;
-    let mut team = Team::of(&server::program()?, "readers", Team::fleets_for(count).max(2), 2)?;
+    let mut team = Team::of(&server::program()?, "readers", Team::fleets_for(count).max(2).min(count), 2)?;
     let mut clients = args.mqtt.clients(broker.target, Play::Idle);
     (clients.under_way_max, clients.count_welcomes) = (count, true);
     let cpu_before = broker.pid.map(cpu_ns);

@@ -1,8 +1,9 @@
 //! Identifiers and aliases under way.
 
-use super::{ALIASES_MAX, Ending, RECEIVE_MAX};
+use super::{ALIASES_MAX, Ending, RECEIVE_MAX, UNDECIDED_MAX};
 use crate::close::CloseReason;
-use crate::wire::mqtt::{QoS, Reason};
+use crate::id::Position;
+use crate::wire::mqtt::{QoS, Reason, Version};
 
 /// What an idle session does not have.
 #[derive(Debug, Default)]
@@ -16,6 +17,10 @@ pub(super) struct Flows {
     /// Messages to the client that no store holds.
     pub(super) unstored: Vec<Unstored>,
     aliases: Vec<(u16, Box<str>)>,
+    /// Topics that the client knows by an alias: the first by 1, and so on.
+    given: Vec<Box<str>>,
+    /// Up to where earlier connections may have sent mailbox and log.
+    pub(super) sent_before: [Position; 2],
 }
 
 /// A message to the client that no store holds.
@@ -44,15 +49,24 @@ impl Flows {
     /// Notes a message from the client.
     ///
     /// # Errors
-    /// More than [`RECEIVE_MAX`] are not finished (MQTT-3.3.4-7).
-    pub(super) fn arrives(&mut self, packet_id: u16, qos: QoS) -> Result<Arrival, Ending> {
+    /// More than [`RECEIVE_MAX`] are not finished (MQTT-3.3.4-7), or of QoS 1 in 3.1.1 more than [`UNDECIDED_MAX`].
+    pub(super) fn arrives(&mut self, packet_id: u16, qos: QoS, version: Version) -> Result<Arrival, Ending> {
         if self.undecided.iter().any(|(id, _)| *id == packet_id) || self.releasing.contains(&packet_id) {
             return Ok(Arrival::Undecided);
         }
         if qos == QoS::ExactlyOnce && self.received.contains(&packet_id) {
             return Ok(Arrival::Received);
         }
-        if self.undecided.len() + self.received.len() + self.releasing.len() >= usize::from(RECEIVE_MAX) {
+        let of_qos_2 = self.received.len() + self.releasing.len();
+        let is_full = match (version, qos) {
+            (Version::V311, QoS::ExactlyOnce) => {
+                let undecided = self.undecided.iter().filter(|(_, qos)| *qos == QoS::ExactlyOnce);
+                undecided.count() + of_qos_2 >= usize::from(RECEIVE_MAX)
+            }
+            (Version::V311, _) => self.undecided.len() >= UNDECIDED_MAX,
+            (Version::V5, _) => self.undecided.len() + of_qos_2 >= usize::from(RECEIVE_MAX),
+        };
+        if is_full {
             return Err(Ending { reason: Reason::ReceiveMaximumExceeded, close: CloseReason::OutOfOrder });
         }
         self.undecided.push((packet_id, qos));
@@ -67,6 +81,11 @@ impl Flows {
             self.received.push(packet_id);
         }
         Some(qos)
+    }
+
+    /// Messages that are being decided.
+    pub(super) fn undecided(&self) -> usize {
+        self.undecided.len()
     }
 
     /// What was received before this connection.
@@ -117,11 +136,31 @@ impl Flows {
         Ok(&self.aliases[at].1)
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.undecided.is_empty()
+    /// The alias by which the client knows a topic.
+    pub(super) fn given(&self, topic: &str) -> Option<u16> {
+        let at = self.given.iter().position(|known| **known == *topic)?;
+        Some(at as u16 + 1)
+    }
+
+    /// The alias that a topic would get.
+    pub(super) fn next_given(&self) -> u16 {
+        self.given.len() as u16 + 1
+    }
+
+    /// The client has been told an alias.
+    pub(super) fn give(&mut self, topic: &str) {
+        self.given.push(topic.into());
+    }
+
+    /// `sent_until`: where mailbox and log stand now.
+    pub(super) fn is_idle(&self, sent_until: [Position; 2]) -> bool {
+        let repeats = self.sent_before.iter().zip(sent_until).any(|(before, now)| *before > now);
+        !repeats
+            && self.undecided.is_empty()
             && self.received.is_empty()
             && self.releasing.is_empty()
             && self.unstored.is_empty()
             && self.aliases.is_empty()
+            && self.given.is_empty()
     }
 }

@@ -3,7 +3,7 @@
 use super::session::Session;
 use super::{ALIASES_MAX, Ending, PacketAssembler, RECEIVE_MAX, sayable};
 use crate::id::ClientId;
-use crate::limit::BEFORE_LOGIN_BYTES_MAX;
+use crate::limit::{BEFORE_LOGIN_BYTES_MAX, DEVICE_NAME_BYTES_MAX};
 use crate::session::FeedStart;
 use crate::wire::mqtt::{
     ConnAck, Connect, Decoder, Kind, Limits, Packet, Properties, PropertiesBuf, Property, Reason, Side,
@@ -16,10 +16,27 @@ pub struct Awaiting {
     assembler: PacketAssembler,
     /// What the bytes so far say; a refusal is written in it.
     version: Option<Version>,
+    /// The client takes no packet as large as the answer.
+    is_deaf: bool,
 }
 
 /// A CONNECT holds its protocol level within its first so many bytes: header of 5, name of 6, level.
 const LEVEL_WITHIN_BYTES: usize = 12;
+
+/// CONNACK of an accepted login is so large at most, if no expiry was asked for: header and flags, receive maximum, aliases,
+/// packet size, keep alive.
+const WELCOME_BYTES_MAX: u32 = 5 + 3 + 3 + 5 + 3;
+/// Another session expiry in it.
+const EXPIRY_BYTES: u32 = 5;
+/// The client id in it, where the server chooses one; and longer lengths.
+const ASSIGNED_BYTES_MAX: u32 = 3 + DEVICE_NAME_BYTES_MAX as u32 + 2;
+/// CONNACK with a refusal.
+const REFUSAL_BYTES: u32 = 5;
+
+fn welcome_bytes_max(connect: &Connect<'_>) -> u32 {
+    let expiry = connect.properties.session_expiry().map_or(0, |_| EXPIRY_BYTES);
+    WELCOME_BYTES_MAX + expiry + if connect.client_id.is_empty() { ASSIGNED_BYTES_MAX } else { 0 }
+}
 
 /// The version that the front of a CONNECT asks for, if it is one of ours.
 fn version_of(front: &[u8]) -> Option<Version> {
@@ -71,8 +88,11 @@ impl Terms {
 impl Awaiting {
     /// Takes bytes off the front of `input` until CONNECT is complete. Bytes behind it stay in `input`.
     ///
+    /// A client that takes no packet as large as CONNACK cannot be told anything (MQTT-3.1.2-24); all other packets of the
+    /// server but PUBLISH are smaller.
+    ///
     /// # Errors
-    /// Anything but a CONNECT within the limits.
+    /// Anything but a CONNECT within the limits, or one of a client that takes no packet as large as its CONNACK.
     pub fn receive<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
@@ -92,7 +112,15 @@ impl Awaiting {
                 reason: Reason::BadAuthenticationMethod,
                 close: crate::close::CloseReason::BadToken,
             }),
-            Some(Packet::Connect(connect)) => Ok(Some(connect)),
+            Some(Packet::Connect(connect)) => {
+                let takes = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+                if takes >= welcome_bytes_max(&connect) {
+                    return Ok(Some(connect));
+                }
+                // Perhaps not even a refusal.
+                self.is_deaf = takes < REFUSAL_BYTES;
+                Err(Ending { reason: Reason::PacketTooLarge, close: crate::close::CloseReason::FrameTooLong })
+            }
             Some(_) => Err(Ending::protocol_error()),
         }
     }
@@ -108,6 +136,7 @@ impl Awaiting {
     /// which not even that is clear is told nothing.
     pub fn refuse(&self, reason: Reason, out: &mut Vec<u8>) {
         match (self.version, reason) {
+            _ if self.is_deaf => {}
             (Some(version), _) => refuse(version, reason, out),
             (None, Reason::UnsupportedProtocolVersion) => refuse(Version::V311, reason, out),
             (None, _) => {}
@@ -171,7 +200,7 @@ impl Deciding {
         let mut terms = self.terms;
         terms.keep_alive_s = granted.keep_alive_s.unwrap_or(terms.keep_alive_s);
         terms.is_kept = granted.expiry_s.map_or(terms.is_kept, |seconds| seconds > 0);
-        (Session::new(client, mailbox, log, terms), self.rest)
+        (Session::new(client, mailbox, log, terms, granted.session_present), self.rest)
     }
 
     /// The login was refused: CONNACK goes to `out`; in 3.1.1 only for reasons that have a return code.

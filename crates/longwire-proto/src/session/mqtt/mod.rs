@@ -14,16 +14,19 @@ mod session;
 
 pub use assemble::PacketAssembler;
 pub use login::{Awaiting, Deciding, Granted, Terms};
-pub use outbound::packet_id_of;
 pub use session::{FromClient, Incoming, Session};
 
 use crate::close::CloseReason;
 use crate::wire::mqtt::{Fault, Kind, Reason, Side};
 
-/// Topic aliases that a client may use (LIMITS 7.1).
+/// Topic aliases that a client may use, and that it is given of what it can take (LIMITS 7.1).
 pub const ALIASES_MAX: u16 = 16;
-/// Messages of QoS 1 and 2 from a client that are not finished; one more ends the connection with 0x93 (MQTT-3.3.4-7).
+/// Messages of QoS 1 and 2 from a client of 5.0 that are not finished, as CONNACK tells it; one more ends the connection
+/// with 0x93 (MQTT-3.3.4-7). 3.1.1 has no such word: there it bounds QoS 2, and of QoS 1 the reading (see [`UNDECIDED_MAX`]).
 pub const RECEIVE_MAX: u16 = 32;
+/// Messages of QoS 1 from a client of 3.1.1 that are being decided; one more ends the connection. Above [`RECEIVE_MAX`] the
+/// caller reads no further, so these are what came in one read.
+pub const UNDECIDED_MAX: usize = 1024;
 /// Filters of one SUBSCRIBE; those beyond it are refused with 0x97.
 pub const FILTERS_PER_PACKET_MAX: usize = 10;
 

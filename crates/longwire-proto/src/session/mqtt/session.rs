@@ -1,7 +1,7 @@
 //! Packets of a client that is logged in.
 
 use super::flows::{Arrival, Flows};
-use super::{Ending, Terms, reason_of, sayable};
+use super::{Ending, RECEIVE_MAX, Terms, reason_of, sayable};
 use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId, Position, Source};
 use crate::session::{Deliveries, FeedStart, Settled};
@@ -20,6 +20,8 @@ pub struct Session {
     pub(super) terms: Terms,
     /// The next identifier for a message that no store holds.
     pub(super) unstored_next: u16,
+    /// It has no past and will have no future: none of its identifiers outlives the connection.
+    pub(super) begins_live: bool,
 }
 
 /// A message from the client.
@@ -90,9 +92,16 @@ pub enum FromClient<'a> {
 }
 
 impl Session {
-    pub(super) fn new(client: ClientId, mailbox: FeedStart, log: FeedStart, terms: Terms) -> Session {
+    pub(super) fn new(
+        client: ClientId,
+        mailbox: FeedStart,
+        log: FeedStart,
+        terms: Terms,
+        session_present: bool,
+    ) -> Session {
         let deliveries = Deliveries::new(mailbox, log).with_messages_max(terms.receive_max);
-        Session { flows: None, client, deliveries, terms, unstored_next: 0 }
+        let begins_live = !session_present && !terms.is_kept;
+        Session { flows: None, client, deliveries, terms, unstored_next: 0, begins_live }
     }
 
     /// Identifiers of QoS 2 from the client that an earlier connection left unreleased.
@@ -100,6 +109,22 @@ impl Session {
         if !packet_ids.is_empty() {
             self.flows.get_or_insert_with(Box::default).restore_received(packet_ids);
         }
+    }
+
+    /// Up to where earlier connections of this session may have sent its mailbox and its app's log: up to there a PUBLISH
+    /// is marked as sent before (MQTT-3.3.1-1), and not behind it.
+    pub fn restore_sent(&mut self, sent_before: [Position; 2]) {
+        let sent_until = self.deliveries.sent_until();
+        if sent_before.iter().zip(sent_until).any(|(before, now)| *before > now) {
+            self.flows.get_or_insert_with(Box::default).sent_before = sent_before;
+        }
+    }
+
+    /// Whether a stored delivery may have been sent on an earlier connection of this session.
+    #[must_use]
+    pub fn may_repeat(&self, source: Source, position: Position) -> bool {
+        let at = usize::from(source == Source::AppLog);
+        self.flows.as_ref().is_some_and(|flows| position <= flows.sent_before[at])
     }
 
     /// The device.
@@ -145,14 +170,15 @@ impl Session {
     ) -> Result<FromClient<'a>, Ending> {
         Ok(match packet {
             Packet::Publish(publish) => return self.publish(publish, out),
-            Packet::PubAck(ack) => self.acked(ack.packet_id),
-            Packet::PubRec(ack) => self.received(ack.packet_id, ack.reason, out),
+            Packet::PubAck(ack) => return self.acked(ack.packet_id),
+            Packet::PubRec(ack) => return self.received(ack.packet_id, ack.reason, out),
             Packet::PubRel(ack) => self.release(ack.packet_id, out),
-            Packet::PubComp(ack) => self.completed(ack.packet_id),
+            Packet::PubComp(ack) => return self.completed(ack.packet_id),
             Packet::Subscribe(subscribe) => FromClient::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => FromClient::Unsubscribe(unsubscribe),
             Packet::PingReq => {
-                if self.flows.as_ref().is_some_and(|flows| flows.is_idle()) {
+                let sent_until = self.deliveries.sent_until();
+                if self.flows.as_ref().is_some_and(|flows| flows.is_idle(sent_until)) {
                     self.flows = None;
                 }
                 // The packet has no fields that could be too long.
@@ -168,7 +194,7 @@ impl Session {
     fn publish<'a>(&'a mut self, publish: Publish<'a>, out: &mut Vec<u8>) -> Result<FromClient<'a>, Ending> {
         let Publish { qos, packet_id, retain, dup, properties, payload, .. } = publish;
         if qos != QoS::AtMostOnce {
-            match self.flows.get_or_insert_with(Box::default).arrives(packet_id, qos)? {
+            match self.flows.get_or_insert_with(Box::default).arrives(packet_id, qos, self.terms.version)? {
                 Arrival::New => {}
                 Arrival::Undecided => return Ok(FromClient::Answered),
                 Arrival::Received => {
@@ -189,8 +215,21 @@ impl Session {
     pub fn published(&mut self, packet_id: u16, reason: Reason, out: &mut Vec<u8>) {
         let taken = (reason as u8) < 0x80;
         let Some(qos) = self.flows.as_mut().and_then(|flows| flows.decided(packet_id, taken)) else { return };
-        let kind = if qos == QoS::ExactlyOnce { Kind::PubRec } else { Kind::PubAck };
+        let (kind, reason) = match (qos, reason) {
+            // That nobody wants it may be said (3.5.2.1). PUBREC keeps quiet about it: the exchange goes on all the same, and
+            // there are clients that take every code but 0 for a refusal.
+            (QoS::ExactlyOnce, Reason::NoMatchingSubscribers) => (Kind::PubRec, Reason::Success),
+            (QoS::ExactlyOnce, _) => (Kind::PubRec, reason),
+            _ => (Kind::PubAck, reason),
+        };
         self.ack(kind, packet_id, reason, out);
+    }
+
+    /// So many messages of a client of 3.1.1 are being decided that it is not read until one is. One of 5.0 stops by itself.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.terms.version == Version::V311
+            && self.flows.as_ref().is_some_and(|flows| flows.undecided() >= usize::from(RECEIVE_MAX))
     }
 
     /// PUBREL.

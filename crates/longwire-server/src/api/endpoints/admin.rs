@@ -5,7 +5,9 @@ use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Operator;
 use crate::api::exchange::fault::{Fault, FaultBody};
-use crate::api::operations::{AppOutboxes, DrainOrder, NodeMemory, Reloaded, ShardState, Then};
+use crate::api::operations::{
+    AppOutboxes, DrainOrder, NodeMemory, Reloaded, ReloadedFiles, ShardState, Then,
+};
 use crate::domain::{AppId, AppKey, DuplicateLogin, HeartbeatPolicy, HeartbeatProfile, Invalid};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -73,9 +75,15 @@ pub(in crate::api) struct ReloadAnswer {
     /// Why they were kept, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// The same of the apps' files of keys for JWTs; left out where no app has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<&'static str>,
+    /// Why keys that were read before are kept, app by app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys_problem: Option<String>,
 }
 
-/// Read the certificates again, as SIGHUP does; connections stay as they are.
+/// Read the certificates and the files of keys for JWTs again, as SIGHUP does; connections stay as they are.
 #[utoipa::path(
     post, path = "/v1/admin/reload", tag = "admin",
     security(("admin" = []), ("admin_basic" = [])),
@@ -88,12 +96,16 @@ pub(in crate::api) async fn reload(
     State(api): State<Arc<Api>>,
     _operator: Operator,
 ) -> axum::Json<ReloadAnswer> {
-    let (certificates, problem) = match api.operations.reload() {
+    let told = |reloaded| match reloaded {
         Reloaded::Read => ("read", None),
         Reloaded::Kept(problem) => ("kept", Some(problem)),
         Reloaded::Nothing => ("none", None),
     };
-    axum::Json(ReloadAnswer { certificates, problem })
+    let ReloadedFiles { certificates, keys } = api.operations.reload();
+    let (certificates, problem) = told(certificates);
+    let (keys, keys_problem) = told(keys);
+    let keys = (keys != "none").then_some(keys);
+    axum::Json(ReloadAnswer { certificates, problem, keys, keys_problem })
 }
 
 /// Who holds memory.

@@ -146,6 +146,7 @@ pub(in crate::api) async fn register(
 
 fn registration(request: RegisterRequest) -> Result<Registration, Invalid> {
     let name = request.registration_id.map(|text| DeviceName::parse("registration_id", &text)).transpose()?;
+    name.as_ref().map_or(Ok(()), |name| name.is_level("registration_id"))?;
     let alias = request.alias.map(|text| Alias::parse("alias", &text)).transpose()?;
     let tags = request.tags.map(tags).transpose()?;
     Ok(Registration { name, alias, tags })

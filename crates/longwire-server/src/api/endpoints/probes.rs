@@ -37,11 +37,17 @@ pub(in crate::api) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'stat
 /// Metrics for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "operating",
-    responses((status = 200, description = "OpenMetrics text.", content_type = "application/openmetrics-text"))
+    responses(
+        (status = 200, description = "OpenMetrics text.", content_type = "application/openmetrics-text"),
+        (status = 503, body = FaultBody, description = "The node stops."),
+    )
 )]
-pub(in crate::api) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+pub(in crate::api) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Fault> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], (api.metrics)()).into_response()
+    let _turn = api.metrics_turn.lock().await;
+    let page = api.metrics.clone();
+    let text = tokio::task::spawn_blocking(move || page()).await.map_err(|_| PushError::Draining)?;
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 /// This document.

@@ -2,10 +2,12 @@
 //! transaction of the registry and one commit of the message store.
 
 use super::super::hub::Core;
+use super::super::stats::HubStats;
 use crate::domain::{AppId, ClientId, DeviceName};
 use crate::store::port::StoreError;
 use crate::store::registry::Enrolled;
 use longwire_proto::close::CloseReason;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,11 +31,22 @@ pub(in super::super) struct List {
 /// Where names are handed in.
 pub(in super::super) struct Enrolment {
     lists: mpsc::Sender<List>,
+    /// Automatic devices of each app that has any.
+    counts: Mutex<HashMap<AppId, u64>>,
 }
 
 impl Enrolment {
-    pub(in super::super) fn new(lists: mpsc::Sender<List>) -> Enrolment {
-        Enrolment { lists }
+    /// `counts`: what apps have already.
+    pub(in super::super) fn new(lists: mpsc::Sender<List>, counts: Vec<(AppId, u64)>) -> Enrolment {
+        Enrolment { lists, counts: Mutex::new(counts.into_iter().collect()) }
+    }
+
+    /// So many were made now; tells how many there are.
+    pub(in super::super) fn count(&self, made: impl Iterator<Item = AppId>, stats: &HubStats) {
+        let mut counts = self.counts.lock();
+        made.for_each(|app| *counts.entry(app).or_default() += 1);
+        stats.devices_automatic.store(counts.values().sum(), Relaxed);
+        stats.devices_automatic_app_max.store(counts.values().max().copied().unwrap_or(0), Relaxed);
     }
 
     /// The devices of these names, made where they are missing; in their order.
@@ -124,6 +137,7 @@ async fn enrol<'a>(core: &Core, asked: &'a [(AppId, Vec<DeviceName>)]) -> Result
         }
     }
     core.stats.devices_enrolled.fetch_add(made.len() as u64, Relaxed);
+    core.auth.enrolment.count(made.iter().map(|device| device.app), &core.stats);
     core.store.project(made).await?;
     Ok(devices)
 }

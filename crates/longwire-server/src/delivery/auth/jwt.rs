@@ -79,13 +79,19 @@ impl Jwt {
         Ok(Jwt { keys, issuer: way.issuer.clone(), audience: way.audience.clone(), file })
     }
 
-    /// Reads the file of keys if it is another than before; blocks. What cannot be read leaves the keys that were read before.
+    /// Whether keys come from a file.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Reads the file of keys if it is another than before, or looks as before and `anyway`; blocks. What cannot be read leaves
+    /// the keys that were read before.
     ///
     /// # Errors
     /// What is wrong with the file, without its contents.
-    pub(in super::super) fn reload(&self) -> Result<(), Invalid> {
+    pub(in super::super) fn reload(&self, anyway: bool) -> Result<(), Invalid> {
         let Some(file) = &self.file else { return Ok(()) };
-        file.reload().map_err(|problem| Invalid::new("jwt.jwks_file", problem))
+        file.reload(anyway).map_err(|problem| Invalid::new("jwt.jwks_file", problem))
     }
 
     /// The name that the token gives, `None` if it gives none.
@@ -137,12 +143,12 @@ impl Jwt {
 }
 
 impl KeyFile {
-    fn reload(&self) -> Result<(), String> {
+    fn reload(&self, anyway: bool) -> Result<(), String> {
         let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", self.path);
         let mut file = std::fs::File::open(&self.path).map_err(unreadable)?;
         let stat = file.metadata().map_err(unreadable)?;
         let seen = (stat.modified().ok(), stat.len());
-        if *self.seen.lock() == Some(seen) {
+        if !anyway && *self.seen.lock() == Some(seen) {
             return Ok(());
         }
         let mut text = Vec::new();

@@ -43,7 +43,7 @@ impl Ways {
     /// # Errors
     /// What is wrong with a file.
     pub(in super::super) fn reload(&self) -> Result<(), Invalid> {
-        self.jwt.as_ref().map_or(Ok(()), Jwt::reload)
+        self.jwt.as_ref().map_or(Ok(()), |jwt| jwt.reload(false))
     }
 }
 
@@ -87,11 +87,26 @@ impl WaysOfApps {
         }
     }
 
+    fn all(&self) -> Vec<(AppId, Arc<Ways>)> {
+        self.by_app.read().iter().map(|(app, ways)| (*app, ways.clone())).collect()
+    }
+
+    /// Reads all files of keys, whether they look changed or not; blocks. How many there are, and what is wrong with which.
+    pub(in super::super) fn read_again(&self) -> (usize, Vec<(AppId, String)>) {
+        let (mut files, mut problems) = (0, Vec::new());
+        for (app, ways) in self.all() {
+            let Some(jwt) = ways.jwt.as_ref().filter(|jwt| jwt.has_file()) else { continue };
+            files += 1;
+            if let Err(invalid) = jwt.reload(true) {
+                problems.push((app, invalid.to_string()));
+            }
+        }
+        (files, problems)
+    }
+
     /// Reads files of keys that changed; blocks.
     fn reload(&self, problems: &mut HashMap<AppId, String>) {
-        let all: Vec<(AppId, Arc<Ways>)> =
-            self.by_app.read().iter().map(|(app, ways)| (*app, ways.clone())).collect();
-        for (app, ways) in all {
+        for (app, ways) in self.all() {
             let problem = ways.reload().err().map(|invalid| invalid.to_string());
             if let Some(problem) = &problem
                 && problems.get(&app) != Some(problem)

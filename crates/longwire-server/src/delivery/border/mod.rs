@@ -4,7 +4,7 @@ pub mod topics;
 
 use crate::domain::topic::Interests;
 use crate::domain::{AppId, AssignedHeartbeat, ClientId, MessageId, Position, Source, WallMs};
-use crate::store::port::Page;
+use crate::store::port::{End, Page};
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::{FeedStart, Pull};
@@ -228,7 +228,7 @@ pub enum Event {
         /// The message.
         message: MessageId,
     },
-    /// A device settled a delivery of this session.
+    /// A delivery of this session ended: the device settled it, or it could not be sent to it.
     Settled {
         /// The connection.
         from: Handle,
@@ -242,9 +242,9 @@ pub enum Event {
         position: Position,
         /// The message.
         message: MessageId,
-        /// It was a GAP.
-        gap: bool,
-        /// It was told as [`Event::Held`], if it was not a GAP.
+        /// How. Of a QoS 0 sending, by being sent.
+        end: End,
+        /// It was told as [`Event::Held`], if it was sent.
         shared: bool,
     },
     /// Other words of a device about a message: displayed, clicked, dismissed.
@@ -332,6 +332,8 @@ pub struct Closed {
     pub app: AppId,
     /// Why.
     pub reason: CloseReason,
+    /// Up to where it has sent mailbox and log.
+    pub sent: [Position; 2],
     /// Messages that were sent and not acked.
     pub unacked: Vec<MessageId>,
     /// They were told as [`Event::Held`].

@@ -4,7 +4,7 @@ use super::Handle;
 use crate::domain::topic::Rules;
 use crate::domain::{AppId, ClientId, Kind, MessageId, Position, Source, TraceId, WallMs};
 use bytes::Bytes;
-use longwire_proto::wire::mqtt::{SharedPublish, Version};
+use longwire_proto::wire::mqtt::{PropertiesBuf, Property, SharedPublish, Version};
 use longwire_proto::wire::{PushHead, TopicBody, encode_push_shared, push_frame};
 use std::sync::{Arc, OnceLock};
 
@@ -81,14 +81,23 @@ impl TopicMessage {
     /// `None` for a topic or properties above 65,535 bytes, which no protocol brings.
     #[must_use]
     pub fn body(&self) -> Option<Vec<u8>> {
+        self.encoded(self.retain, false, self.shared.properties())
+    }
+
+    /// The same for one member of a shared group, which has this subscription identifier (0: none).
+    #[must_use]
+    pub fn body_for_member(&self, identifier: u32) -> Option<Vec<u8>> {
+        let mut properties = PropertiesBuf::from_wire(self.shared.properties());
+        if identifier != 0 {
+            properties.push(Property::SubscriptionIdentifier(identifier));
+        }
+        self.encoded(false, true, properties.as_properties().as_bytes())
+    }
+
+    fn encoded(&self, retain: bool, for_member: bool, properties: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let body = TopicBody {
-            topic: self.shared.topic(),
-            qos: self.qos,
-            retain: self.retain,
-            properties: self.shared.properties(),
-            content: self.shared.payload(),
-        };
+        let (topic, content, expires) = (self.shared.topic(), self.shared.payload(), self.deadline.0 != 0);
+        let body = TopicBody { topic, qos: self.qos, retain, for_member, expires, properties, content };
         body.encode(&mut out)?;
         Some(out)
     }
@@ -110,11 +119,25 @@ pub struct MqttLogin {
     pub expiry_s: u32,
     /// Common name or subject of a client certificate that was verified.
     pub certificate: Option<Box<str>>,
+    /// The will, where the session asks to outlive its connection: it is stored with it.
+    pub will: Option<WillToKeep>,
+}
+
+/// A will as it is stored with its session.
+#[derive(Clone, Debug)]
+pub struct WillToKeep {
+    /// See [`TopicMessage::body`].
+    pub body: Bytes,
+    /// Seconds after the end of the connection, at most an hour.
+    pub delay_s: u32,
+    /// Seconds from its publication to its expiry.
+    pub expiry_s: Option<u32>,
 }
 
 impl std::fmt::Debug for MqttLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let MqttLogin { version, client_id, user_name, password, clean_start, expiry_s, certificate } = self;
+        let MqttLogin { version, client_id, user_name, password, clean_start, expiry_s, certificate, will } =
+            self;
         f.debug_struct("MqttLogin")
             .field("version", version)
             .field("client_id", client_id)
@@ -123,6 +146,7 @@ impl std::fmt::Debug for MqttLogin {
             .field("clean_start", clean_start)
             .field("expiry_s", expiry_s)
             .field("certificate", certificate)
+            .field("will", &will.is_some())
             .finish()
     }
 }
@@ -140,6 +164,8 @@ pub struct MqttAttach {
     pub subscriptions: Vec<TopicWish>,
     /// Identifiers of messages of QoS 2 from the client that await PUBREL (MQTT-4.3.3).
     pub awaiting_release: Vec<u16>,
+    /// Up to where earlier connections of the session may have sent its mailbox and its app's log (MQTT-3.3.1-1).
+    pub sent: [Position; 2],
     /// What the device may do with topics.
     pub rules: Arc<Rules>,
     /// The device's name, for `%c` in rules.
@@ -246,7 +272,7 @@ pub enum TopicCommand {
     /// Published: for every live subscriber of this shard. With QoS 1 or 2, subscriptions of kept sessions are left out:
     /// they get it through their mailboxes.
     Publish(Arc<TopicMessage>),
-    /// For one connection: from a shared group, or retained.
+    /// For one connection: from a shared group.
     Deliver {
         /// The connection.
         to: Handle,
@@ -254,8 +280,6 @@ pub enum TopicCommand {
         message: Arc<TopicMessage>,
         /// At most this QoS.
         qos: u8,
-        /// The retain flag to send.
-        retain: bool,
         /// The subscription identifier; 0 = none.
         identifier: u32,
         /// Tell its end with [`TopicEvent::Shared`]; 0 = nobody asks.
@@ -277,8 +301,7 @@ pub enum TopicCommand {
         /// The identifier.
         packet_id: u16,
     },
-    /// The answer to [`TopicEvent::Subscribe`] and [`TopicEvent::Unsubscribe`]: one outcome for each filter. Retained messages
-    /// follow.
+    /// The answer to [`TopicEvent::Subscribe`] and [`TopicEvent::Unsubscribe`]: one outcome for each filter.
     Answered {
         /// The connection.
         to: Handle,
@@ -288,6 +311,8 @@ pub enum TopicCommand {
         subscribed: bool,
         /// Per filter, in their order.
         outcomes: Vec<SubscribeOutcome>,
+        /// What follows the SUBACK at once, before anything that is published later (MQTT-3.3.1-9).
+        retained: Vec<RetainedCopy>,
     },
     /// The answer to [`TopicEvent::Rights`].
     Rights {
@@ -305,6 +330,17 @@ pub enum TopicCommand {
         /// The delivery's place.
         position: Position,
     },
+}
+
+/// A retained message as a new subscription gets it.
+#[derive(Clone, Debug)]
+pub struct RetainedCopy {
+    /// The message.
+    pub message: Arc<TopicMessage>,
+    /// At most this QoS.
+    pub qos: u8,
+    /// The subscription identifier; 0 = none.
+    pub identifier: u32,
 }
 
 impl TopicCommand {

@@ -6,7 +6,6 @@ use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
 use super::super::memory::sessions::{Entered, Room, Seat};
-use super::super::topics::SessionWish;
 use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
 use crate::domain::topic::Rules;
@@ -257,29 +256,29 @@ impl Table<'_> {
         Err(StoreError::Unavailable(format!("{} views for {} clients", views.len(), wishes.len())))
     }
 
-    /// Begins the sessions of MQTT clients that are let in, and those that native devices go on with, together. A mailbox that a clean start empties may stand in the
-    /// view as waiting: its first page says that nothing is there.
+    /// Begins the sessions of MQTT clients that are let in, and those that native devices go on with, together. A mailbox that a
+    /// clean start empties may stand in the view as waiting: its first page says that nothing is there.
     async fn begin_sessions(&self, wishes: &[Wish], views: Vec<Judged>) -> Vec<Begun> {
-        let asks = |wish: &Wish| {
-            let Token { client, app, .. } = wish.token;
+        let asks = |(wish, view): (&Wish, &Judged)| {
+            let view = view.as_ref().ok()?;
+            let heads = [view.mailbox_head, view.log_head];
             match &wish.mqtt {
-                Some(mqtt) => Some(mqtt.session(client, app)),
-                None => self.core.kept_session(client, app),
+                Some(mqtt) => Some(mqtt.session(&view.device, wish.from(), heads)),
+                None => self.core.kept_session(wish.token.client, wish.token.app, wish.from(), heads),
             }
         };
-        let pairs = wishes.iter().zip(&views);
-        let asked: Vec<_> = pairs.map(|(wish, view)| view.as_ref().ok().and_then(|_| asks(wish))).collect();
-        let mut starts =
-            self.core.begin_sessions(asked.iter().flatten().copied().collect()).await.into_iter();
-        let begun = |(asked, view): (&Option<SessionWish>, Judged)| {
+        let asked: Vec<_> = wishes.iter().zip(&views).map(asks).collect();
+        let begins: Vec<bool> = asked.iter().map(Option::is_some).collect();
+        let mut starts = self.core.begin_sessions(asked.into_iter().flatten().collect()).await.into_iter();
+        let begun = |(begins, view): (bool, Judged)| {
             let view = view?;
-            let start = match asked.is_some().then(|| starts.next()).flatten() {
+            let start = match begins.then(|| starts.next()).flatten() {
                 Some(start) => start.map_err(|_| CloseReason::StoreUnavailable)?,
                 None => SessionStart::default(),
             };
             Ok((view, start))
         };
-        asked.iter().zip(views).map(begun).collect()
+        begins.into_iter().zip(views).map(begun).collect()
     }
 
     async fn answer(&self, wish: &Wish, begun: Begun) {

@@ -106,8 +106,7 @@ impl Pump {
                     stats.stale_acks.fetch_add(1, Relaxed);
                 }
             }
-            Event::Settled { from, client, app, source, position, message, gap, shared } => {
-                let end = if gap { End::GapNoted } else { End::Delivered };
+            Event::Settled { from, client, app, source, position, message, end, shared } => {
                 self.settled(from, Settle { client, app, source, position, message, end }, shared, notes);
             }
             Event::Held { client, message } => {
@@ -158,7 +157,7 @@ impl Pump {
     }
 
     fn settled(&self, from: Handle, end: Settle, shared: bool, notes: &mut Notes) {
-        // A GAP was never counted as sent. Also a displaced connection's delivery is in flight no more.
+        // A GAP was never counted as sent, nor what was too large. Also a displaced connection's delivery is in flight no more.
         let delivered = end.end == End::Delivered;
         let settling = self.core.sessions.settled(end.client, from, end.message, delivered, shared);
         for _ in 0..settling.landed {
@@ -174,12 +173,13 @@ impl Pump {
         } else if delivered {
             stats.deliveries_acked.fetch_add(1, Relaxed);
         }
+        self.core.mail_ended(end.client, end.message);
         // Also a late one: if the store did not take the first, this one may do, and if it did, this one changes nothing.
         notes.ends.push(end);
     }
 
     fn closed(&self, closed: Closed, notes: &mut Notes) {
-        let Closed { from, client, app, reason, mut unacked, shared, lived_s, will } = closed;
+        let Closed { from, client, app, reason, sent, mut unacked, shared, lived_s, will } = closed;
         if let Some(client) = client.filter(|_| shared) {
             self.core.sessions.let_go(client, &mut unacked);
         }
@@ -188,7 +188,7 @@ impl Pump {
             if let Some((client, app)) = self.deciding.ended(from) {
                 if self.core.sessions.leave(client, app, from) {
                     // Its answer, with a session that began, reached nobody.
-                    self.core.connection_ended(topics_from(from, client, app), None, true);
+                    self.core.connection_ended(topics_from(from, client, app), None, sent, true);
                 }
                 self.count_takeover(client, reason);
             }
@@ -196,7 +196,7 @@ impl Pump {
         };
         self.count_takeover(client, reason);
         let was_current = self.core.sessions.leave(client, app, from);
-        self.core.connection_ended(topics_from(from, client, app), will, was_current);
+        self.core.connection_ended(topics_from(from, client, app), will, sent, was_current);
         tracing::info!(client = client.0, reason = reason.label(), lived_s, "session ended");
     }
 

@@ -2,15 +2,16 @@
 //! its name is found, or registered.
 
 use super::super::auth::{Question, Way, Ways, name_of, way};
-use super::super::border::Login;
-use super::super::border::topics::{MqttAttach, MqttLogin};
+use super::super::border::topics::{MqttAttach, MqttLogin, WillToKeep};
+use super::super::border::{Handle, Login};
 use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
 use super::super::topics::{SessionStart, SessionWish};
 use super::desk::Read;
 use super::logins::{self, Verified};
 use crate::domain::topic::Rules;
-use crate::domain::{App, AppId, ClientId, Device, DeviceName, Token, WallMs};
+use crate::domain::{App, AppId, Device, DeviceName, Position, Token, WallMs};
+use crate::store::sessions::KeptWill;
 use longwire_proto::close::CloseReason;
 use longwire_proto::wire::mqtt::Version;
 use std::collections::HashMap;
@@ -29,6 +30,9 @@ pub(super) struct MqttWish {
     rules: Arc<Rules>,
     /// See [`MqttAttach::user`].
     user: Box<str>,
+    will: Option<WillToKeep>,
+    /// Nothing was presented.
+    anonymous: bool,
 }
 
 /// A client whose name says which device it is.
@@ -70,6 +74,8 @@ impl MqttWish {
             expiry_s,
             rules,
             user,
+            will: mqtt.will,
+            anonymous: false,
         }
     }
 
@@ -87,8 +93,22 @@ impl MqttWish {
     }
 
     /// The session that it wants, of the device that it turned out to be.
-    pub(super) fn session(&self, client: ClientId, app: AppId) -> SessionWish {
-        SessionWish { client, app, clean_start: self.clean_start, expiry_s: self.expiry_s }
+    /// `heads`: the last places of its mailbox and its app's log.
+    pub(super) fn session(&self, device: &Device, from: Handle, heads: [Position; 2]) -> SessionWish {
+        let will = self.will.clone().filter(|_| self.expiry_s > 0);
+        let will = will.map(|WillToKeep { body, delay_s, expiry_s }| {
+            let (name, user) = (device.name.as_str().into(), self.user.clone());
+            Arc::new(KeptWill { body, delay_s, expiry_s, anonymous: self.anonymous, name, user })
+        });
+        SessionWish {
+            client: device.client,
+            app: device.app,
+            clean_start: self.clean_start,
+            expiry_s: self.expiry_s,
+            will,
+            from,
+            heads,
+        }
     }
 
     pub(super) fn attach(&self, device: &Device, start: SessionStart) -> MqttAttach {
@@ -99,6 +119,7 @@ impl MqttWish {
             expiry_s: start.expiry_s,
             subscriptions: start.subscriptions,
             awaiting_release: start.awaiting_release,
+            sent: start.sent,
             rules: self.rules.clone(),
             name,
             user: self.user.clone(),
@@ -147,7 +168,8 @@ pub(super) fn verify(core: &Core, login: Login, mut mqtt: MqttLogin) -> Result<V
         }
         Way::Anonymous { app } => {
             let claim = Claim::Name(name_of(&mqtt.client_id)?);
-            let mqtt = Box::new(MqttWish::new(core, mqtt, core.auth.open_rules.clone()));
+            let wish = MqttWish::new(core, mqtt, core.auth.open_rules.clone());
+            let mqtt = Box::new(MqttWish { anonymous: true, ..wish });
             Ok(Verified::Stranger(Stranger { app, claim, login, mqtt }))
         }
     }

@@ -73,11 +73,11 @@ fn refusal(from: From, event: &TopicEvent) -> Option<TopicCommand> {
         }
         TopicEvent::Subscribe { packet_id, wishes, .. } => {
             let (packet_id, outcomes) = (*packet_id, unavailable(wishes.len()));
-            Some(TopicCommand::Answered { to, packet_id, subscribed: true, outcomes })
+            Some(TopicCommand::Answered { to, packet_id, subscribed: true, outcomes, retained: vec![] })
         }
         TopicEvent::Unsubscribe { packet_id, filters, .. } => {
             let (packet_id, outcomes) = (*packet_id, unavailable(filters.len()));
-            Some(TopicCommand::Answered { to, packet_id, subscribed: false, outcomes })
+            Some(TopicCommand::Answered { to, packet_id, subscribed: false, outcomes, retained: vec![] })
         }
         TopicEvent::Rights => Some(TopicCommand::Rights { to, rights: None }),
         _ => None,

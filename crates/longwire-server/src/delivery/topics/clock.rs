@@ -1,5 +1,6 @@
 //! What time does to topics: sessions and retained messages expire, wills are published, ends of connections are written.
 
+use super::publish::Planned;
 use crate::delivery::hub::Core;
 use crate::store::sessions::{Change, Work};
 use std::sync::Arc;
@@ -48,23 +49,32 @@ async fn look(core: &Arc<Core>, tick: u64) {
     if tick.is_multiple_of(RETAINED_EVERY) {
         changes.extend(topics.retained.lock().clear_expired(now, CHANGES_PER_TICK));
     }
-    let mut out = Vec::new();
-    topics.groups.lock().drain(now, &mut out);
     let count = changes.len();
-    let queued = core.store.queue(changes.into_iter().map(Work::Change).collect()).await;
+    let mut planned = Planned { work: changes.into_iter().map(Work::Change).collect(), ..Planned::default() };
+    topics.groups.lock().try_mail_again();
+    core.drain_groups(&mut planned);
+    let Planned { work, out, mailed } = planned;
+    let queued = core.store.queue(work).await;
     drop(order);
     core.post_all(out).await;
-    let failed = queued.outcomes().await.iter().filter(|done| done.is_err()).count();
+    let done = queued.outcomes().await;
+    core.mailed(&mailed, &done);
+    let failed = done.iter().take(count).filter(|done| done.is_err()).count();
     if failed > 0 {
         tracing::warn!(failed, count, "ends of sessions were not written; the next start finds them");
     }
     let wills = topics.wills.lock().take_due(now, WILLS_PER_TICK);
     // Side by side, so that they share commits.
     let mut under_way = JoinSet::new();
-    for will in wills {
+    let mut done = Vec::with_capacity(wills.len());
+    for (client, will) in wills {
         topics.stats.wills_published.fetch_add(1, Relaxed);
+        done.push(client);
         let core = core.clone();
         under_way.spawn(async move { core.publish(&will, core.trace()).await });
     }
     while under_way.join_next().await.is_some() {}
+    // Only now: a process that dies before publishes them again rather than never.
+    let mut kept = topics.kept.lock();
+    done.into_iter().for_each(|client| kept.will_done(client));
 }

@@ -98,6 +98,8 @@ pub struct TopicCensus {
 pub(super) struct Topics {
     kept: Mutex<Kept>,
     groups: Mutex<Groups>,
+    /// Deliveries of shared groups in mailboxes: 0, and nobody needs to look for one.
+    mailed: Arc<AtomicU64>,
     retained: Mutex<RetainedTopics>,
     wills: Mutex<Wills>,
     resent: Mutex<Resent>,
@@ -142,9 +144,11 @@ impl Topics {
                 }
             }
         }
+        let groups = Groups::new(interests.hub.clone(), seed);
         Ok(Topics {
             kept: Mutex::new(kept),
-            groups: Mutex::new(Groups::new(interests.hub.clone(), seed)),
+            mailed: groups.mailed_count(),
+            groups: Mutex::new(groups),
             retained: Mutex::new(retained),
             wills: Mutex::default(),
             resent: Mutex::default(),

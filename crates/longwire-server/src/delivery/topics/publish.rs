@@ -1,12 +1,13 @@
 //! A message published to a topic: what is to be stored for it, whom it goes to, and what its publisher is told.
 
 use super::Topics;
-use super::held::groups::Offered;
+use super::held::groups::{Mail, Offered};
 use super::held::kept::TooMany;
 use crate::delivery::border::topics::{PublishOutcome, TopicCommand, TopicMessage};
 use crate::delivery::border::{Command, ShardId};
 use crate::delivery::hub::{Core, new_trace};
 use crate::domain::message::TTL_S_MAX;
+use crate::domain::topic::is_reserved;
 use crate::domain::{AppId, ClientId, Kind, MessageId, TraceId, WallMs};
 use crate::store::port::{Accept, Destination, StoreError};
 use crate::store::sessions::{Change, Done, Work};
@@ -32,6 +33,17 @@ pub(super) struct Plan {
     outcome: PublishOutcome,
     /// Somebody gets it whatever the mailboxes say.
     taken: bool,
+}
+
+/// What publishes come to, gathered.
+#[derive(Default)]
+pub(super) struct Planned {
+    /// To be made durable.
+    pub(super) work: Vec<Work>,
+    /// To be told to shards.
+    pub(super) out: Vec<TopicCommand>,
+    /// Deliveries of shared groups in `work`: where, and their number.
+    pub(super) mailed: Vec<(usize, u64)>,
 }
 
 /// What became of a message that the business published.
@@ -104,27 +116,31 @@ impl Core {
         trace: TraceId,
         packet_id: Option<u16>,
         received: bool,
-        work: &mut Vec<Work>,
-        out: &mut Vec<TopicCommand>,
+        planned: &mut Planned,
     ) -> Plan {
-        let (topics, now, from) = (&self.topics, (self.clock)(), work.len());
+        let (topics, now, from) = (&self.topics, (self.clock)(), planned.work.len());
         let received = packet_id.filter(|_| received).map(|packet_id| (message.publisher, packet_id));
         let topic = message.shared.topic();
         if let Some(kind) = topic.strip_prefix(UP) {
-            return self.plan_upstream(message, kind, (trace, now), (packet_id, received), work);
+            return self.plan_upstream(message, kind, (trace, now), (packet_id, received), &mut planned.work);
         }
-        if topic.starts_with('$') {
+        if is_reserved(topic) {
             return Plan::known(from, PublishOutcome::NotAllowed);
         }
         let mut taken = topics.shards(message.app, topic).next().is_some();
         let mut refused = false;
         if message.retain {
-            match self.retain(message, work) {
-                Ok(()) => taken = true,
+            match self.retain(message, &mut planned.work) {
+                // Kept for later, and yet there may be nobody now (3.4.2.1).
+                Ok(()) => {}
                 Err(outcome) => return Plan::known(from, outcome),
             }
         }
-        match topics.groups.lock().offer(message, out) {
+        let (offered, mail) = {
+            let mut groups = topics.groups.lock();
+            (groups.offer(message, &mut planned.out), groups.take_mail())
+        };
+        match offered {
             Offered::Nobody => {}
             Offered::Taken => taken = true,
             Offered::Full => refused = true,
@@ -132,14 +148,22 @@ impl Core {
         if message.qos > 0 {
             match topics.kept.lock().targets(message.app, topic, message.publisher) {
                 Ok(targets) if targets.is_empty() => {}
-                Ok(targets) => work.extend(self.stored(message, trace, now, targets, received)),
+                Ok(targets) => {
+                    let to = Destination::Mailboxes(targets);
+                    planned.work.extend(self.stored(message, message.body(), (trace, now), to, received));
+                }
                 Err(TooMany::Targets | TooMany::Visits) => {
                     topics.stats.too_wide.fetch_add(1, Relaxed);
                     refused = true;
                 }
             }
         }
-        let is_stored = work[from..].iter().any(|one| matches!(one, Work::Accept(_)));
+        let is_stored =
+            |planned: &Planned| planned.work[from..].iter().any(|one| matches!(one, Work::Accept(_)));
+        // One of them remembers the publisher's identifier.
+        let remembered = if is_stored(planned) { None } else { received };
+        self.mail(mail, trace, remembered, planned);
+        let is_stored = is_stored(planned);
         let outcome = match (taken, refused) {
             (true, _) => PublishOutcome::Taken,
             (false, true) => PublishOutcome::Quota,
@@ -149,9 +173,56 @@ impl Core {
         if let (Some((client, packet_id)), false, false) =
             (received, is_stored, outcome == PublishOutcome::Quota)
         {
-            work.push(Work::Change(Change::Receive(client, packet_id)));
+            planned.work.push(Work::Change(Change::Receive(client, packet_id)));
         }
-        Plan { work: from..work.len(), outcome, taken }
+        Plan { work: from..planned.work.len(), outcome, taken }
+    }
+
+    /// Puts what shared groups gave into the mailboxes of their members.
+    pub(super) fn mail(
+        &self,
+        mail: Vec<Mail>,
+        trace: TraceId,
+        mut received: Option<(ClientId, u16)>,
+        planned: &mut Planned,
+    ) {
+        let now = (self.clock)();
+        for Mail { client, message, identifier, number } in mail {
+            let (body, to) = (message.body_for_member(identifier), Destination::Mailboxes(vec![client]));
+            let stored = self.stored(&message, body, (trace, now), to, received.take());
+            match stored {
+                Some(Work::Accept(accept)) => {
+                    self.topics.groups.lock().mailed_as(number, client, accept.message);
+                    planned.mailed.push((planned.work.len(), number));
+                    planned.work.push(Work::Accept(accept));
+                }
+                _ => self.topics.groups.lock().settled(number, false),
+            }
+        }
+    }
+
+    /// Gives what waits in shared groups to members that have room.
+    pub(super) fn drain_groups(&self, planned: &mut Planned) {
+        let mail = {
+            let mut groups = self.topics.groups.lock();
+            groups.drain((self.clock)(), &mut planned.out);
+            groups.take_mail()
+        };
+        if !mail.is_empty() {
+            self.mail(mail, self.trace(), None, planned);
+        }
+    }
+
+    /// What the store did not take of it is dropped, and counted.
+    pub(super) fn mailed(&self, mailed: &[(usize, u64)], done: &[Result<Done, StoreError>]) {
+        for (at, number) in mailed {
+            match done.get(*at) {
+                Some(Ok(_) | Err(StoreError::Repeated)) => {
+                    self.topics.stats.shared_sent.fetch_add(1, Relaxed);
+                }
+                _ => self.topics.groups.lock().mail_refused(*number),
+            }
+        }
     }
 
     fn retain(&self, message: &Arc<TopicMessage>, work: &mut Vec<Work>) -> Result<(), PublishOutcome> {
@@ -175,12 +246,12 @@ impl Core {
     fn stored(
         &self,
         message: &TopicMessage,
-        trace: TraceId,
-        now: WallMs,
-        targets: Vec<ClientId>,
+        body: Option<Vec<u8>>,
+        (trace, now): (TraceId, WallMs),
+        destination: Destination,
         received: Option<(ClientId, u16)>,
     ) -> Option<Work> {
-        let body = message.body()?;
+        let body = body?;
         let id = self.ids.next(now);
         let mut shared = Vec::new();
         encode_push_shared(id, Kind::Topic, trace, "", &body, &mut shared);
@@ -197,7 +268,7 @@ impl Core {
             accepted_at: now,
             deadline: WallMs(deadline),
             shared: Bytes::from(shared),
-            destination: Destination::Mailboxes(targets),
+            destination,
             received,
         }))
     }
@@ -240,13 +311,14 @@ impl Core {
 
     /// Publishes for somebody who has no connection: the business, or a will. Live subscribers get it from here too.
     pub(in crate::delivery) async fn publish(&self, message: &Arc<TopicMessage>, trace: TraceId) -> Sent {
-        let (mut work, mut out) = (Vec::new(), Vec::new());
+        let mut planned = Planned::default();
         let order = self.topics.order.lock().await;
-        let plan = self.plan(message, trace, None, false, &mut work, &mut out);
+        let plan = self.plan(message, trace, None, false, &mut planned);
+        let Planned { work, out, mailed } = planned;
         let refused = plan.work.is_empty() && !plan.taken && plan.outcome != PublishOutcome::Nobody;
         let topic = message.shared.topic();
         let mut shards: Vec<usize> = self.topics.shards(message.app, topic).collect();
-        if refused || topic.starts_with('$') {
+        if refused || is_reserved(topic) {
             shards.clear();
         }
         let queued = self.store.queue(work).await;
@@ -257,6 +329,7 @@ impl Core {
         }
         self.post_all(out).await;
         let done = queued.outcomes().await;
+        self.mailed(&mailed, &done);
         let outcome = plan.outcome(&done);
         self.topics.count(outcome);
         let accepted = done.iter().find_map(|one| match one {

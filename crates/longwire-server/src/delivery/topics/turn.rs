@@ -2,9 +2,9 @@
 //! order.
 
 use super::held::kept::EXPIRY_S_MAX;
-use super::publish::Plan;
+use super::publish::{Plan, Planned};
 use crate::delivery::border::topics::{
-    From, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
+    From, RetainedCopy, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
 };
 use crate::delivery::border::{Command, Handle};
 use crate::delivery::hub::Core;
@@ -40,34 +40,33 @@ struct Subscribed {
     at: Option<usize>,
     /// Filters that are new, and go again if they are not stored.
     new: Vec<Box<str>>,
-    retained: Vec<TopicCommand>,
+    retained: Vec<RetainedCopy>,
 }
 
 /// One batch being planned.
 struct Turn<'a> {
     core: &'a Core,
-    work: Vec<Work>,
-    out: Vec<TopicCommand>,
+    planned: Planned,
     owed: Vec<Owed>,
 }
 
 /// Serves a batch of events, and answers it.
 pub(in crate::delivery) async fn serve(core: &Arc<Core>, batch: &mut Vec<(From, TopicEvent)>) {
     core.tell_rights(batch).await;
-    let mut turn = Turn { core, work: Vec::new(), out: Vec::new(), owed: Vec::with_capacity(batch.len()) };
+    let mut turn = Turn { core, planned: Planned::default(), owed: Vec::with_capacity(batch.len()) };
     let order = core.topics.order.lock().await;
     for (from, event) in batch.drain(..) {
         turn.take(from, event);
     }
-    core.topics.groups.lock().drain((core.clock)(), &mut turn.out);
-    let Turn { work, out, owed, .. } = turn;
+    core.drain_groups(&mut turn.planned);
+    let Turn { planned: Planned { work, out, mailed }, owed, .. } = turn;
     let queued = core.store.queue(work).await;
     drop(order);
     core.post_all(out).await;
     let done = queued.outcomes().await;
+    core.mailed(&mailed, &done);
     for owed in owed {
-        let (to, answers) = answers(core, owed, &done);
-        for answer in answers {
+        if let Some((to, answer)) = answer(core, owed, &done) {
             core.posts.send(to.shard(), Command::Topic(answer)).await;
         }
     }
@@ -81,7 +80,7 @@ impl Turn<'_> {
             // Also of a connection that was displaced meanwhile: the device sent it.
             TopicEvent::Publish { message, packet_id, remembers } => {
                 let trace = core.trace();
-                let plan = core.plan(&message, trace, packet_id, remembers, &mut self.work, &mut self.out);
+                let plan = core.plan(&message, trace, packet_id, remembers, &mut self.planned);
                 self.owed.push(Owed::Published { to, packet_id, plan });
             }
             // Settled when it came; the turn gives its room to what waits.
@@ -96,7 +95,7 @@ impl Turn<'_> {
                 if matches!(changes[..], [Change::End(_), ..]) {
                     core.topics.stats.sessions_ended.fetch_add(1, Relaxed);
                 }
-                self.work.extend(changes.into_iter().map(Work::Change));
+                self.planned.work.extend(changes.into_iter().map(Work::Change));
             }
             TopicEvent::Release { packet_id } => {
                 let at = self.change(Change::Release(from.client, packet_id));
@@ -105,6 +104,7 @@ impl Turn<'_> {
             TopicEvent::Received { source, position, message } => {
                 let From { client, app, .. } = from;
                 let end = End::Received;
+                core.mail_ended(client, message);
                 let at = self.change(Change::Settle(Settle { client, app, source, position, message, end }));
                 self.owed.push(Owed::Recorded { to, source, position, at });
             }
@@ -118,8 +118,8 @@ impl Turn<'_> {
     }
 
     fn change(&mut self, change: Change) -> usize {
-        self.work.push(Work::Change(change));
-        self.work.len() - 1
+        self.planned.work.push(Work::Change(change));
+        self.planned.work.len() - 1
     }
 
     fn subscribe(&mut self, from: From, packet_id: u16, wishes: Vec<(TopicWish, u8)>, is_kept: bool) {
@@ -127,7 +127,8 @@ impl Turn<'_> {
         let (mut outcomes, mut new, mut retained) = (Vec::new(), Vec::new(), Vec::new());
         for (wish, handling) in wishes {
             let is_shared = wish.filter.starts_with("$share/");
-            if is_shared && !topics.groups.lock().join(from.app, from.handle, &wish) {
+            let kept = is_kept.then_some(from.client);
+            if is_shared && !topics.groups.lock().join(from.app, from.handle, kept, &wish) {
                 outcomes.push(SubscribeOutcome::Quota);
                 continue;
             }
@@ -160,7 +161,7 @@ impl Turn<'_> {
         self.owed.push(Owed::Subscribed(Box::new(subscribed)));
     }
 
-    fn retained(&self, from: From, wish: &TopicWish, commands: &mut Vec<TopicCommand>) {
+    fn retained(&self, from: From, wish: &TopicWish, copies: &mut Vec<RetainedCopy>) {
         let topics = &self.core.topics;
         let but = wish.no_local.then_some(from.client);
         let now = (self.core.clock)();
@@ -168,9 +169,7 @@ impl Turn<'_> {
         let last = found.len().saturating_sub(1);
         for (at, message) in found.into_iter().enumerate() {
             let message = if truncated && at == last { marked(&message) } else { message };
-            let (qos, identifier) = (wish.qos.min(message.qos), wish.identifier);
-            let to = from.handle;
-            commands.push(TopicCommand::Deliver { to, message, qos, retain: true, identifier, number: 0 });
+            copies.push(RetainedCopy { message, qos: wish.qos, identifier: wish.identifier });
         }
         if truncated {
             topics.stats.retained_truncated.fetch_add(1, Relaxed);
@@ -215,25 +214,24 @@ fn marked(message: &Arc<TopicMessage>) -> Arc<TopicMessage> {
     }
 }
 
-fn answers(core: &Core, owed: Owed, done: &[Result<Done, StoreError>]) -> (Handle, Vec<TopicCommand>) {
+/// What a session is told; `None`: nothing.
+fn answer(core: &Core, owed: Owed, done: &[Result<Done, StoreError>]) -> Option<(Handle, TopicCommand)> {
     let is_done = |at: usize| done.get(at).is_some_and(Result::is_ok);
     match owed {
         Owed::Published { to, packet_id, plan } => {
             let outcome = plan.outcome(done);
             core.topics.count(outcome);
-            let answer = packet_id.map(|packet_id| TopicCommand::Published { to, packet_id, outcome });
-            (to, answer.into_iter().collect())
+            packet_id.map(|packet_id| (to, TopicCommand::Published { to, packet_id, outcome }))
         }
         // What was not written has no answer: the client asks again after it has come again.
         Owed::Released { to, packet_id, at } => {
-            (to, is_done(at).then_some(TopicCommand::Released { to, packet_id }).into_iter().collect())
+            is_done(at).then_some((to, TopicCommand::Released { to, packet_id }))
         }
         Owed::Recorded { to, source, position, at } => {
-            let answer = TopicCommand::Recorded { to, source, position };
-            (to, is_done(at).then_some(answer).into_iter().collect())
+            is_done(at).then_some((to, TopicCommand::Recorded { to, source, position }))
         }
-        Owed::Subscribed(subscribed) => {
-            let Subscribed { from, packet_id, subscribed, mut outcomes, at, new, mut retained } = *subscribed;
+        Owed::Subscribed(asked) => {
+            let Subscribed { from, packet_id, subscribed, mut outcomes, at, new, mut retained } = *asked;
             if at.is_some_and(|at| !is_done(at)) {
                 undo(core, from.client, &new);
                 let taken = outcomes.iter_mut().filter(|outcome| **outcome == SubscribeOutcome::Done);
@@ -241,12 +239,8 @@ fn answers(core: &Core, owed: Owed, done: &[Result<Done, StoreError>]) -> (Handl
                 retained.clear();
             }
             let to = from.handle;
-            let mut answers = Vec::with_capacity(1 + retained.len());
-            if packet_id != 0 {
-                answers.push(TopicCommand::Answered { to, packet_id, subscribed, outcomes });
-            }
-            answers.extend(retained);
-            (to, answers)
+            let answer = TopicCommand::Answered { to, packet_id, subscribed, outcomes, retained };
+            (packet_id != 0).then_some((to, answer))
         }
     }
 }

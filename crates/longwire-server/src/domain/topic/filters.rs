@@ -176,14 +176,19 @@ impl<S> Filters<S> {
     /// that begins with a wildcard (MQTT-4.7.2-1).
     ///
     /// # Errors
-    /// The match would visit more than `visits_max` nodes; `found` is then not whole.
+    /// The match would visit more than `visits_max` nodes; then only the filter that is the topic itself is appended: whoever names a
+    /// topic gets it, whatever wildcards others have.
     pub fn matching(&self, topic: &str, visits_max: usize, found: &mut Vec<FilterId>) -> Result<(), TooWide> {
         found.extend(self.find_exact(topic).map(FilterId));
         if self.nodes[ROOT as usize].is_unused() {
             return Ok(());
         }
-        let mut visits = visits_max;
-        self.walk(ROOT, Some(topic), topic.starts_with('$'), &mut visits, found)
+        let (mut visits, exact) = (visits_max, found.len());
+        let walked = self.walk(ROOT, Some(topic), topic.starts_with('$'), &mut visits, found);
+        if walked.is_err() {
+            found.truncate(exact);
+        }
+        walked
     }
 
     /// Filters with anything kept.
@@ -411,7 +416,14 @@ mod tests {
             filters.enter(&levels.join("/"));
         }
         let mut found = Vec::new();
+        assert_eq!(
+            filters.matching("a/a/a/a/a/a/a/+", 100, &mut found),
+            Err(TooWide),
+            "no topic, but as wide"
+        );
+        found.clear();
         assert_eq!(filters.matching("a/a/a/a/a/a/a/a", 100, &mut found), Err(TooWide));
+        assert_eq!(found, filters.find("a/a/a/a/a/a/a/a").as_slice(), "who names it gets it");
         found.clear();
         assert_eq!(filters.matching("a/a/a/a/a/a/a/a", 4096, &mut found), Ok(()));
         assert_eq!(found.len(), 256);

@@ -10,5 +10,5 @@ mod wish;
 pub use filters::{FilterId, Filters, TooWide};
 pub use interest::{Interest, InterestHash, Interests, Places};
 pub use name::{TopicFilter, TopicName};
-pub use rules::{Act, RULES_MAX, Rules};
+pub use rules::{Act, RULES_MAX, Rules, is_reserved};
 pub use wish::TopicWish;

@@ -8,6 +8,16 @@ use longwire_proto::wire::mqtt::topic::Filter;
 /// Rules of an app; more are refused.
 pub const RULES_MAX: usize = 64;
 
+/// First levels that mean something to the server, or by custom to any.
+const MEANT: [&str; 4] = ["$push", "$up", "$share", "$SYS"];
+
+/// Whether a topic or filter begins with a level that means something to the server, or by custom to any: no message is
+/// published there.
+#[must_use]
+pub fn is_reserved(topic: &str) -> bool {
+    topic.split('/').next().is_some_and(|first| MEANT.contains(&first))
+}
+
 /// What a device wants to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
@@ -18,7 +28,7 @@ pub enum Act {
 }
 
 /// Allow or deny, first match decides. A device may always subscribe to its own `$push/#` and publish to `$up/#`; no other
-/// topic or filter that begins with `$` is allowed, and no rule speaks of one. Judging allocates nothing.
+/// topic or filter that begins with `$` is allowed, and no rule speaks of one ([`Rules::open`] has others). Judging allocates nothing.
 /// They can be replaced while sessions hold them: what is judged from then on is judged by the new ones.
 #[derive(Debug)]
 pub struct Rules {
@@ -50,7 +60,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Everything but foreign `$` topics; for development on loopback.
+    /// Everything but the `$` topics that mean something to the server; for development on loopback.
     #[must_use]
     pub fn open() -> Rules {
         Rules::new(Vec::new(), true)
@@ -92,13 +102,14 @@ impl Rules {
     /// `$share/{group}/`). A filter is allowed if a rule covers all that it could match.
     #[must_use]
     pub fn allow(&self, act: Act, topic: &str, name: &str, user: &str) -> bool {
+        let list = self.list.load();
         if topic.starts_with('$') {
+            let open = || list.otherwise && !is_reserved(topic);
             return match act {
-                Act::Publish => topic.starts_with("$up/"),
-                Act::Subscribe => topic.starts_with("$push/"),
+                Act::Publish => topic.starts_with("$up/") || open(),
+                Act::Subscribe => topic.starts_with("$push/") || open(),
             };
         }
-        let list = self.list.load();
         for rule in &list.rules {
             let concerned = match act {
                 Act::Publish => rule.publish,
@@ -262,15 +273,21 @@ mod tests {
 
     #[test]
     fn what_begins_with_a_dollar_sign_is_closed_but_for_ones_own() {
-        for rules in [Rules::open(), Rules::parse(["allow all #"]).expect("valid rules")] {
+        for rules in
+            [Rules::open(), Rules::parse(["deny publish elsewhere", "allow all #"]).expect("valid rules")]
+        {
             let may = |act, topic| rules.allow(act, topic, "a", "");
-            for topic in ["$SYS/#", "$share/g/a", "$push", "$", "$up/x", "$other/$push/x"] {
+            for topic in ["$SYS/#", "$share/g/a", "$push", "$up/x"] {
                 assert!(!may(Act::Subscribe, topic), "{topic}");
             }
-            for topic in ["$push/x", "$share/g/a", "$up", "$SYS/x", "$"] {
+            for topic in ["$push/x", "$share/g/a", "$up", "$SYS/x"] {
                 assert!(!may(Act::Publish, topic), "{topic}");
             }
             assert!(may(Act::Subscribe, "#") && may(Act::Subscribe, "$push/+") && may(Act::Publish, "$up/x"));
+            let open = may(Act::Publish, "elsewhere");
+            for topic in ["$", "$other/$push/x", "$SYSTEM"] {
+                assert!(may(Act::Subscribe, topic) == open && may(Act::Publish, topic) == open, "{topic}");
+            }
         }
     }
 

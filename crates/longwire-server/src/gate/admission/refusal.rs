@@ -1,5 +1,7 @@
 //! Why a connection is not taken, and when the device may come again: always later, never all together.
 
+use longwire_proto::close::CloseReason;
+use longwire_proto::wire::mqtt::Reason;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -25,11 +27,13 @@ pub enum Rejection {
     Awaiting,
     /// As many TLS handshakes as may wait for their turn in the shard.
     Handshakes,
+    /// The node drains.
+    Draining,
 }
 
 impl Rejection {
     /// Every reason, in the order of its counters.
-    pub const ALL: [Rejection; 9] = [
+    pub const ALL: [Rejection; 10] = [
         Rejection::Full,
         Rejection::Descriptors,
         Rejection::Pressure,
@@ -39,6 +43,7 @@ impl Rejection {
         Rejection::AddressAwaiting,
         Rejection::Awaiting,
         Rejection::Handshakes,
+        Rejection::Draining,
     ];
 
     /// The word in metrics.
@@ -54,6 +59,25 @@ impl Rejection {
             Rejection::AddressAwaiting => "address_awaiting",
             Rejection::Awaiting => "awaiting",
             Rejection::Handshakes => "handshakes",
+            Rejection::Draining => "draining",
+        }
+    }
+
+    /// Why the connection ends.
+    pub(in crate::gate) const fn reason(self) -> CloseReason {
+        match self {
+            Rejection::Draining => CloseReason::Draining,
+            _ => CloseReason::Full,
+        }
+    }
+
+    /// What an MQTT client is told; in 3.1.1 all of them are code 3 (MQTT-3.2.2-8).
+    pub(in crate::gate) const fn said(self) -> Reason {
+        match self {
+            Rejection::AddressRate => Reason::ConnectionRateExceeded,
+            Rejection::AddressConnections | Rejection::AddressAwaiting => Reason::QuotaExceeded,
+            Rejection::Draining => Reason::ServerUnavailable,
+            _ => Reason::ServerBusy,
         }
     }
 

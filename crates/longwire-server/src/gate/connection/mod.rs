@@ -14,9 +14,9 @@ pub(super) use native::{AwaitingRights, NativeTopics, Owed};
 pub(super) use outbox::{Outbox, OutboxPool, Piece, Standing};
 pub(super) use slab::Slab;
 pub(super) use socket::{
-    ReadOutcome, broken_reason, kernel_judges, listen, read_once, refuse_and_drop, shard_judges, write_slices,
+    ReadOutcome, broken_reason, kernel_judges, listen, read_once, say_and_drop, shard_judges, write_slices,
 };
-pub(super) use topical::{Identity, Queued, Subscription, Topical, Unanswered};
+pub(super) use topical::{Identity, Passed, Queued, Subscription, Topical, Unanswered};
 pub use wheel::{Link, Links, Wheel};
 
 use crate::delivery::border::Handle;
@@ -126,6 +126,8 @@ pub(super) struct Flags {
     pub(super) half_closed: bool,
     /// The device has, or had, other connections: the hub is told of each delivery in the window.
     pub(super) shared: bool,
+    /// The listener that it came to, by number.
+    pub(super) listener: u8,
 }
 
 /// The deadlines that a connection is held to, seconds.
@@ -180,7 +182,11 @@ impl Connection {
 
     /// What is read has to wait for an answer of the hub.
     pub(super) fn awaits_hub(&self) -> bool {
-        self.is_deciding() || matches!(self.conversation, Conversation::AwaitingRights(_))
+        match &self.conversation {
+            Conversation::AwaitingRights(_) => true,
+            Conversation::Mqtt(live) => live.session.is_full(),
+            _ => self.is_deciding(),
+        }
     }
 
     pub(super) fn is_handshaking(&self) -> bool {

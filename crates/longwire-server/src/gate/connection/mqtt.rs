@@ -1,10 +1,11 @@
 //! What a connection that speaks MQTT holds.
 
 use super::topical::{Identity, Topical};
-use crate::delivery::border::topics::{TopicMessage, Will};
+use crate::delivery::border::topics::{TopicMessage, Will, WillToKeep};
 use crate::domain::{AppId, ClientId, WallMs};
 use bytes::Bytes;
 use longwire_proto::session::mqtt::{Deciding, PacketAssembler, Session};
+use longwire_proto::wire::TopicBody;
 use longwire_proto::wire::mqtt::SharedPublish;
 use std::sync::Arc;
 
@@ -30,6 +31,22 @@ pub(in crate::gate) struct LastWill {
 }
 
 impl LastWill {
+    /// As it is stored with a session that outlives its connection.
+    pub(in crate::gate) fn to_keep(&self) -> Option<WillToKeep> {
+        let mut body = Vec::new();
+        let whole = TopicBody {
+            for_member: false,
+            expires: self.expiry_s.is_some(),
+            topic: self.shared.topic(),
+            qos: self.qos,
+            retain: self.retain,
+            properties: self.shared.properties(),
+            content: self.shared.payload(),
+        };
+        whole.encode(&mut body)?;
+        Some(WillToKeep { body: body.into(), delay_s: self.delay_s, expiry_s: self.expiry_s })
+    }
+
     /// The will of a connection that ends now.
     pub(in crate::gate) fn due(self, app: AppId, client: ClientId, now: WallMs) -> Will {
         let deadline = self.expiry_s.map_or(WallMs(0), |expiry_s| {

@@ -22,6 +22,9 @@ pub(in crate::gate) struct NativeTopics {
     /// What waits for the hub, by the identifier under which it was asked.
     owed: Vec<(u16, Owed)>,
     last_id: u16,
+    /// Its session had subscriptions when it logged in. Those of an MQTT client of QoS 0 are served from here, so that only the hub
+    /// knows that they are kept.
+    pub(in crate::gate) resumed: bool,
 }
 
 // What a native connection that has to do with topics costs beside the record of its slot (docs/mqtt-core.md).
@@ -38,7 +41,8 @@ pub(in crate::gate) enum Owed {
 
 impl NativeTopics {
     pub(in crate::gate) fn new(session: Established, identity: Identity<'_>) -> NativeTopics {
-        NativeTopics { session, topical: Topical::new(identity), owed: Vec::new(), last_id: 0 }
+        let topical = Topical::new(identity);
+        NativeTopics { session, topical, owed: Vec::new(), last_id: 0, resumed: false }
     }
 
     /// Notes what is owed, under an identifier that is in use for nothing else. `None`: too much is.

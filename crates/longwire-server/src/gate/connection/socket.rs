@@ -2,8 +2,6 @@
 
 use crate::gate::GateOptions;
 use longwire_proto::close::CloseReason;
-use longwire_proto::id::ClientId;
-use longwire_proto::wire::{Refusal, ServerFrame};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -103,13 +101,11 @@ pub(in crate::gate) fn write_slices(
     }
 }
 
-/// Tells a connection that it is not taken, as far as its socket takes it at once, and drops it. What it sent is read
-/// first: closing over unread bytes would reset the connection and could destroy the answer on its way.
-pub(in crate::gate) fn refuse_and_drop(mut socket: mio::net::TcpStream, refusal: Refusal) {
-    let mut frame = Vec::with_capacity(64);
-    ServerFrame::Refusal(refusal).encode(ClientId(0), &mut frame);
-    let mut unread = [0; 1024];
+/// Tells a connection a last word, as far as its socket takes it at once, and drops it. What it sent is read first: closing over
+/// unread bytes would reset the connection and could destroy the answer on its way.
+pub(in crate::gate) fn say_and_drop(mut socket: mio::net::TcpStream, word: &[u8]) {
+    let mut unread = [0; 2048];
     let _ = socket.read(&mut unread);
-    let _ = socket.write(&frame);
+    let _ = socket.write(word);
     let _ = socket.shutdown(std::net::Shutdown::Write);
 }

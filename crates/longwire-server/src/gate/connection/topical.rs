@@ -5,6 +5,7 @@ use crate::domain::topic::{Act, FilterId, Rules};
 use crate::gate::topics::Wish;
 use longwire_proto::wire::mqtt::{QoS, Reason};
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Subscriptions of one session, shared groups included; one more is refused with 0x97.
@@ -107,6 +108,44 @@ pub(in crate::gate) struct Unanswered {
     pub(in crate::gate) reasons: Vec<Reason>,
     /// Of these, the ones that the hub decides, in the order of its answer, and their filters.
     pub(in crate::gate) asked: Vec<(u16, Box<str>)>,
+    /// Topics on which the session was meanwhile given a message that is retained.
+    pub(in crate::gate) passed: Passed,
+}
+
+/// Topics that one waiting SUBSCRIBE remembers; of further ones the session may get an older message after a newer one.
+const PASSED_MAX: usize = 100;
+
+/// Topics, as hashes.
+#[derive(Debug, Default)]
+pub(in crate::gate) struct Passed(Vec<u64>);
+
+impl Passed {
+    fn note(&mut self, topic: &str) {
+        let hash = hash_of(topic);
+        if self.0.len() < PASSED_MAX && !self.0.contains(&hash) {
+            self.0.push(hash);
+        }
+    }
+
+    pub(in crate::gate) fn has(&self, topic: &str) -> bool {
+        !self.0.is_empty() && self.0.contains(&hash_of(topic))
+    }
+}
+
+/// Whoever finds two topics with one hash withholds a retained message from himself.
+fn hash_of(topic: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Burden {
+    /// A message that is retained passes.
+    pub(in crate::gate) fn passes(&mut self, topic: &str) {
+        for unanswered in self.unanswered.iter_mut().filter(|unanswered| unanswered.subscribed) {
+            unanswered.passed.note(topic);
+        }
+    }
 }
 
 /// Who a session is, for its rules.

@@ -5,12 +5,11 @@
 use super::Shard;
 use crate::delivery::border::Handle;
 use crate::gate::admission::{Address, Admission, Awaiting, Load, Meeting, Rejection};
-use crate::gate::connection::{Connection, Slab, refuse_and_drop};
+use crate::gate::connection::{Connection, Slab};
+use crate::gate::options::LISTENERS_MAX;
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
 use crate::gate::transport::Layers;
-use longwire_proto::close::CloseReason;
-use longwire_proto::wire::Refusal;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::fs::File;
@@ -20,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// The listener's token; slots of connections stay below.
-pub(super) const LISTENER: Token = Token(usize::MAX - 1);
+/// The token of the first listener; those of the others lie below it, and slots of connections below them.
+const LISTENER: usize = usize::MAX - 1;
 /// Accepts in one turn.
 const ACCEPTS_PER_TURN: usize = 128;
 /// After a turn longer than this the shard is late: it accepts a few only, and the others wait in the kernel's backlog.
@@ -34,11 +33,26 @@ const DECIDING_MAX: u64 = 2048;
 /// A connection waits no longer in the backlog for its login to be let in (LIMITS 7.2), microseconds.
 const HELD_US_MAX: u64 = 2_000_000;
 
-/// The shard's listener and what admits connections.
+/// Whether a token is a listener's.
+pub(super) fn is_listener(token: Token) -> bool {
+    (LISTENER - LISTENERS_MAX..=LISTENER).contains(&token.0)
+}
+
+/// A listening socket of the shard.
+struct Listening {
+    /// Its terms are those of this number.
+    number: u8,
+    socket: mio::net::TcpListener,
+    /// Its backlog may hold connections.
+    ready: bool,
+}
+
+/// The shard's listeners and what admits connections.
 pub(super) struct Door {
     pub(super) admission: Arc<Admission>,
-    listener: Option<mio::net::TcpListener>,
-    ready: bool,
+    listeners: Vec<Listening>,
+    /// Which of them is asked first, so that a flood at one keeps nobody out at another.
+    turn: usize,
     paused: bool,
     /// Since when the backlog has not been empty although the shard would not take all of it.
     held_since_us: Option<u64>,
@@ -51,8 +65,8 @@ impl Door {
     pub(super) fn new(admission: Arc<Admission>, awaiting_max: usize) -> Door {
         Door {
             admission,
-            listener: None,
-            ready: false,
+            listeners: Vec::new(),
+            turn: 0,
             paused: false,
             held_since_us: None,
             reserve: None,
@@ -60,20 +74,41 @@ impl Door {
         }
     }
 
-    pub(super) fn ready(&mut self) {
-        self.ready = true;
+    pub(super) fn ready(&mut self, token: Token) {
+        let ready = self.listeners.iter_mut().find(|listening| token_of(listening.number) == token);
+        if let Some(listening) = ready {
+            listening.ready = true;
+        }
+    }
+
+    /// The backlog of any may hold connections.
+    pub(super) fn all_ready(&mut self) {
+        self.listeners.iter_mut().for_each(|listening| listening.ready = true);
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.ready && self.listener.is_some() && !self.paused
+        self.has_backlog() && !self.paused
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused && self.listener.is_some()
+        self.paused && !self.listeners.is_empty()
     }
 
     pub(super) fn shut(&mut self) {
-        self.listener = None;
+        self.listeners.clear();
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.listeners.iter().any(|listening| listening.ready)
+    }
+
+    /// The next listener that may have a connection, by turns.
+    fn next(&mut self) -> Option<&mut Listening> {
+        let count = self.listeners.len();
+        let places = (0..count).map(|step| (self.turn + step) % count);
+        let place = places.into_iter().find(|place| self.listeners[*place].ready)?;
+        self.turn = place + 1;
+        Some(&mut self.listeners[place])
     }
 
     /// The connection has said CONNECT.
@@ -93,7 +128,7 @@ impl Door {
 
     /// How long the backlog has been held is known from here.
     fn look_back(&mut self, held: bool, now_us: u64) {
-        if !self.ready {
+        if !self.has_backlog() {
             self.held_since_us = None;
         } else if held {
             self.held_since_us.get_or_insert(now_us);
@@ -106,11 +141,11 @@ impl Door {
 }
 
 impl Shard {
-    pub(super) fn listen(&mut self, mut listener: mio::net::TcpListener) {
+    pub(super) fn listen(&mut self, number: u8, mut socket: mio::net::TcpListener) {
         self.door.reserve = File::open("/dev/null").ok();
         self.stats.0.login_rate.store(self.door.admission.pace.rate(), Relaxed);
-        match self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE) {
-            Ok(()) => (self.door.listener, self.door.ready) = (Some(listener), true),
+        match self.poll.registry().register(&mut socket, token_of(number), Interest::READABLE) {
+            Ok(()) => self.door.listeners.push(Listening { number, socket, ready: true }),
             Err(_) => ShardStats::count(&self.stats.own().accept_errors, 1),
         }
     }
@@ -130,11 +165,12 @@ impl Shard {
         let looks = if overdue { ACCEPTS_PER_TURN } else { places };
         self.door.paused = looks == 0;
         for _ in 0..looks {
-            let Some((socket, peer)) = self.next_socket() else { break };
+            let Some(arrived) = self.next_socket() else { break };
             ShardStats::count(&self.stats.own().accepted, 1);
-            match self.admit(socket, peer, places, overdue) {
+            let (peer, listener) = (arrived.peer, arrived.listener);
+            match self.admit(arrived, places, overdue) {
                 Ok(()) => places -= 1,
-                Err((socket, rejection)) => self.turn_away(socket, rejection),
+                Err((socket, rejection)) => self.turn_away(Arrived { socket, peer, listener }, rejection),
             }
         }
         self.door.admission.pace.give_back(places);
@@ -163,12 +199,12 @@ impl Shard {
     }
 
     /// The next of the backlog; `None`: no more in this turn.
-    fn next_socket(&mut self) -> Option<(TcpStream, SocketAddr)> {
+    pub(super) fn next_socket(&mut self) -> Option<Arrived> {
         for _ in 0..ACCEPTS_PER_TURN {
-            let listener = self.door.listener.as_ref().filter(|_| self.door.ready)?;
-            match listener.accept() {
-                Ok(accepted) => return Some(accepted),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.door.ready = false,
+            let listening = self.door.next()?;
+            match listening.socket.accept() {
+                Ok((socket, peer)) => return Some(Arrived { socket, peer, listener: listening.number }),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => listening.ready = false,
                 Err(error) if is_out_of_descriptors(&error) => {
                     ShardStats::count(&self.stats.own().accept_errors, 1);
                     self.refuse_from_reserve();
@@ -189,8 +225,7 @@ impl Shard {
 
     fn admit(
         &mut self,
-        socket: TcpStream,
-        peer: SocketAddr,
+        Arrived { socket, peer, listener }: Arrived,
         places: usize,
         overdue: bool,
     ) -> Result<(), (TcpStream, Rejection)> {
@@ -199,7 +234,7 @@ impl Shard {
             return Err((socket, Rejection::Pressure));
         }
         let address = self.door.admission.address(peer.ip());
-        let proxied = self.options.listener.is_proxy(peer.ip());
+        let proxied = self.options.listeners[usize::from(listener)].is_proxy(peer.ip());
         let meeting = self.meeting(overdue);
         let entered = if proxied {
             self.door.admission.enter_proxied(address)
@@ -213,7 +248,7 @@ impl Shard {
             Err((socket, Rejection::LoginRate))
         } else {
             self.make_room();
-            self.seat(socket, address, proxied)
+            self.seat(socket, address, (listener, proxied))
         };
         if seated.is_err() {
             self.door.admission.awaits_no_more(address);
@@ -230,9 +265,7 @@ impl Shard {
         }
         let oldest = self.door.awaiting.oldest(|handle| awaits(&self.slab, handle));
         if let Some(slot) = oldest.and_then(|handle| self.slab.find(handle)) {
-            ShardStats::count(&self.stats.own().rejected[Rejection::Awaiting as usize], 1);
-            let retry_after_s = self.door.admission.retry_after_s(Rejection::Awaiting);
-            self.close(slot, CloseReason::Full, retry_after_s);
+            self.turn_out(slot, Rejection::Awaiting);
         }
     }
 
@@ -245,30 +278,24 @@ impl Shard {
         }
     }
 
-    /// A load balancer has said whose a connection is. False: that address has no place for it, and it was closed.
-    pub(super) fn move_to(&mut self, slot: u32, ip: IpAddr) -> bool {
+    /// A load balancer has said whose a connection is.
+    ///
+    /// # Errors
+    /// That address has no place for it.
+    pub(super) fn move_to(&mut self, slot: u32, ip: IpAddr) -> Result<(), Rejection> {
         let meeting = self.meeting(self.door.is_overdue(self.door.admission.now_us()));
         let to = self.door.admission.address(ip);
-        let Some(connection) = self.slab.at(slot) else { return false };
-        match self.door.admission.move_to(connection.address, to, meeting) {
-            Ok(()) => {
-                connection.address = to;
-                true
-            }
-            Err(rejection) => {
-                ShardStats::count(&self.stats.own().rejected[rejection as usize], 1);
-                let retry_after_s = self.door.admission.retry_after_s(rejection);
-                self.close(slot, CloseReason::Full, retry_after_s);
-                false
-            }
-        }
+        let Some(connection) = self.slab.at(slot) else { return Ok(()) };
+        self.door.admission.move_to(connection.address, to, meeting)?;
+        connection.address = to;
+        Ok(())
     }
 
     fn seat(
         &mut self,
         mut socket: TcpStream,
         address: Address,
-        proxied: bool,
+        (listener, proxied): (u8, bool),
     ) -> Result<(), (TcpStream, Rejection)> {
         let now_s = self.time.now_s();
         let token = self.slab.next_slot();
@@ -282,6 +309,7 @@ impl Shard {
         }
         let mut connection = Connection::new(socket, address, now_s);
         connection.flags.layered = true;
+        connection.flags.listener = listener;
         connection.layers = proxied.then(|| Box::new(Layers::new(true)));
         let inserted = self.slab.insert(connection);
         debug_assert_eq!(inserted, Some(token));
@@ -295,25 +323,31 @@ impl Shard {
         Ok(())
     }
 
-    fn turn_away(&mut self, socket: TcpStream, rejection: Rejection) {
-        let stats = self.stats.own();
-        ShardStats::count(&stats.closed[CloseReason::Full], 1);
-        ShardStats::count(&stats.rejected[rejection as usize], 1);
-        let retry_after_s = self.door.admission.retry_after_s(rejection);
-        refuse_and_drop(socket, Refusal { reason: CloseReason::Full, retry_after_s });
-    }
-
     /// Frees the reserve descriptor for one accept, refuses that connection, and takes the reserve back.
     fn refuse_from_reserve(&mut self) {
         self.door.paused = true;
         self.door.reserve = None;
-        let accepted = self.door.listener.as_ref().map(mio::net::TcpListener::accept);
-        if let Some(Ok((socket, _))) = accepted {
+        let mut ready = self.door.listeners.iter().filter(|listening| listening.ready);
+        let accepted = ready.find_map(|listening| Some((listening.socket.accept().ok()?, listening.number)));
+        if let Some(((socket, peer), listener)) = accepted {
             ShardStats::count(&self.stats.own().accepted, 1);
-            self.turn_away(socket, Rejection::Descriptors);
+            self.turn_away(Arrived { socket, peer, listener }, Rejection::Descriptors);
         }
         self.door.reserve = File::open("/dev/null").ok();
     }
+}
+
+/// The token of the listener of a number.
+fn token_of(number: u8) -> Token {
+    Token(LISTENER - usize::from(number))
+}
+
+/// A connection from a backlog.
+pub(super) struct Arrived {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// The number of the listener that it came to.
+    pub(super) listener: u8,
 }
 
 /// Whether the connection is still there and has not said CONNECT.

@@ -6,7 +6,7 @@ use crate::domain::{MessageId, Position, Source, WallMs};
 use crate::gate::connection::{Connection, Conversation, Piece, handle};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
-use crate::store::port::{Page, PageEntry as Stored};
+use crate::store::port::{End, Page, PageEntry as Stored};
 use bytes::Bytes;
 use longwire_proto::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 use longwire_proto::session::{FeedStart, Offer, PageEntry};
@@ -243,7 +243,7 @@ impl Shard {
                 self.send_delivery(slot, *message, shared, head);
             }
             // MQTT has no word for what was left out.
-            Stored::Gap { message, .. } if speaks_mqtt => self.ends_at_once(slot, *message),
+            Stored::Gap { message, .. } if speaks_mqtt => self.ends_at_once(slot, *message, End::GapNoted),
             Stored::Released { position, .. } if speaks_mqtt => self.send_release(slot, source, *position),
             Stored::Gap { position, message, reason, count } => {
                 let (position, message, reason, count) = (*position, *message, *reason, *count);
@@ -259,12 +259,16 @@ impl Shard {
 
     /// Sends a stored message that is in the window already.
     pub(super) fn send_delivery(&mut self, slot: u32, message: MessageId, shared: &Bytes, head: PushHead) {
+        let is_mqtt = self.slab.at(slot).and_then(Connection::mqtt).is_some();
+        if is_mqtt && !self.send_stored_publish(slot, message, shared, &head) {
+            return;
+        }
         ShardStats::count(&self.stats.own().sent, 1);
         self.outlet.tell(Event::Sent { message, sent: 1, dropped: 0 });
-        self.tell_held(slot, message);
-        if self.slab.at(slot).and_then(Connection::mqtt).is_some() {
-            return self.send_stored_publish(slot, message, shared, &head);
+        if is_mqtt {
+            return;
         }
+        self.tell_held(slot, message);
         self.send_later(slot, Piece::push(head.encode(shared.len()), shared.clone()));
         self.await_ack(slot);
     }

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::layered::seal_outbox;
 use crate::delivery::border::{Closed, Event, Handle, SILENCE_GRACE_S};
-use crate::domain::AppId;
+use crate::domain::{AppId, Position};
 use crate::gate::connection::{Connection, Conversation, write_slices};
 use crate::gate::stats::ShardStats;
 use longwire_proto::close::CloseReason;
@@ -21,6 +21,10 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 const GOAWAYS_PER_S: u64 = 500;
 /// Random part of the delay that a GOAWAY asks for, milliseconds; the drain itself is what spreads the devices.
 const GOAWAY_JITTER_MS: u64 = 1000;
+
+/// Connections that a shard ends in one turn because their deadline has come, a dozen microseconds and four system calls each: a crowd that
+/// came together comes due together.
+const CLOSINGS_PER_TURN: usize = 64;
 
 /// A stop under way.
 #[derive(Clone, Copy)]
@@ -41,6 +45,8 @@ impl Shard {
         let now_s = self.time.now_s();
         let before = self.wheel.now_s();
         self.wheel.advance(&mut self.slab, now_s, &mut due);
+        // Those of an earlier second that are still not ended go first; others are looked at again in a second.
+        let (none_waits, mut closed) = (self.overdue.is_empty(), 0);
         for slot in due.drain(..) {
             let Some(connection) = self.slab.at(slot) else { continue };
             let (due_s, reason) = connection.deadline(&self.limits);
@@ -52,16 +58,38 @@ impl Shard {
             self.wheel.insert(&mut self.slab, slot, look_s.map_or(due_s, |look_s| look_s.min(due_s)));
             if due_s > now_s {
                 self.look(slot, look_s);
-            } else if reason != CloseReason::WriteStall || !self.is_read_first(slot, due_s) {
+            } else if reason == CloseReason::WriteStall {
+                if !self.is_read_first(slot, due_s) {
+                    self.close(slot, reason, 0);
+                }
+            } else if closed < CLOSINGS_PER_TURN {
+                closed += 1;
                 self.close(slot, reason, 0);
+            } else if none_waits {
+                self.overdue.push_back(self.handle(slot));
             }
         }
         self.scratch.due = due;
         if before != now_s {
             self.retry_failed_pages();
+            self.tell_turned_away(now_s);
             self.scan_some();
             self.count_holders();
             self.shed_heaviest();
+        }
+    }
+
+    /// Ends more of the connections whose deadline has come.
+    pub(super) fn close_overdue(&mut self) {
+        for _ in 0..CLOSINGS_PER_TURN {
+            let Some(handle) = self.overdue.pop_front() else { return };
+            let Some(slot) = self.slab.find(handle) else { continue };
+            let Some(connection) = self.slab.at(slot) else { continue };
+            let (due_s, reason) = connection.deadline(&self.limits);
+            // What has stalled meanwhile is judged by the next tick.
+            if due_s <= self.time.now_s() && reason != CloseReason::WriteStall {
+                self.close(slot, reason, 0);
+            }
         }
     }
 
@@ -101,12 +129,13 @@ impl Shard {
             ShardStats::count(&stats.decided, 1);
         }
         let tagged = connection.flags.tagged;
-        let (client, unacked) = match connection.deliveries() {
+        let (client, sent, unacked) = match connection.deliveries() {
             Some((client, deliveries)) => {
                 let unacked = deliveries.unacked().filter(|delivery| !delivery.gap);
-                (Some(client), unacked.map(|delivery| delivery.message).collect())
+                let unacked = unacked.map(|delivery| delivery.message).collect();
+                (Some(client), deliveries.sent_until(), unacked)
             }
-            None => (None, Vec::new()),
+            None => (None, [Position::START; 2], Vec::new()),
         };
         if client.is_some() {
             stats.sessions.fetch_sub(1, Relaxed);
@@ -116,7 +145,7 @@ impl Shard {
         if !awaiting {
             let lived_s = self.time.now_s() - connection.accepted_s;
             let (app, shared) = (connection.app, connection.flags.shared);
-            let closed = Closed { from, client, app, reason, unacked, shared, lived_s, will };
+            let closed = Closed { from, client, app, reason, sent, unacked, shared, lived_s, will };
             self.outlet.tell(Event::Closed(Box::new(closed)));
         }
         if !matches!(reason, CloseReason::PeerClosed | CloseReason::PeerLost) {
@@ -144,6 +173,7 @@ impl Shard {
                 client: Some(client),
                 app,
                 reason,
+                sent: [Position(u64::MAX); 2],
                 unacked,
                 shared: false,
                 lived_s: 0,
@@ -195,14 +225,16 @@ impl Shard {
                 &self.scratch.layers.wire
             }
         };
-        let _ = write_slices(&mut connection.socket, &[IoSlice::new(last)]);
+        if !last.is_empty() {
+            let _ = write_slices(&mut connection.socket, &[IoSlice::new(last)]);
+        }
         let _ = connection.socket.shutdown(std::net::Shutdown::Write);
     }
 
     /// Stops accepting. Devices are told one by one over `spread`; each is closed when nothing is on its way to it any more,
     /// at the latest [`GOODBYE_MAX`] after it was told.
     pub(super) fn begin_stop(&mut self, spread: Duration, patience: Duration) {
-        self.door.shut();
+        self.shut_door();
         let now = Instant::now();
         // Few devices need no spread, and the last one told must have time to go.
         let enough = Duration::from_millis(u64::from(self.slab.end()) * 1000 / GOAWAYS_PER_S);
@@ -213,7 +245,8 @@ impl Shard {
     /// Whether the shard has been told to stop and may: everybody was told and is gone, or the patience is over.
     pub(super) fn is_over(&self) -> bool {
         let Some(stopping) = &self.stopping else { return false };
-        Instant::now() >= stopping.until || stopping.done >= self.slab.end()
+        let done = stopping.done >= self.slab.end() && !self.has_turned_away();
+        done || Instant::now() >= stopping.until
     }
 
     /// Goes on with a stop: tells those whose time has come, closes those who are done.

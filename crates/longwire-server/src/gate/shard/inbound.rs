@@ -4,8 +4,9 @@ use super::Shard;
 use super::mqtt::CONNECT;
 use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, read_once};
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
+use crate::store::port::End;
 use longwire_proto::close::CloseReason;
-use longwire_proto::session::Pace;
+use longwire_proto::session::{Pace, Settled};
 
 /// Full buffers read from one connection before the others have their turn.
 const READS_PER_TURN: usize = 4;
@@ -209,6 +210,11 @@ impl Shard {
             self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.frame_s);
         }
     }
+}
+
+/// How a delivery ended that the device settled.
+pub(super) fn end_of_delivery(settled: &Settled) -> End {
+    if settled.gap { End::GapNoted } else { End::Delivered }
 }
 
 /// Why the connection is over, if the peer has closed or it broke, without taking bytes off the socket. Bytes that wait in front

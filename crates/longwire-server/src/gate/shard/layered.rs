@@ -41,7 +41,8 @@ impl Shard {
     pub(super) fn arrived(&mut self, slot: u32, count: usize) {
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
-        if connection.layers.is_none() && self.options.listener.goes_straight(&self.scratch.read[..count]) {
+        let terms = &self.options.listeners[usize::from(connection.flags.listener)];
+        if connection.layers.is_none() && terms.goes_straight(&self.scratch.read[..count]) {
             connection.flags.layered = false;
             return self.received(slot, count);
         }
@@ -51,12 +52,13 @@ impl Shard {
         }
         connection.read_s = now_s;
         let (was_handshaking, had_origin) = (layers.is_handshaking(), layers.origin().is_some());
+        let had_begun = layers.has_begun_tls();
         let turn = if self.handshakes.may_begin() { HandshakeTurn::Now } else { HandshakeTurn::Later };
         let read = &mut self.scratch.read[..count];
-        let ended = layers.receive(read, turn, &self.options.listener, &mut self.scratch.layers);
+        let ended = layers.receive(read, turn, terms, &mut self.scratch.layers);
         let (handshaking, waits) = (layers.is_handshaking(), layers.waits_for_tls());
         let origin = layers.origin().filter(|_| !had_origin);
-        if !was_handshaking && handshaking {
+        if !had_begun && layers.has_begun_tls() {
             self.handshakes.begun += 1;
             ShardStats::count(&self.stats.own().handshakes, 1);
         }
@@ -68,9 +70,10 @@ impl Shard {
             self.send_wire(slot);
         }
         if let Some(origin) = origin
-            && !self.move_to(slot, origin.ip())
+            && let Err(rejection) = self.move_to(slot, origin.ip())
         {
-            return;
+            self.hear_version(slot);
+            return self.turn_out(slot, rejection);
         }
         let plain_bytes = self.hand_over(slot, count);
         match ended {
@@ -89,9 +92,7 @@ impl Shard {
     fn queue_handshake(&mut self, slot: u32) {
         let (handle, queue_max) = (self.handle(slot), HANDSHAKES_WAITING_MAX / self.options.shards.max(1));
         if self.handshakes.waiting.len() >= queue_max {
-            let retry_after_s = self.door.admission.retry_after_s(Rejection::Handshakes);
-            ShardStats::count(&self.stats.own().rejected[Rejection::Handshakes as usize], 1);
-            return self.close(slot, CloseReason::Full, retry_after_s);
+            return self.turn_out(slot, Rejection::Handshakes);
         }
         if let Some(connection) = self.slab.at(slot) {
             connection.flags.queued = true;

@@ -1,6 +1,7 @@
 //! The loop of one shard: wait, accept and read, take commands, carry broadcasts on, write, look at deadlines.
 //!
 //! - `accept`: new connections; never ends on an error.
+//! - `turned_away`: those that are refused at the door.
 //! - `inbound`: bytes from devices.
 //! - `native`: conversations of devices that speak the native protocol.
 //! - `layered`: the same through TLS and WebSocket, and what a new connection speaks.
@@ -27,6 +28,7 @@ mod native;
 mod outbound;
 mod phase;
 mod scan;
+mod turned_away;
 
 use super::admission::{Admission, STRAINED_TURN_US};
 use super::connection::{Deadlines, OutboxPool, Slab, Wheel};
@@ -80,6 +82,7 @@ pub(super) struct Shard {
     options: GateOptions,
     limits: Deadlines,
     door: accept::Door,
+    turned_away: turned_away::TurnedAway,
     slab: Slab,
     wheel: Wheel,
     members: Members,
@@ -92,6 +95,9 @@ pub(super) struct Shard {
     dirty: Vec<u32>,
     /// Sessions whose page failed in the store, to ask again at the next tick; each stands here once per failed page.
     failed_pages: Vec<(Handle, Source)>,
+    /// Connections whose deadline has come and for which a turn had no room; each stands in the wheel too, and here once, so that they
+    /// are no more than there are connections.
+    overdue: VecDeque<Handle>,
     commands_waiting: bool,
     stopping: Option<ending::Stopping>,
     /// When this turn began.
@@ -227,6 +233,11 @@ impl Shard {
                 parts.admission,
                 options.awaiting_max.div_ceil(options.shards.clamp(1, 64)),
             ),
+            turned_away: turned_away::TurnedAway::new(
+                options.listeners.clone(),
+                options.connections_max,
+                options.shards,
+            ),
             options,
             slab: Slab::default(),
             wheel: Wheel::new(),
@@ -246,6 +257,7 @@ impl Shard {
             unread: VecDeque::new(),
             dirty: Vec::new(),
             failed_pages: Vec::new(),
+            overdue: VecDeque::new(),
             commands_waiting: false,
             stopping: None,
             turn_began: Instant::now(),
@@ -281,6 +293,7 @@ impl Shard {
             self.record_turn(self.last_turn);
         }
         self.close_all(CloseReason::Draining);
+        self.tell_turned_away(u32::MAX);
         self.outlet.flush();
         while self.outlet.is_backed_up() {
             std::thread::yield_now();
@@ -299,7 +312,8 @@ impl Shard {
         for event in events {
             match event.token() {
                 WAKE => self.commands_waiting = true,
-                accept::LISTENER => self.door.ready(),
+                token if accept::is_listener(token) => self.door.ready(token),
+                token if self.turned_away.has(token) => self.turned_away_ready(token),
                 token => self.socket_ready(token.0 as u32, event),
             }
         }
@@ -312,6 +326,7 @@ impl Shard {
             self.sweep_slice();
         }
         self.flush_dirty();
+        self.close_overdue();
         self.tick();
         self.go_on_stopping();
         self.outlet.flush();
@@ -326,6 +341,7 @@ impl Shard {
             || self.door.is_ready()
             || !self.unread.is_empty()
             || !self.handshakes.is_empty()
+            || !self.overdue.is_empty()
             || self.fanout.is_running();
         if busy {
             Duration::ZERO
@@ -339,7 +355,7 @@ impl Shard {
     fn take_controls(&mut self) {
         while let Some(control) = self.queue.next_control() {
             match control {
-                Control::Listen(listener) => self.listen(listener),
+                Control::Listen(number, socket) => self.listen(number, socket),
                 Control::Stop { spread, patience } => self.begin_stop(spread, patience),
             }
         }

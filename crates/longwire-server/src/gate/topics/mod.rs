@@ -27,11 +27,13 @@ pub(super) struct Topics {
     /// Read by every publisher, to know whether this shard has to be asked.
     interest: Arc<Interest>,
     subscriptions: u64,
+    /// Counts changes.
+    revision: u64,
 }
 
 impl Topics {
     pub(super) fn new(interest: Arc<Interest>) -> Topics {
-        Topics { apps: HashMap::new(), interest, subscriptions: 0 }
+        Topics { apps: HashMap::new(), interest, subscriptions: 0, revision: 0 }
     }
 
     /// Makes or changes a subscription. Returns its filter, and what it was before.
@@ -42,6 +44,7 @@ impl Topics {
         filter: &str,
         wish: Wish,
     ) -> (FilterId, Option<Wish>) {
+        self.revision += 1;
         let filters = self.apps.entry(app).or_default();
         let id = filters.enter(filter);
         let before = filters.at_mut(id).and_then(|subscribers| subscribers.set(slot, wish));
@@ -57,6 +60,7 @@ impl Topics {
         let filters = self.apps.get_mut(&app)?;
         let subscribers = filters.at_mut(id)?;
         subscribers.unset(slot)?;
+        self.revision += 1;
         let is_last = subscribers.is_empty();
         self.interest.remove(app, filters.text(id));
         self.subscriptions -= 1;
@@ -87,12 +91,17 @@ impl Topics {
     /// Appends the filters that match a topic.
     ///
     /// # Errors
-    /// Too many nodes would have to be visited.
+    /// Too many nodes would have to be visited; the filter that is the topic itself is appended all the same.
     pub(super) fn matching(&self, app: AppId, topic: &str, found: &mut Vec<FilterId>) -> Result<(), TooWide> {
         match self.apps.get(&app) {
             Some(filters) => filters.matching(topic, MATCH_VISITS_MAX, found),
             None => Ok(()),
         }
+    }
+
+    /// Another one when any subscription was made, changed or ended.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Subscriptions of all connections.

@@ -48,6 +48,11 @@ impl Wish {
         self.0 & Wish::IDENTIFIED != 0
     }
 
+    /// It wants packets of QoS 0 as everybody gets them.
+    pub(in crate::gate) fn is_plain(self) -> bool {
+        self.0 & (Wish::NO_LOCAL | Wish::IDENTIFIED) == 0
+    }
+
     pub(in crate::gate) fn is_kept(self) -> bool {
         self.0 & Wish::KEPT != 0
     }

@@ -2,7 +2,8 @@
 
 use super::listener::{FRAMES, ListenerTerms};
 use super::proxy::{Origin, read_proxy};
-use super::tls::{HANDSHAKE_BYTES_MAX, TlsConnection, TlsProgress};
+use super::refused::{TLS_ALERT, not_now};
+use super::tls::{HANDSHAKE_BYTES_MAX, TLS_RECORD_BYTES_MAX, TlsConnection, TlsProgress};
 use super::upgrade::{Subprotocol, Upgrade, read_upgrade};
 use super::{Detected, Spoken, detect};
 use longwire_proto::close::CloseReason;
@@ -18,6 +19,8 @@ pub struct Layers {
     proxy_due: bool,
     /// TLS has been asked for, and waits for its turn; what came is held.
     tls_waits: bool,
+    /// TLS has been asked for, and its first record is not whole; what came is held, and nothing else is made for it.
+    hello_due: bool,
     /// What the subprotocol said is inside, until the first byte has shown it.
     promised: Option<Spoken>,
     /// The code of the Close frame that a fault of framing asks for; 0: the reason's own.
@@ -76,6 +79,7 @@ impl Layers {
             introduced: None,
             proxy_due: proxied,
             tls_waits: false,
+            hello_due: false,
             promised: None,
             close_code: 0,
         }
@@ -147,8 +151,14 @@ impl Layers {
         gather.clear();
         match &self.stage {
             Stage::Refused => {}
-            Stage::Undecided(_) | Stage::Stream => gather.extend_from_slice(word),
-            Stage::WebSocket(decoder) if decoder.is_closed() => {}
+            Stage::Undecided(held) => match detect(held) {
+                Detected::Is(Spoken::Tls) => gather.extend_from_slice(&TLS_ALERT),
+                Detected::Is(Spoken::WebSocket) => gather.extend_from_slice(not_now(reason, 0).as_bytes()),
+                _ => gather.extend_from_slice(word),
+            },
+            Stage::Stream => gather.extend_from_slice(word),
+            // A Close that was right has been answered.
+            Stage::WebSocket(decoder) if decoder.is_closed() && self.close_code == 0 => {}
             Stage::WebSocket(_) => {
                 gather.extend_from_slice(data_head(word.len() as u64, None).bytes());
                 gather.extend_from_slice(word);
@@ -187,10 +197,16 @@ impl Layers {
         inside || self.tls.as_ref().is_some_and(|tls| tls.held_bytes() > 0)
     }
 
-    /// TLS has begun and its handshake is not over.
+    /// TLS has been asked for and its handshake is not over.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.progress() == TlsProgress::Handshaking)
+        self.hello_due || self.tls.as_ref().is_some_and(|tls| tls.progress() == TlsProgress::Handshaking)
+    }
+
+    /// The first record of a handshake has come, and cost what a handshake costs.
+    #[must_use]
+    pub fn has_begun_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// A TLS handshake would begin, and was put off.
@@ -259,17 +275,30 @@ impl Layers {
         }
         let spoken = match detect(&buffers.plain[at..]) {
             Detected::NeedMore => return Ok(None),
-            Detected::Unknown => return Err(CloseReason::BadMagic),
+            Detected::Unknown => {
+                // Only who began like a native frame can read one.
+                if buffers.plain.get(at) != Spoken::Native.first_byte().as_ref() {
+                    self.stage = Stage::Refused;
+                }
+                return Err(CloseReason::BadMagic);
+            }
             Detected::Is(Spoken::Proxy) => return Err(CloseReason::BadProxyHeader),
             Detected::Is(spoken) => spoken,
         };
         if !terms.takes(spoken, self.tls.is_some()) {
+            if spoken != Spoken::Native {
+                self.stage = Stage::Refused;
+            }
             return Err(CloseReason::WrongProtocol);
         }
         match spoken {
             Spoken::WebSocket => self.upgrade(at, terms, buffers),
             Spoken::Tls if buffers.plain.len() - at > HANDSHAKE_BYTES_MAX => Err(CloseReason::BadTls),
             Spoken::Tls => {
+                self.hello_due = !is_whole_record(&buffers.plain[at..]);
+                if self.hello_due {
+                    return Ok(None);
+                }
                 self.tls_waits = turn == HandshakeTurn::Later;
                 if self.tls_waits { Ok(None) } else { self.begin_tls(at, terms, buffers) }
             }
@@ -311,7 +340,7 @@ impl Layers {
                     Subprotocol::Mqtt => Spoken::Mqtt,
                     Subprotocol::Native => Spoken::Native,
                 };
-                if !terms.takes(spoken, self.tls.is_some()) {
+                if !terms.carries(spoken) {
                     return Err(CloseReason::WrongProtocol);
                 }
                 self.promised = Some(spoken);
@@ -375,6 +404,14 @@ impl Layers {
     fn answer(&mut self, bytes: &[u8], wire: &mut Vec<u8>) -> Result<(), CloseReason> {
         answer(&mut self.tls, bytes, wire)
     }
+}
+
+/// Whether a TLS record is there from its first byte to its last. One that is longer than a record may be is whole enough to be
+/// refused.
+fn is_whole_record(bytes: &[u8]) -> bool {
+    let Some(&[_, _, _, high, low]) = bytes.first_chunk() else { return false };
+    let bytes_wanted = 5 + usize::from(u16::from_be_bytes([high, low]));
+    bytes.len() >= bytes_wanted || bytes_wanted > TLS_RECORD_BYTES_MAX
 }
 
 /// What a first byte begins.

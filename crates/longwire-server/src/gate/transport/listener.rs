@@ -46,11 +46,13 @@ pub struct Accepts {
     pub tls: bool,
     /// Native frames, MQTT and WebSocket outside TLS too.
     pub plain: bool,
+    /// Native frames and MQTT outside a WebSocket too.
+    pub bare: bool,
 }
 
 impl Default for Accepts {
     fn default() -> Self {
-        Accepts { native: true, mqtt: true, websocket: true, tls: true, plain: true }
+        Accepts { native: true, mqtt: true, websocket: true, tls: true, plain: true, bare: true }
     }
 }
 
@@ -70,10 +72,20 @@ impl ListenerTerms {
         }
     }
 
-    pub(super) fn takes(&self, spoken: Spoken, inside_tls: bool) -> bool {
-        let taken = match spoken {
+    /// Whether a WebSocket may carry this.
+    pub(super) fn carries(&self, spoken: Spoken) -> bool {
+        match spoken {
             Spoken::Native => self.accepts.native,
             Spoken::Mqtt => self.accepts.mqtt,
+            Spoken::WebSocket | Spoken::Tls | Spoken::Proxy => false,
+        }
+    }
+
+    /// Whether this may begin a connection, or what is inside its TLS.
+    pub(super) fn takes(&self, spoken: Spoken, inside_tls: bool) -> bool {
+        let taken = match spoken {
+            Spoken::Native => self.accepts.native && self.accepts.bare,
+            Spoken::Mqtt => self.accepts.mqtt && self.accepts.bare,
             Spoken::WebSocket => self.accepts.websocket,
             Spoken::Tls => return self.accepts.tls && self.tls.is_some() && !inside_tls,
             Spoken::Proxy => return false,

@@ -5,6 +5,7 @@
 //! - `proxy`: the header in which a load balancer names the peer.
 //! - `tls`: records in, plaintext out, and back; certificates.
 //! - `upgrade`: the HTTP request for a WebSocket; its frames are `longwire_proto::wire::websocket`.
+//! - `refused`: what a peer is told that is refused before its login.
 //! - `listener`: what a listener takes, and from whom.
 //! - `layers`: all of it on one connection.
 
@@ -12,6 +13,7 @@ mod detect;
 mod layers;
 mod listener;
 mod proxy;
+mod refused;
 mod tls;
 mod upgrade;
 
@@ -22,6 +24,7 @@ pub use listener::{Accepts, ListenerTerms};
 pub use proxy::{
     Origin, PROXY_BYTES_MAX, PROXY_V1_BYTES_MAX, PROXY_V2_BODY_BYTES_MAX, Proxied, ProxyError, read_proxy,
 };
+pub(in crate::gate) use refused::{Refused, UNCLEAR_BYTES_MAX};
 pub use tls::{
     Clients, HANDSHAKE_BYTES_MAX, Subject, TLS_RECORD_BYTES_MAX, TlsConnection, TlsError, TlsFileError,
     TlsFiles, TlsProgress, TlsTerms, sealed_bytes_max,

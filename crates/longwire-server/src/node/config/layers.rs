@@ -127,7 +127,11 @@ impl Layers {
             }
             (Kind::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
             (
-                Kind::Address | Kind::Text { .. } | Kind::Words { .. } | Kind::Choice(_),
+                Kind::Address
+                | Kind::AddressOrNone
+                | Kind::Text { .. }
+                | Kind::Words { .. }
+                | Kind::Choice(_),
                 DeValue::String(text),
             ) => Some(Value::Text(text.to_string())),
             (Kind::Words { .. }, DeValue::Array(words)) => {
@@ -283,6 +287,11 @@ fn check(setting: &Setting, value: &Value) -> Result<(), String> {
         (Kind::Address, Value::Text(text)) if text.parse::<SocketAddr>().is_err() => {
             wrong(&format!("{text:?}"))
         }
+        (Kind::AddressOrNone, Value::Text(text))
+            if !text.is_empty() && text.parse::<SocketAddr>().is_err() =>
+        {
+            wrong(&format!("{text:?}"))
+        }
         (Kind::Text { max } | Kind::Words { max }, Value::Text(text)) if text.len() > max => {
             wrong(&format!("{} bytes", text.len()))
         }
@@ -300,6 +309,7 @@ fn kind_word(setting: &Setting) -> String {
         }
         Kind::Switch => "true or false".into(),
         Kind::Address => "an address as ip:port".into(),
+        Kind::AddressOrNone => "an address as ip:port, or empty".into(),
         Kind::Text { max } => format!("text of at most {max} bytes"),
         Kind::Words { max } => format!("words of at most {max} bytes, in a text or an array"),
         Kind::Choice(words) => format!("one of {}", words.join(", ")),

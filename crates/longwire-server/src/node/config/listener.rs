@@ -1,13 +1,11 @@
-//! `[listener.device]` as the gate is told it.
+//! `[listener.device]` and the listeners besides it as the gate is told them.
 
-use super::address;
 use super::layers::Layers;
+use super::{address, check_plaintext};
 use crate::gate::transport::{Accepts, Clients, ListenerTerms, TlsFiles, UpgradeRules};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-const ACCEPT: &str = "listener.device.accept";
-const PROXY_FROM: &str = "listener.device.proxy_from";
 const CERTIFICATE: &str = "listener.device.tls.certificate";
 const KEY: &str = "listener.device.tls.key";
 const CLIENT_AUTH: &str = "listener.device.tls.client_auth";
@@ -15,48 +13,103 @@ const CLIENT_CA: &str = "listener.device.tls.client_ca";
 const PATHS: &str = "listener.device.ws.paths";
 const ORIGINS: &str = "listener.device.ws.origins";
 
-/// What the port takes, without certificates, and where those lie. Problems are kept in `layers`.
-pub(super) fn read(layers: &mut Layers) -> (ListenerTerms, Option<TlsFiles>) {
-    let accepts = accepts(layers);
-    let proxies = proxies(layers);
+/// The keys of one listener.
+#[derive(Clone, Copy)]
+pub(super) struct Keys {
+    name: &'static str,
+    pub(super) bind: &'static str,
+    accept: &'static str,
+    pub(super) insecure: &'static str,
+    proxy_from: &'static str,
+}
+
+macro_rules! keys {
+    ($name:literal) => {
+        Keys {
+            name: $name,
+            bind: concat!("listener.", $name, ".bind"),
+            accept: concat!("listener.", $name, ".accept"),
+            insecure: concat!("listener.", $name, ".insecure_plaintext"),
+            proxy_from: concat!("listener.", $name, ".proxy_from"),
+        }
+    };
+}
+
+/// The listener that there always is.
+const DEVICE: Keys = keys!("device");
+/// Those that there may be besides.
+const FURTHER: [Keys; 4] = [keys!("mqtt"), keys!("mqtts"), keys!("ws"), keys!("wss")];
+
+const _: () = assert!(FURTHER.len() < crate::gate::LISTENERS_MAX);
+
+/// A listener of devices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceListener {
+    /// Its section: `device`, `mqtt`, `mqtts`, `ws` or `wss`.
+    pub name: &'static str,
+    /// Where it listens.
+    pub bind: SocketAddr,
+}
+
+/// The listeners that are switched on, the devices' first, and what each takes, without certificates; and where those lie. Problems are kept in `layers`.
+pub(super) fn read(layers: &mut Layers) -> (Vec<DeviceListener>, Vec<ListenerTerms>, Option<TlsFiles>) {
+    let tls = tls_files(layers);
+    let on = FURTHER.into_iter().filter(|keys| !layers.text(keys.bind).is_empty());
+    let on: Vec<Keys> = std::iter::once(DEVICE).chain(on).collect();
+    let listeners =
+        on.iter().map(|keys| DeviceListener { name: keys.name, bind: address(layers, keys.bind) });
+    let listeners = listeners.collect();
+    let terms = on.iter().map(|keys| terms(layers, *keys, tls.is_some())).collect();
+    (listeners, terms, tls)
+}
+
+fn terms(layers: &mut Layers, keys: Keys, certified: bool) -> ListenerTerms {
+    let accepts = accepts(layers, keys, certified);
+    check_plaintext(layers, keys.bind, keys.insecure, certified && accepts.tls);
+    let proxies = proxies(layers, keys.proxy_from);
     let words = |layers: &Layers, key| layers.text(key).split_whitespace().map(str::to_owned).collect();
     let upgrade = UpgradeRules { paths: words(layers, PATHS), origins: words(layers, ORIGINS) };
     if upgrade.paths.iter().any(|path| !path.starts_with('/')) {
         layers.object(PATHS, "a path begins with /");
     }
-    let tls = tls_files(layers);
-    (ListenerTerms { accepts, proxies, upgrade, tls: None }, tls)
+    ListenerTerms { accepts, proxies, upgrade, tls: None }
 }
 
-fn accepts(layers: &mut Layers) -> Accepts {
-    let bind = address(layers, "listener.device.bind");
-    let plain = bind.ip().is_loopback() || layers.switch("listener.device.insecure_plaintext");
-    let mut accepts = Accepts { native: false, mqtt: false, websocket: false, tls: false, plain };
-    let mut unknown = None;
-    for word in layers.text(ACCEPT).split_whitespace() {
+fn accepts(layers: &mut Layers, keys: Keys, certified: bool) -> Accepts {
+    let bind = address(layers, keys.bind);
+    let plain = bind.ip().is_loopback() || layers.switch(keys.insecure);
+    let mut accepts = Accepts { native: false, mqtt: false, websocket: false, tls: false, plain, bare: true };
+    let (mut unknown, mut tls_only) = (None, false);
+    for word in layers.text(keys.accept).split_whitespace() {
         match word {
             "native" => accepts.native = true,
             "mqtt" => accepts.mqtt = true,
             "ws" => accepts.websocket = true,
             "tls" => accepts.tls = true,
+            "ws-only" => (accepts.websocket, accepts.bare) = (true, false),
+            "tls-only" => (accepts.tls, accepts.plain, tls_only) = (true, false, true),
             other => unknown = Some(other.to_owned()),
         }
     }
     if let Some(word) = unknown {
-        layers.object(ACCEPT, format!("must be some of native, mqtt, ws, tls; there is no {word:?}"));
+        let problem =
+            format!("must be some of native, mqtt, ws, tls, ws-only, tls-only; there is no {word:?}");
+        layers.object(keys.accept, problem);
     } else if !accepts.native && !accepts.mqtt {
-        layers.object(ACCEPT, "must name native, mqtt or both: ws and tls only carry them");
+        layers.object(keys.accept, "must name native, mqtt or both: ws and tls only carry them");
+    } else if tls_only && !certified {
+        layers.object(keys.accept, format!("takes nothing outside TLS: give {CERTIFICATE}"));
     }
     accepts
 }
 
-fn proxies(layers: &mut Layers) -> Vec<IpAddr> {
+fn proxies(layers: &mut Layers, key: &'static str) -> Vec<IpAddr> {
     let parsed: Result<Vec<IpAddr>, _> =
-        layers.text(PROXY_FROM).split_whitespace().map(str::parse::<IpAddr>).collect();
+        layers.text(key).split_whitespace().map(str::parse::<IpAddr>).collect();
     match parsed {
         Ok(addresses) => addresses.into_iter().map(|address| address.to_canonical()).collect(),
         Err(_) => {
-            layers.object(PROXY_FROM, "must be IP addresses with spaces between");
+            layers.object(key, "must be IP addresses with spaces between");
             Vec::new()
         }
     }

@@ -12,6 +12,7 @@ mod setting;
 pub mod settings;
 
 pub use layers::Layers;
+pub use listener::DeviceListener;
 
 use crate::delivery::AuthOptions;
 use crate::domain::{AppKey, DuplicateLogin, HeartbeatProfile, HeartbeatRules};
@@ -25,7 +26,6 @@ use settings::SETTINGS;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that a node is told, see [`SETTINGS`](settings::SETTINGS) for units and limits.
@@ -33,9 +33,9 @@ use std::time::Duration;
 pub struct Config {
     /// Folder of everything that must survive.
     pub data_dir: PathBuf,
-    /// Where devices connect.
-    pub device_bind: SocketAddr,
-    /// Files of the devices' port for TLS; read at the start.
+    /// Where devices connect: `listener.device`, and those besides it that are switched on, in the order of the gate's terms.
+    pub listeners: Vec<DeviceListener>,
+    /// Files of all listeners for TLS; read at the start.
     pub device_tls: Option<TlsFiles>,
     /// What the gate is told.
     pub gate: GateOptions,
@@ -96,6 +96,12 @@ pub struct LogConfig {
 }
 
 impl Config {
+    /// Where `listener.device` listens.
+    #[must_use]
+    pub fn device_bind(&self) -> SocketAddr {
+        self.listeners[0].bind
+    }
+
     /// Makes a configuration of what was said, and checks what no single setting can.
     ///
     /// # Errors
@@ -103,9 +109,7 @@ impl Config {
     pub fn build(mut layers: Layers) -> Result<Config, Vec<Problem>> {
         layers.finish()?;
         check_relations(&mut layers);
-        let (listener, device_tls) = listener::read(&mut layers);
-        let secured = device_tls.is_some() && listener.accepts.tls;
-        check_plaintext(&mut layers, "listener.device.bind", "listener.device.insecure_plaintext", secured);
+        let (listeners, terms, device_tls) = listener::read(&mut layers);
         check_plaintext(&mut layers, "api.bind", "api.insecure_plaintext", false);
         let duplicate_login = duplicate_login(&mut layers);
         let heartbeat = heartbeat(&mut layers);
@@ -116,9 +120,9 @@ impl Config {
         let seconds = |key| Duration::from_secs(layers.integer(key));
         Ok(Config {
             data_dir: PathBuf::from(layers.text("node.data_dir")),
-            device_bind: address(&layers, "listener.device.bind"),
+            listeners,
             device_tls,
-            gate: GateOptions { listener: Arc::new(listener), ..gate_options(&layers, back_off) },
+            gate: GateOptions { listeners: terms.into(), ..gate_options(&layers, back_off) },
             api: ApiConfig {
                 bind: address(&layers, "api.bind"),
                 connections_max: count("api.connections_max"),
@@ -180,7 +184,7 @@ fn gate_options(layers: &Layers, back_off: BackOff) -> GateOptions {
         command_queue: count("limits.command_queue"),
         event_queue: count("limits.event_queue"),
         socket_buffer_bytes: count("listener.device.socket_buffer_bytes"),
-        listener: defaults.listener,
+        listeners: defaults.listeners,
         node: layers.text("node.id").to_owned(),
         back_off,
         heartbeat_min_s: heartbeat("heartbeat.min"),

@@ -14,6 +14,8 @@ pub enum Kind {
     Switch,
     /// `ip:port`; port 0 lets the kernel choose.
     Address,
+    /// The same, or nothing.
+    AddressOrNone,
     /// Text of at most so many bytes.
     Text {
         /// The most bytes.
@@ -87,6 +89,32 @@ pub(super) const fn text(
     Setting { key, kind, unit: "", fallback: Fallback::Text(fallback), secret: false, doc }
 }
 
+/// Where a listener besides the first listens.
+pub(super) const fn further_bind(key: &'static str, doc: &'static str) -> Setting {
+    text(key, Kind::AddressOrNone, "", doc)
+}
+
+/// What it takes.
+pub(super) const fn further_accept(key: &'static str, fallback: &'static str) -> Setting {
+    let doc = "What devices may speak there, in the words of `listener.device.accept`.";
+    text(key, Kind::Words { max: 64 }, fallback, doc)
+}
+
+/// Who must introduce its devices there.
+pub(super) const fn further_proxies(key: &'static str) -> Setting {
+    text(
+        key,
+        Kind::Words { max: 4096 },
+        "",
+        "Load balancers in front of it, as `listener.device.proxy_from`.",
+    )
+}
+
+/// Whether it may be open to others without TLS.
+pub(super) const fn further_plaintext(key: &'static str) -> Setting {
+    switch(key, "As `listener.device.insecure_plaintext`, for this listener.")
+}
+
 impl Setting {
     /// The environment variable that sets it.
     #[must_use]
@@ -101,6 +129,7 @@ impl Setting {
             Kind::Integer { min, max } => format!("{min} to {max}"),
             Kind::Switch => "true or false".into(),
             Kind::Address => "ip:port".into(),
+            Kind::AddressOrNone => "ip:port, or empty".into(),
             Kind::Text { max } => format!("text, at most {max} bytes"),
             Kind::Words { max } => format!("words, at most {max} bytes"),
             Kind::Choice(words) => words.join(", "),

@@ -4,7 +4,9 @@
 pub use super::setting::{Fallback, Kind, Setting};
 use crate::delivery::{AUTOMATIC_DEVICES_MAX, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
 
-use super::setting::{integer, switch, text};
+use super::setting::{
+    further_accept, further_bind, further_plaintext, further_proxies, integer, switch, text,
+};
 use longwire_proto::limit::{FRAME_BODY_BYTES_CEILING, HEARTBEAT_S_RANGE};
 
 const HEARTBEAT_MIN: u64 = *HEARTBEAT_S_RANGE.start() as u64;
@@ -80,7 +82,7 @@ pub const SETTINGS: &[Setting] = &[
         "listener.device.accept",
         Kind::Words { max: 64 },
         "native mqtt ws tls",
-        "What devices may speak on this port; their first bytes tell which: `native` and `mqtt`, plain or inside the others; `ws`: a WebSocket with the subprotocol `longwire.v1` or `mqtt`; `tls`: any of them inside TLS, if there is a certificate. Anything else is closed with `wrong_protocol`.",
+        "What devices may speak on this port; their first bytes tell which: `native` and `mqtt`, plain or inside the others; `ws`: a WebSocket with the subprotocol `longwire.v1` or `mqtt`; `tls`: any of them inside TLS, if there is a certificate; `ws-only` and `tls-only`: the same, and nothing outside it. Anything else is closed with `wrong_protocol`.",
     ),
     text(
         "listener.device.proxy_from",
@@ -124,6 +126,31 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Origins whose pages may connect, as `https://shop.example`; another is answered with 403. Empty: all. A request without Origin is no page's and is taken.",
     ),
+    further_bind(
+        "listener.mqtt.bind",
+        "Where MQTT clients connect that know nothing but its usual port, as `0.0.0.0:1883`; empty: there is no such listener. Certificates and WebSocket rules of all listeners are those of `listener.device`.",
+    ),
+    further_accept("listener.mqtt.accept", "mqtt"),
+    further_plaintext("listener.mqtt.insecure_plaintext"),
+    further_proxies("listener.mqtt.proxy_from"),
+    further_bind(
+        "listener.mqtts.bind",
+        "The same inside TLS, as `0.0.0.0:8883`; needs `listener.device.tls.certificate`.",
+    ),
+    further_accept("listener.mqtts.accept", "mqtt tls-only"),
+    further_plaintext("listener.mqtts.insecure_plaintext"),
+    further_proxies("listener.mqtts.proxy_from"),
+    further_bind("listener.ws.bind", "Where WebSockets connect and nothing else, as `0.0.0.0:8083`."),
+    further_accept("listener.ws.accept", "mqtt native ws-only"),
+    further_plaintext("listener.ws.insecure_plaintext"),
+    further_proxies("listener.ws.proxy_from"),
+    further_bind(
+        "listener.wss.bind",
+        "The same inside TLS, as `0.0.0.0:8084`; needs `listener.device.tls.certificate`.",
+    ),
+    further_accept("listener.wss.accept", "mqtt native ws-only tls-only"),
+    further_plaintext("listener.wss.insecure_plaintext"),
+    further_proxies("listener.wss.proxy_from"),
     text(
         "api.bind",
         Kind::Address,
@@ -194,7 +221,7 @@ pub const SETTINGS: &[Setting] = &[
         "seconds",
         HEARTBEAT_MIN,
         HEARTBEAT_MAX,
-        "Shortest heartbeat; a device that announces less is treated as if it had announced this.",
+        "Shortest heartbeat; a device that announces less is treated as if it had announced this. MQTT clients may ask for a shorter keep alive, down to `limits.ping_s`: it says how soon their will is sent.",
     ),
     integer(
         "heartbeat.max",
@@ -519,7 +546,7 @@ mod tests {
                 (Kind::Integer { min, max }, Fallback::Integer(n)) => {
                     assert!((min..=max).contains(&n), "{}", setting.key);
                 }
-                (Kind::Switch, Fallback::Switch(_)) => {}
+                (Kind::Switch, Fallback::Switch(_)) | (Kind::AddressOrNone, Fallback::Text("")) => {}
                 (Kind::Address, Fallback::Text(text)) => {
                     assert!(text.parse::<std::net::SocketAddr>().is_ok(), "{}", setting.key);
                 }

@@ -11,7 +11,7 @@ fn problems(toml: &str) -> Vec<String> {
 #[test]
 fn nothing_said_is_a_safe_configuration() {
     let config = Config::build(Layers::default()).unwrap();
-    assert!(config.device_bind.ip().is_loopback() && config.api.bind.ip().is_loopback());
+    assert!(config.device_bind().ip().is_loopback() && config.api.bind.ip().is_loopback());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_a_port_takes_is_said_in_words_or_an_array() {
     let built = |toml: &str| {
         let mut layers = Layers::default();
         layers.toml("a.toml", toml);
-        (*Config::build(layers).unwrap().gate.listener).clone()
+        Config::build(layers).unwrap().gate.listeners[0].clone()
     };
     let all = built("");
     assert!(all.accepts == Accepts::default() && all.proxies.is_empty() && all.tls.is_none());
@@ -142,6 +142,48 @@ fn a_port_that_makes_no_sense_is_refused_with_what_to_do() {
     }
 }
 
+/// Listeners besides the first are there when they have an address, each with its own words.
+#[test]
+fn further_listeners_take_what_they_say() {
+    let built = |toml: &str| {
+        let mut layers = Layers::default();
+        layers.toml("a.toml", toml);
+        Config::build(layers)
+    };
+    assert_eq!(built("").unwrap().listeners.len(), 1);
+    let certificate = "[listener.device]\ntls.certificate = \"c.pem\"\ntls.key = \"k.pem\"\n";
+    let all = "[listener.mqtt]\nbind = \"127.0.0.1:1883\"\n[listener.mqtts]\nbind = \"0.0.0.0:8883\"\n\
+               [listener.ws]\nbind = \"127.0.0.1:8083\"\nproxy_from = \"10.0.0.1\"\n\
+               [listener.wss]\nbind = \"0.0.0.0:8084\"\naccept = \"mqtt ws-only tls-only\"\n";
+    let config = built(&format!("{certificate}{all}")).unwrap();
+    let names: Vec<_> =
+        config.listeners.iter().map(|listener| (listener.name, listener.bind.port())).collect();
+    assert_eq!(names, [("device", 7800), ("mqtt", 1883), ("mqtts", 8883), ("ws", 8083), ("wss", 8084)]);
+    let accepts: Vec<_> = config.gate.listeners.iter().map(|terms| terms.accepts).collect();
+    let none =
+        Accepts { native: false, mqtt: false, websocket: false, tls: false, plain: false, bare: false };
+    assert_eq!(accepts[0], Accepts::default());
+    assert_eq!(accepts[1], Accepts { mqtt: true, plain: true, bare: true, ..none });
+    assert_eq!(accepts[2], Accepts { mqtt: true, tls: true, bare: true, ..none });
+    assert_eq!(accepts[3], Accepts { native: true, mqtt: true, websocket: true, plain: true, ..none });
+    assert_eq!(accepts[4], Accepts { mqtt: true, websocket: true, tls: true, ..none });
+    assert!(config.gate.listeners[3].is_proxy("10.0.0.1".parse().unwrap()));
+    assert!(!config.gate.listeners[0].is_proxy("10.0.0.1".parse().unwrap()));
+    for (toml, said) in [
+        ("[listener.mqtts]\nbind = \"127.0.0.1:0\"\n", "give listener.device.tls.certificate"),
+        ("[listener.mqtt]\nbind = \"0.0.0.0:1883\"\n", "listener.mqtt.insecure_plaintext = true"),
+        ("[listener.ws]\nbind = \"localhost\"\n", "must be an address as ip:port, or empty"),
+        ("[listener.ws]\nbind = \"127.0.0.1:0\"\naccept = \"ws-only\"\n", "must name native, mqtt or both"),
+        (
+            "[auth]\nanonymous = true\nanonymous_app = \"a\"\n[listener.mqtt]\nbind = \"0.0.0.0:1883\"\ninsecure_plaintext = true\n",
+            "listener.mqtt.bind",
+        ),
+    ] {
+        let found = problems(toml);
+        assert!(found.iter().any(|problem| problem.contains(said)), "{toml}: {found:?}");
+    }
+}
+
 /// With a certificate an open address needs no further word, and takes nothing outside TLS.
 #[test]
 fn an_open_address_with_a_certificate_takes_tls_only() {
@@ -149,10 +191,10 @@ fn an_open_address_with_a_certificate_takes_tls_only() {
     let tls = "[listener.device]\nbind = \"0.0.0.0:0\"\ntls.certificate = \"c.pem\"\ntls.key = \"k.pem\"\n";
     layers.toml("a.toml", tls);
     let config = Config::build(layers.clone()).unwrap();
-    assert!(config.device_tls.is_some() && !config.gate.listener.accepts.plain);
+    assert!(config.device_tls.is_some() && !config.gate.listeners[0].accepts.plain);
     let mut said = layers.clone();
     said.assignment("listener.device.insecure_plaintext=true");
-    assert!(Config::build(said).unwrap().gate.listener.accepts.plain);
+    assert!(Config::build(said).unwrap().gate.listeners[0].accepts.plain);
     layers.assignment("listener.device.accept=native mqtt ws");
     assert!(Config::build(layers).unwrap_err()[0].to_string().contains("there is no TLS"));
 }

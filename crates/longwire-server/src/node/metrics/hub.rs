@@ -14,6 +14,13 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     )?;
     let sessions = hub.sessions_online.load(Relaxed);
     page.gauge("longwire_sessions_online", "sessions of devices; a device may have several", sessions)?;
+    let automatic = hub.devices_automatic.load(Relaxed);
+    page.gauge("longwire_devices_automatic", "devices that registered themselves, of all apps", automatic)?;
+    page.gauge(
+        "longwire_devices_automatic_app_max",
+        "those of the app that has most; at auth.automatic_devices new ones are refused",
+        hub.devices_automatic_app_max.load(Relaxed),
+    )?;
     page.counter("longwire_logins", "logins accepted", hub.logins_accepted.load(Relaxed))?;
     let refused: Vec<_> = CloseReason::ALL
         .iter()

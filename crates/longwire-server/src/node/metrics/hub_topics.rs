@@ -21,9 +21,14 @@ pub(super) fn hub_topics(page: &mut Page<'_>, hub: &Hub, store: &StoreStats) -> 
         ("longwire_sessions_ended", "kept sessions ended", &stats.sessions_ended),
         ("longwire_wills_published", "wills published", &stats.wills_published),
         ("longwire_wills_called_back", "wills not published, the session went on", &stats.wills_called_back),
-        ("longwire_wills_dropped", "wills dropped, too many waited", &stats.wills_dropped),
+        (
+            "longwire_wills_dropped",
+            "wills dropped: too many waited, or of an earlier process and not allowed now",
+            &stats.wills_dropped,
+        ),
         ("longwire_shared_sent", "deliveries of shared groups", &stats.shared_sent),
         ("longwire_session_ended_dropped", "deliveries dropped with sessions", &store.dropped_with_session),
+        ("longwire_too_large_dropped", "deliveries larger than their device takes", &store.dropped_too_large),
     ];
     for (name, help, counter) in counters {
         page.counter(name, help, counter.load(Relaxed))?;

@@ -221,6 +221,11 @@ fn admission(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         "connections that have not said CONNECT",
         sum(gate, |s| &s.awaiting),
     )?;
+    page.gauge(
+        "longwire_connections_turned_away",
+        "connections that are refused, and wait for their first bytes to be told in their own words, 256 at most",
+        sum(gate, |s| &s.turned_away),
+    )?;
     page.counter("longwire_logins_decided", "logins decided", sum(gate, |s| &s.decided))?;
     page.counter("longwire_tls_handshakes", "TLS handshakes begun", sum(gate, |s| &s.handshakes))?;
     page.gauge(

@@ -28,7 +28,7 @@ pub(super) fn topics(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         .collect();
     page.counters(
         "longwire_topic_dropped",
-        "messages that did not reach a subscriber; shard_full and too_wide: all subscribers of a shard; not_allowed: anybody",
+        "messages that did not reach a subscriber; shard_full: all subscribers of a shard; too_wide: those of a shard with wildcards; not_allowed: anybody",
         &dropped,
     )
 }

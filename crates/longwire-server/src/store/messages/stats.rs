@@ -29,6 +29,8 @@ pub struct StoreStats {
     pub expired: AtomicU64,
     /// Deliveries of topic messages that ended with the session that they waited for (`session_ended`).
     pub dropped_with_session: AtomicU64,
+    /// Deliveries that ended because their device takes no packet so large (`too_large`).
+    pub dropped_too_large: AtomicU64,
     /// Kept sessions.
     pub sessions: AtomicU64,
     /// Retained messages.

@@ -19,6 +19,16 @@ pub enum Enrolled {
     Full,
 }
 
+/// How many automatic devices each app has, where it has any.
+pub(super) async fn counts(pool: &SqlitePool) -> Result<Vec<(AppId, u64)>, StoreError> {
+    let rows: Vec<(i64, i64)> = sqlx::query_as(dialect::AUTOMATIC_OF_APPS)
+        .fetch_all(pool)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let count = |(app, count): (i64, i64)| Some((AppId(u32::try_from(app).ok()?), count.unsigned_abs()));
+    Ok(rows.into_iter().filter_map(count).collect())
+}
+
 /// One app's names, without repeats; the answers are in their order.
 pub(super) async fn enrol(
     pool: &SqlitePool,

@@ -30,6 +30,8 @@ pub(super) const DEVICES_OF_NAMES: &str =
     "SELECT client, name FROM devices WHERE app = ?1 AND name IN (SELECT value FROM json_each(?2))";
 pub(super) const INSERT_AUTOMATIC: &str = "INSERT INTO devices (app, name, alias, generation, automatic) SELECT ?1, value, NULL, 0, 1 FROM json_each(?2) RETURNING client, name";
 pub(super) const AUTOMATIC_DEVICES: &str = "SELECT automatic_devices FROM apps WHERE id = ?1";
+pub(super) const AUTOMATIC_OF_APPS: &str =
+    "SELECT id, automatic_devices FROM apps WHERE automatic_devices > 0";
 pub(super) const COUNT_AUTOMATIC: &str =
     "UPDATE apps SET automatic_devices = automatic_devices + ?2 WHERE id = ?1";
 pub(super) const SET_ALIAS: &str = "UPDATE devices SET alias = ?2 WHERE client = ?1";

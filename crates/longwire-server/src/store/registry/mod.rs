@@ -283,6 +283,14 @@ impl Registry {
         automatic::enrol(&self.inner.pool, asked, per_app_max).await
     }
 
+    /// How many automatic devices each app has, where it has any.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn automatic_devices(&self) -> Result<Vec<(AppId, u64)>, StoreError> {
+        automatic::counts(&self.inner.pool).await
+    }
+
     /// A device by name.
     ///
     /// # Errors

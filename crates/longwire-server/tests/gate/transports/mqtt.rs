@@ -84,8 +84,8 @@ fn the_name_in_a_client_certificate_is_told_at_login() {
     let folder = Folder::new();
     let identity = folder.authority.identity("device-7", |_| {});
     let tls = Some(Arc::new(folder.terms(Clients::Required)));
-    let listener = Arc::new(ListenerTerms { tls, ..ListenerTerms::default() });
-    let rig = Rig::new(GateOptions { listener, ..options() }, welcome);
+    let listeners = Arc::new([ListenerTerms { tls, ..ListenerTerms::default() }]);
+    let rig = Rig::new(GateOptions { listeners, ..options() }, welcome);
     for (number, version) in [(1, &TLS12), (2, &TLS13)] {
         let config = folder.client(version, Some(&identity));
         let stream = Framed::open(secure(socket(&rig), &config), "mqtt").unwrap();

@@ -19,7 +19,7 @@ fn v2() -> Vec<u8> {
 
 fn behind(proxies: &[&str]) -> GateOptions {
     let proxies = proxies.iter().map(|ip| ip.parse().unwrap()).collect();
-    GateOptions { listener: Arc::new(ListenerTerms { proxies, ..ListenerTerms::default() }), ..options() }
+    GateOptions { listeners: Arc::new([ListenerTerms { proxies, ..ListenerTerms::default() }]), ..options() }
 }
 
 fn peer_of(rig: &Rig, client: u64) -> String {

@@ -1,5 +1,6 @@
 //! Text of the cases that come in families.
 
+mod crowds;
 mod fields;
 mod topics;
 
@@ -32,6 +33,7 @@ pub(crate) fn text() -> String {
     fields::texts(&mut |name, versions, statements, steps| text.case(name, versions, statements, steps));
     properties_in_places(&mut text);
     topics::topics(&mut |name, versions, statements, steps| text.case(name, versions, statements, steps));
+    crowds::crowds(&mut |name, versions, statements, steps| text.case(name, versions, statements, steps));
     text.0
 }
 

@@ -2,13 +2,17 @@
 //!
 //! Of two members chosen at random among those with room in their window, the one with fewer unacked deliveries gets it: as
 //! even as asking all in turn, and one that is slow or has its window full is passed over.
+//!
+//! With QoS 2 a member whose session is kept gets it by its mailbox, so that the delivery is completed with it when it comes
+//! back, and ends with its session (MQTT-4.8.2-4, MQTT-4.8.2-5).
 
 use crate::delivery::border::Handle;
 use crate::delivery::border::topics::{TopicCommand, TopicMessage, TopicWish};
 use crate::domain::topic::{FilterId, Filters, Interest};
-use crate::domain::{AppId, WallMs};
-use std::collections::{HashMap, VecDeque};
+use crate::domain::{AppId, ClientId, MessageId, WallMs};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Members of a group; another is refused (LIMITS).
 pub(in crate::delivery::topics) const MEMBERS_MAX: usize = 200;
@@ -22,7 +26,7 @@ const MATCH_VISITS_MAX: usize = 4096;
 /// What became of a message with the groups that want it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::delivery::topics) enum Offered {
-    /// No group wants it.
+    /// No group wants it, or only by the mailbox of a member.
     Nobody,
     /// A member gets it, or it waits.
     Taken,
@@ -32,6 +36,8 @@ pub(in crate::delivery::topics) enum Offered {
 
 struct Member {
     to: Handle,
+    /// The device, if its session is kept.
+    kept: Option<ClientId>,
     qos: u8,
     identifier: u32,
     /// Numbers of what it has not acked, in their order.
@@ -52,6 +58,25 @@ struct Delivery {
     /// With which it went: the lower of the publish's and the membership's.
     qos: u8,
     message: Arc<TopicMessage>,
+    way: Delivering,
+}
+
+/// How a delivery reaches its member.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delivering {
+    /// From here to its connection.
+    Live,
+    /// By its mailbox; known there under these once it is stored.
+    Mail(Option<(ClientId, MessageId)>),
+}
+
+/// A message for the mailbox of one member.
+pub(in crate::delivery::topics) struct Mail {
+    pub(in crate::delivery::topics) client: ClientId,
+    pub(in crate::delivery::topics) message: Arc<TopicMessage>,
+    /// The member's subscription identifier; 0 = none.
+    pub(in crate::delivery::topics) identifier: u32,
+    pub(in crate::delivery::topics) number: u64,
 }
 
 /// The groups of the node. A group lives as long as it has members; what waits goes with the last.
@@ -62,6 +87,14 @@ pub(in crate::delivery::topics) struct Groups {
     of: HashMap<Handle, Vec<u64>>,
     /// Deliveries that are to be acked, at most [`UNACKED_MAX`] for each membership.
     unacked: HashMap<u64, Delivery>,
+    /// Those of them that are in mailboxes.
+    mailed: HashMap<(ClientId, MessageId), u64>,
+    /// How many these are, for those who have no lock.
+    mailed_count: Arc<AtomicU64>,
+    /// Members whose mailbox has refused one since the clock last looked: others are asked first.
+    shunned: HashSet<Handle>,
+    /// To be put into mailboxes by whoever holds the lock.
+    to_mail: Vec<Mail>,
     /// Groups that got messages back, or room, and are to be looked at.
     restless: Vec<u64>,
     interest: Arc<Interest>,
@@ -80,6 +113,10 @@ impl Groups {
             groups: HashMap::new(),
             of: HashMap::new(),
             unacked: HashMap::new(),
+            mailed: HashMap::new(),
+            mailed_count: Arc::default(),
+            shunned: HashSet::new(),
+            to_mail: Vec::new(),
             restless: Vec::new(),
             interest,
             next_group: 1,
@@ -91,8 +128,14 @@ impl Groups {
         }
     }
 
-    /// Adds a member, or changes what it wants. False: the group is full.
-    pub(in crate::delivery::topics) fn join(&mut self, app: AppId, to: Handle, wish: &TopicWish) -> bool {
+    /// Adds a member, or changes what it wants. `kept`: the device, if its session is kept. False: the group is full.
+    pub(in crate::delivery::topics) fn join(
+        &mut self,
+        app: AppId,
+        to: Handle,
+        kept: Option<ClientId>,
+        wish: &TopicWish,
+    ) -> bool {
         let Some((name, pattern)) = parts(&wish.filter) else { return false };
         let id = self.enter(app, name, pattern);
         let Some(group) = self.groups.get_mut(&id) else { return false };
@@ -104,7 +147,7 @@ impl Groups {
         if group.members.len() >= MEMBERS_MAX {
             return false;
         }
-        group.members.push(Member { to, qos, identifier, unacked: Vec::new() });
+        group.members.push(Member { to, kept, qos, identifier, unacked: Vec::new() });
         self.of.entry(to).or_default().push(id);
         self.members += 1;
         self.restless.push(id);
@@ -157,9 +200,10 @@ impl Groups {
                 self.of.remove(&to);
             }
         }
-        // From the last, so that they stand in their order in front of what waits.
+        // From the last, so that they stand in their order in front of what waits. A mailbox keeps what it has.
         for number in lost.into_iter().rev() {
-            self.settled(number, false);
+            let in_mailbox = matches!(self.unacked.get(&number), Some(one) if one.way != Delivering::Live);
+            self.settled(number, in_mailbox);
         }
         let Some(group) = self.groups.get(&id) else { return true };
         if group.members.is_empty() {
@@ -185,7 +229,13 @@ impl Groups {
 
     /// A delivery was acked, or will not be: then another member gets it, unless it went with QoS 2.
     pub(in crate::delivery::topics) fn settled(&mut self, number: u64, acked: bool) {
-        let Some(Delivery { group: id, to, qos, message }) = self.unacked.remove(&number) else { return };
+        let Some(Delivery { group: id, to, qos, message, way }) = self.unacked.remove(&number) else {
+            return;
+        };
+        if let Delivering::Mail(Some(place)) = way {
+            self.mailed.remove(&place);
+            self.mailed_count.store(self.mailed.len() as u64, Relaxed);
+        }
         let Some(group) = self.groups.get_mut(&id) else { return };
         if let Some(member) = group.members.iter_mut().find(|member| member.to == to) {
             member.unacked.retain(|other| *other != number);
@@ -199,6 +249,47 @@ impl Groups {
         if !group.waiting.is_empty() {
             self.restless.push(id);
         }
+    }
+
+    /// What is to be put into mailboxes since this was last asked.
+    pub(in crate::delivery::topics) fn take_mail(&mut self) -> Vec<Mail> {
+        std::mem::take(&mut self.to_mail)
+    }
+
+    /// A delivery goes into a mailbox under this id.
+    pub(in crate::delivery::topics) fn mailed_as(&mut self, number: u64, client: ClientId, id: MessageId) {
+        if let Some(delivery) = self.unacked.get_mut(&number) {
+            delivery.way = Delivering::Mail(Some((client, id)));
+            self.mailed.insert((client, id), number);
+            self.mailed_count.store(self.mailed.len() as u64, Relaxed);
+        }
+    }
+
+    /// A delivery out of a mailbox is over, or its device has it.
+    pub(in crate::delivery::topics) fn mail_ended(&mut self, client: ClientId, id: MessageId) {
+        if let Some(number) = self.mailed.get(&(client, id)).copied() {
+            self.settled(number, true);
+        }
+    }
+
+    /// A mailbox did not take a delivery: it is dropped, and its member passed over for a while.
+    pub(in crate::delivery::topics) fn mail_refused(&mut self, number: u64) {
+        if let Some(delivery) = self.unacked.get(&number) {
+            self.shunned.insert(delivery.to);
+        }
+        self.settled(number, false);
+    }
+
+    /// Mailboxes that were full may have room again.
+    pub(in crate::delivery::topics) fn try_mail_again(&mut self) {
+        for member in self.shunned.drain() {
+            self.restless.extend(self.of.get(&member).into_iter().flatten());
+        }
+    }
+
+    /// How many deliveries are in mailboxes.
+    pub(in crate::delivery::topics) fn mailed_count(&self) -> Arc<AtomicU64> {
+        self.mailed_count.clone()
     }
 
     /// Gives a message to one member of each group that wants it.
@@ -218,8 +309,12 @@ impl Groups {
         for id in ids {
             let Some(group) = self.groups.get(&id) else { continue };
             let must_wait = !group.waiting.is_empty();
+            let mail = self.to_mail.len();
             if !must_wait && self.give(id, message, out) {
-                offered = Offered::Taken;
+                // Of what is stored the store has the last word.
+                if self.to_mail.len() == mail {
+                    offered = Offered::Taken;
+                }
                 continue;
             }
             let Some(group) = self.groups.get_mut(&id) else { continue };
@@ -261,22 +356,32 @@ impl Groups {
         let Some(group) = self.groups.get_mut(&id) else { return false };
         let member = &mut group.members[at];
         let qos = member.qos.min(message.qos);
+        let (to, identifier, message) = (member.to, member.identifier, message.clone());
+        let mail = member.kept.filter(|_| qos == 2);
         let mut number = 0;
         if qos > 0 {
             number = self.next_number;
             member.unacked.push(number);
             self.next_number += 1;
-            self.unacked.insert(number, Delivery { group: id, to: member.to, qos, message: message.clone() });
+            let way = if mail.is_some() { Delivering::Mail(None) } else { Delivering::Live };
+            self.unacked.insert(number, Delivery { group: id, to, qos, message: message.clone(), way });
         }
-        let (to, identifier, message) = (member.to, member.identifier, message.clone());
-        out.push(TopicCommand::Deliver { to, message, qos, retain: false, identifier, number });
+        if let Some(client) = mail {
+            self.to_mail.push(Mail { client, message, identifier, number });
+            return true;
+        }
+        out.push(TopicCommand::Deliver { to, message, qos, identifier, number });
         true
     }
 
     /// Of two members with room, the one with fewer unacked.
     fn choose(&mut self, id: u64, qos: u8) -> Option<usize> {
         let group = self.groups.get(&id)?;
-        let has_room = |member: &Member| member.qos.min(qos) == 0 || member.unacked.len() < UNACKED_MAX;
+        let has_room = |member: &Member| {
+            let qos = member.qos.min(qos);
+            let refuses = qos == 2 && member.kept.is_some() && self.shunned.contains(&member.to);
+            qos == 0 || (member.unacked.len() < UNACKED_MAX && !refuses)
+        };
         let free: Vec<usize> = (0..group.members.len()).filter(|at| has_room(&group.members[*at])).collect();
         if free.is_empty() {
             return None;

@@ -1,8 +1,9 @@
 //! Sessions that outlive their connections, in memory: who of them wants which topic, and when each is over.
 
+use crate::delivery::border::Handle;
 use crate::domain::topic::{FilterId, Filters, Interest, TopicWish};
-use crate::domain::{AppId, ClientId};
-use crate::store::sessions::{Change, KeptSession, WISHES_MAX};
+use crate::domain::{AppId, ClientId, Position, WallMs};
+use crate::store::sessions::{Change, KeptSession, KeptWill, WISHES_MAX};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -29,8 +30,29 @@ struct Session {
     expiry_s: u32,
     /// When its connection ended, milliseconds; 0 = it has one.
     ended_ms: u64,
+    /// Up to where its connections may have sent its mailbox and its app's log.
+    sent: [Position; 2],
     wishes: Vec<TopicWish>,
+    /// Stored with it until it was published or taken back; the shard, or [`Wills`](super::wills::Wills), has it too.
+    will: Option<Arc<KeptWill>>,
+    /// The connection that it was begun for last, and whether it was not there before.
+    begun: Option<(Handle, bool)>,
 }
+
+/// What a newer connection of a device has made of its session, as the end of an older one finds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::delivery::topics) enum Succession {
+    /// It has not begun with it yet.
+    Open,
+    /// It goes on with it.
+    Resumed,
+    /// That session is over.
+    Ended,
+}
+
+/// What a new session has sent; and a connection of which that is not known.
+const NOTHING: [Position; 2] = [Position::START; 2];
+const ANYTHING: [Position; 2] = [Position(u64::MAX); 2];
 
 /// Of one filter: device → not what it publishes itself.
 type Subscribers = BTreeMap<ClientId, bool>;
@@ -64,42 +86,54 @@ impl Kept {
 
     /// Takes in a session as the store has it. One whose connection died with the process ends now.
     pub(in crate::delivery::topics) fn load(&mut self, kept: KeptSession, now_ms: u64) {
-        let KeptSession { client, app, expiry_s, ended_at, wishes } = kept;
-        self.sessions.insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new() });
+        let KeptSession { client, app, expiry_s, ended_at, sent, wishes, will } = kept;
+        let session = Session { app, expiry_s, ended_ms: 0, sent, wishes: Vec::new(), will, begun: None };
+        self.sessions.insert(client, session);
         for wish in wishes {
             self.subscribe(client, wish);
         }
-        let ended_ms = if ended_at.0 == 0 { now_ms } else { ended_at.0 };
-        self.left(client, ended_ms);
+        // What a connection sent that died with the process is not known.
+        let (ended_ms, sent) = if ended_at.0 == 0 { (now_ms, ANYTHING) } else { (ended_at.0, sent) };
+        self.left(client, ended_ms, sent);
         if ended_at.0 != 0 {
             self.unwritten.remove(&client);
         }
     }
 
-    /// A connection of the device has begun. Returns what the session had subscribed to if it was there, and makes it if it
-    /// is to be kept.
+    /// A connection of the device has begun. Returns what the session had subscribed to and may have been sent if it was
+    /// there, and makes it if it is to be kept. `heads`: the last places of mailbox and log.
     pub(in crate::delivery::topics) fn begin(
         &mut self,
         client: ClientId,
         app: AppId,
         expiry_s: u32,
-    ) -> Option<Vec<TopicWish>> {
+        heads: [Position; 2],
+    ) -> Option<(Vec<TopicWish>, [Position; 2])> {
         self.unwritten.remove(&client);
         if let Some(session) = self.sessions.get_mut(&client) {
             self.due.remove(&(due_ms(session), client));
+            // A connection that was displaced may have sent all that is there.
+            let known = if session.ended_ms == 0 { ANYTHING } else { session.sent };
+            session.sent = [known[0].min(heads[0]), known[1].min(heads[1])];
             session.ended_ms = 0;
             session.expiry_s = expiry_s;
-            let wishes = session.wishes.clone();
+            let found = (session.wishes.clone(), session.sent);
             if expiry_s == 0 {
                 // It ends with this connection, so its subscriptions are the shard's alone.
                 self.forget_wishes(client);
             }
-            return Some(wishes);
+            return Some(found);
         }
         if expiry_s > 0 {
-            self.sessions.insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new() });
+            self.insert_new(client, app, expiry_s);
         }
         None
+    }
+
+    fn insert_new(&mut self, client: ClientId, app: AppId, expiry_s: u32) {
+        let (sent, wishes) = (NOTHING, Vec::new());
+        let session = Session { app, expiry_s, ended_ms: 0, sent, wishes, will: None, begun: None };
+        self.sessions.insert(client, session);
     }
 
     /// A device that is connected subscribes for longer than its connection lives: it has a session from now on, for so long at
@@ -125,7 +159,7 @@ impl Kept {
                 session.expiry_s = session.expiry_s.max(expiry_s);
             }
             None => {
-                self.sessions.insert(client, Session { app, expiry_s, ended_ms: 0, wishes: Vec::new() });
+                self.insert_new(client, app, expiry_s);
             }
         }
         self.unwritten.remove(&client);
@@ -137,6 +171,53 @@ impl Kept {
     pub(in crate::delivery::topics) fn expiry_s(&self, client: ClientId, now_ms: u64) -> Option<u32> {
         let session = self.sessions.get(&client)?;
         (!self.is_over(client, now_ms)).then_some(session.expiry_s)
+    }
+
+    /// The session, if there is one, was begun for this connection.
+    pub(in crate::delivery::topics) fn begun_for(&mut self, client: ClientId, from: Handle, anew: bool) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.begun = Some((from, anew));
+        }
+    }
+
+    /// The connection that it was begun for last.
+    pub(in crate::delivery::topics) fn begun_by(&self, client: ClientId) -> Option<Handle> {
+        self.sessions.get(&client)?.begun.map(|(from, _)| from)
+    }
+
+    /// The end of a connection that a newer one has displaced: what that has made of the session.
+    pub(in crate::delivery::topics) fn succession(&self, client: ClientId, displaced: Handle) -> Succession {
+        match self.sessions.get(&client).map(|session| session.begun) {
+            Some(Some((from, _))) if from == displaced => Succession::Open,
+            Some(Some((_, false)) | None) => Succession::Resumed,
+            Some(Some((_, true))) | None => Succession::Ended,
+        }
+    }
+
+    /// The session has this will from now on, or none.
+    pub(in crate::delivery::topics) fn set_will(&mut self, client: ClientId, will: Option<Arc<KeptWill>>) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.will = will;
+        }
+    }
+
+    /// The will of a session without a connection was published, or will never be. One that has a connection has another.
+    pub(in crate::delivery::topics) fn will_done(&mut self, client: ClientId) {
+        if let Some(session) = self.sessions.get_mut(&client)
+            && session.ended_ms != 0
+            && session.will.take().is_some()
+        {
+            self.unwritten.insert(client);
+        }
+    }
+
+    /// The wills of sessions without a connection, and when that ended: all of them, so only at the start.
+    pub(in crate::delivery::topics) fn wills(&self) -> Vec<(ClientId, AppId, Arc<KeptWill>, WallMs)> {
+        let willful = self.sessions.iter().filter(|(_, session)| session.ended_ms != 0);
+        let with = |(client, session): (&ClientId, &Session)| {
+            Some((*client, session.app, session.will.clone()?, WallMs(session.ended_ms)))
+        };
+        willful.filter_map(with).collect()
     }
 
     /// The session's time has come, though nothing has ended it yet: one that ends with its connection is over for the next one.
@@ -155,8 +236,14 @@ impl Kept {
         }
     }
 
-    /// The device's connection has ended. True: it has a session, whose end is to be written.
-    pub(in crate::delivery::topics) fn left(&mut self, client: ClientId, now_ms: u64) -> bool {
+    /// The device's connection has ended, which sent mailbox and log up to `sent`. True: it has a session, whose end is to
+    /// be written.
+    pub(in crate::delivery::topics) fn left(
+        &mut self,
+        client: ClientId,
+        now_ms: u64,
+        sent: [Position; 2],
+    ) -> bool {
         let Some(session) = self.sessions.get_mut(&client) else { return false };
         // A connection of the native protocol leaves the session as it is.
         if session.ended_ms != 0 {
@@ -165,7 +252,15 @@ impl Kept {
         session.ended_ms = now_ms.max(1);
         self.due.insert((due_ms(session), client));
         self.unwritten.insert(client);
+        self.has_sent(client, sent);
         true
+    }
+
+    /// A connection of the device has sent mailbox and log up to there.
+    pub(in crate::delivery::topics) fn has_sent(&mut self, client: ClientId, sent: [Position; 2]) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.sent = [session.sent[0].max(sent[0]), session.sent[1].max(sent[1])];
+        }
     }
 
     /// The session is over. False: there was none.
@@ -199,9 +294,9 @@ impl Kept {
 
     /// What is written of a session now.
     pub(in crate::delivery::topics) fn row(&self, client: ClientId) -> Option<Change> {
-        let Session { app, expiry_s, ended_ms, .. } = self.sessions.get(&client)?;
-        let ended_at = crate::domain::WallMs(*ended_ms);
-        Some(Change::Keep { client, app: *app, expiry_s: *expiry_s, ended_at })
+        let Session { app, expiry_s, ended_ms, sent, will, .. } = self.sessions.get(&client)?;
+        let (ended_at, will) = (WallMs(*ended_ms), will.clone());
+        Some(Change::Keep { client, app: *app, expiry_s: *expiry_s, ended_at, sent: *sent, will })
     }
 
     /// All that a session subscribed to, to be written.
@@ -220,7 +315,7 @@ impl Kept {
     pub(in crate::delivery::topics) fn subscribe(&mut self, client: ClientId, wish: TopicWish) -> bool {
         let Some(session) = self.sessions.get_mut(&client) else { return false };
         let app = session.app;
-        let (filter, no_local) = (wish.filter.clone(), wish.no_local);
+        let (filter, qos, no_local) = (wish.filter.clone(), wish.qos, wish.no_local);
         let at = session.wishes.iter().position(|other| other.filter == filter);
         match at {
             Some(at) => session.wishes[at] = wish,
@@ -232,6 +327,11 @@ impl Kept {
         }
         // A shared subscription is its group's, and only while the device is there.
         if filter.starts_with("$share/") {
+            return true;
+        }
+        // Of QoS 0 nothing is stored: the shard serves it while the device is there (MQTT 3.1.2.4 asks for no more).
+        if qos == 0 {
+            self.leave(client, app, &filter);
             return true;
         }
         let filters = self.apps.entry(app).or_default();
@@ -283,7 +383,7 @@ impl Kept {
         }
     }
 
-    /// The sessions that want a topic, each once, without the publisher where it does not want its own.
+    /// The sessions that want a topic with QoS 1 or 2, each once, without the publisher where it does not want its own.
     pub(in crate::delivery::topics) fn targets(
         &mut self,
         app: AppId,
@@ -323,7 +423,6 @@ fn due_ms(session: &Session) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::WallMs;
     use crate::domain::topic::InterestHash;
 
     const APP: AppId = AppId(4);
@@ -340,7 +439,7 @@ mod tests {
     fn what_ends_leaves_nothing_behind() {
         let mut kept = kept();
         assert!(!kept.subscribe(ClientId(1), wish("a", false)), "no session");
-        assert_eq!(kept.begin(ClientId(1), APP, 10), None);
+        assert_eq!(kept.begin(ClientId(1), APP, 10, NOTHING), None);
         for filter in ["a/b", "a/+", "$share/g/a/b", "a/+"] {
             assert!(kept.subscribe(ClientId(1), wish(filter, false)));
         }
@@ -358,7 +457,7 @@ mod tests {
     fn a_publisher_gets_its_own_only_by_a_filter_that_wants_it() {
         let mut kept = kept();
         for client in [1, 2] {
-            kept.begin(ClientId(client), APP, 10);
+            kept.begin(ClientId(client), APP, 10, NOTHING);
             kept.subscribe(ClientId(client), wish("a/#", true));
         }
         assert_eq!(kept.targets(APP, "a/b", ClientId(1)), Ok(vec![ClientId(2)]));
@@ -366,21 +465,39 @@ mod tests {
         assert_eq!(kept.targets(APP, "a/b", ClientId(1)), Ok(vec![ClientId(1), ClientId(2)]));
     }
 
+    /// It is sent to who is there, and stored for nobody.
+    #[test]
+    fn a_subscription_of_qos_0_is_not_stored_for() {
+        let mut kept = kept();
+        kept.begin(ClientId(1), APP, 10, NOTHING);
+        let zero = TopicWish { qos: 0, ..wish("a", false) };
+        let targets = |kept: &mut Kept| kept.targets(APP, "a", ClientId(0)).unwrap_or_default();
+        for (wish, stored) in [(zero.clone(), 0), (wish("a", false), 1), (zero.clone(), 0), (zero, 0)] {
+            assert!(kept.subscribe(ClientId(1), wish));
+            assert_eq!(targets(&mut kept).len(), stored);
+            assert_eq!(kept.interest.may_match(APP, "a"), stored > 0);
+            assert_eq!(kept.census(), (1, 1), "it is part of the session all the same");
+        }
+        assert!(kept.unsubscribe(ClientId(1), "a") && kept.apps.is_empty());
+    }
+
     #[test]
     fn a_session_is_over_when_its_expiry_has_passed_since_the_end_of_its_connection() {
         let mut kept = kept();
-        kept.begin(ClientId(1), APP, 10);
-        kept.begin(ClientId(2), APP, 10);
+        kept.begin(ClientId(1), APP, 10, NOTHING);
+        kept.begin(ClientId(2), APP, 10, NOTHING);
         kept.set_expiry(ClientId(2), 1);
         assert!(
-            kept.left(ClientId(1), 1000) && kept.left(ClientId(2), 1000) && !kept.left(ClientId(3), 1000)
+            kept.left(ClientId(1), 1000, NOTHING)
+                && kept.left(ClientId(2), 1000, NOTHING)
+                && !kept.left(ClientId(3), 1000, NOTHING)
         );
         assert_eq!(kept.take_unwritten(10).len(), 2);
         assert!(kept.end_due(1999, 10).is_empty());
         assert_eq!(kept.end_due(2000, 10), [ClientId(2)]);
-        assert_eq!(kept.begin(ClientId(1), APP, 5), Some(vec![]));
+        assert_eq!(kept.begin(ClientId(1), APP, 5, NOTHING), Some((vec![], NOTHING)));
         assert!(kept.end_due(u64::MAX, 10).is_empty(), "it has a connection");
-        kept.left(ClientId(1), 5000);
+        kept.left(ClientId(1), 5000, NOTHING);
         assert_eq!(kept.end_due(u64::MAX, 10), [ClientId(1)]);
         assert!(kept.take_unwritten(10).is_empty());
     }
@@ -391,13 +508,13 @@ mod tests {
         assert_eq!(kept.keep(ClientId(1), APP, 100, 1000).len(), 1, "a new one");
         assert!(kept.keep(ClientId(1), APP, 100, 1000).is_empty());
         assert!(kept.subscribe(ClientId(1), wish("a", false)));
-        kept.left(ClientId(1), 5000);
+        kept.left(ClientId(1), 5000, NOTHING);
         assert_eq!(kept.keep(ClientId(1), APP, 100, 6000).len(), 1, "it goes on");
         assert_eq!(kept.census(), (1, 1));
         assert!(kept.end_due(u64::MAX, 10).is_empty(), "it has a connection");
-        kept.begin(ClientId(1), APP, 10);
+        kept.begin(ClientId(1), APP, 10, NOTHING);
         assert_eq!(kept.keep(ClientId(1), APP, 100, 6000).len(), 1, "longer than it was to be kept");
-        kept.left(ClientId(1), 7000);
+        kept.left(ClientId(1), 7000, NOTHING);
         assert_eq!(kept.keep(ClientId(1), APP, 100, 107_000).len(), 2, "one ends, one begins");
         assert_eq!(kept.census(), (1, 0));
         assert_eq!(kept.expiry_s(ClientId(1), 107_000), Some(100));
@@ -411,6 +528,8 @@ mod tests {
             app: APP,
             expiry_s: 10,
             ended_at: WallMs(ended_at),
+            will: None,
+            sent: NOTHING,
             wishes: vec![wish("a", false)],
         };
         kept.load(stored(1, 0), 50_000);
@@ -425,11 +544,11 @@ mod tests {
     fn a_crowd_beyond_the_bound_and_a_hundred_and_first_filter_are_refused() {
         let mut kept = kept();
         for client in 1..=TARGETS_MAX as u64 {
-            kept.begin(ClientId(client), APP, 10);
+            kept.begin(ClientId(client), APP, 10, NOTHING);
             kept.subscribe(ClientId(client), wish("all", false));
         }
         assert_eq!(kept.targets(APP, "all", ClientId(0)).map(|all| all.len()), Ok(TARGETS_MAX));
-        kept.begin(ClientId(u64::MAX), APP, 10);
+        kept.begin(ClientId(u64::MAX), APP, 10, NOTHING);
         kept.subscribe(ClientId(u64::MAX), wish("#", false));
         assert_eq!(kept.targets(APP, "all", ClientId(0)), Err(TooMany::Targets));
         for number in 1..WISHES_MAX {

@@ -1,7 +1,11 @@
 //! Wills that wait: for their delay, or for their turn.
 
 use crate::delivery::border::topics::{TopicMessage, Will};
-use crate::domain::{ClientId, WallMs};
+use crate::domain::{AppId, ClientId, WallMs};
+use crate::store::sessions::KeptWill;
+use bytes::Bytes;
+use longwire_proto::wire::TopicBody;
+use longwire_proto::wire::mqtt::SharedPublish;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -27,14 +31,26 @@ impl Wills {
         delay_s: u32,
         now: WallMs,
     ) -> bool {
+        self.hasten(client, now);
+        let due = WallMs(now.0.saturating_add(u64::from(delay_s) * 1000));
+        self.take_up(client, will.message, due, delay_s > 0)
+    }
+
+    /// Takes in a will that the process before has left, due at `due`. False: too many wait.
+    pub(in crate::delivery::topics) fn take_up(
+        &mut self,
+        client: ClientId,
+        message: Arc<TopicMessage>,
+        due: WallMs,
+        delayed: bool,
+    ) -> bool {
         if self.due.len() >= WAITING_MAX {
             return false;
         }
-        self.hasten(client, now);
-        let at = (WallMs(now.0.saturating_add(u64::from(delay_s) * 1000)), self.next);
+        let at = (due, self.next);
         self.next += 1;
-        self.due.insert(at, (client, will.message));
-        if delay_s > 0 {
+        self.due.insert(at, (client, message));
+        if delayed {
             self.delayed.insert(client, at);
         }
         true
@@ -58,7 +74,7 @@ impl Wills {
         &mut self,
         now: WallMs,
         max: usize,
-    ) -> Vec<Arc<TopicMessage>> {
+    ) -> Vec<(ClientId, Arc<TopicMessage>)> {
         let mut taken = Vec::new();
         while taken.len() < max {
             let Some(first) = self.due.first_entry() else { break };
@@ -70,7 +86,7 @@ impl Wills {
             if self.delayed.get(&client) == Some(&at) {
                 self.delayed.remove(&client);
             }
-            taken.push(message);
+            taken.push((client, message));
         }
         taken
     }
@@ -81,13 +97,25 @@ impl Wills {
     }
 }
 
+/// A stored will that goes out at `due`; `None`: it does not decode.
+pub(in crate::delivery::topics) fn message_of(
+    will: &KeptWill,
+    app: AppId,
+    client: ClientId,
+    due: WallMs,
+) -> Option<Arc<TopicMessage>> {
+    let body = TopicBody::decode(&will.body)?;
+    let shared = SharedPublish::stored(body.topic, body.properties, body.content).ok()?;
+    let deadline =
+        will.expiry_s.map_or(WallMs(0), |seconds| WallMs((due.0 + u64::from(seconds) * 1000).max(1)));
+    let flags = (body.qos, body.retain);
+    Some(Arc::new(TopicMessage::new(app, client, shared.map(Bytes::from), flags, deadline)))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::domain::AppId;
-    use bytes::Bytes;
-    use longwire_proto::wire::mqtt::SharedPublish;
 
     fn will(topic: &str) -> Will {
         let shared = SharedPublish::stored(topic, &[], b"").unwrap().map(Bytes::from);
@@ -97,7 +125,7 @@ mod tests {
 
     fn taken(wills: &mut Wills, now: u64, max: usize) -> Vec<String> {
         let taken = wills.take_due(WallMs(now), max);
-        taken.iter().map(|message| message.shared.topic().to_owned()).collect()
+        taken.iter().map(|(_, message)| message.shared.topic().to_owned()).collect()
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What the hub says about topics. A command for a connection that is gone is counted and forgotten.
 
 use super::super::Shard;
-use crate::delivery::border::topics::{PublishOutcome, SubscribeOutcome, TopicCommand};
+use crate::delivery::border::topics::{
+    PublishOutcome, RetainedCopy, SubscribeOutcome, TopicCommand, TopicMessage,
+};
 use crate::gate::connection::{Connection, Queued, Unanswered};
 use longwire_proto::session::mqtt::Ending;
 use longwire_proto::wire::mqtt::{QoS, Reason};
+use std::sync::Arc;
 
 impl Shard {
     pub(in super::super) fn topic_command(&mut self, command: TopicCommand) {
@@ -17,16 +20,19 @@ impl Shard {
         };
         let mut out = std::mem::take(&mut self.scratch.reply);
         out.clear();
+        let mut retained = Vec::new();
         let done = match command {
             TopicCommand::Publish(message) => {
                 self.topic_published(&message);
                 Ok(())
             }
             TopicCommand::Published { packet_id, outcome, .. } => {
-                self.answer_publish(slot, packet_id, reason_of(outcome), &mut out)
+                let answered = self.answer_publish(slot, packet_id, reason_of(outcome), &mut out);
+                self.read_on(slot);
+                answered
             }
-            TopicCommand::Answered { packet_id, subscribed, outcomes, .. } => {
-                self.answered(slot, packet_id, subscribed, &outcomes, &mut out);
+            TopicCommand::Answered { packet_id, subscribed, outcomes, retained: copies, .. } => {
+                retained = self.answered(slot, (packet_id, subscribed), &outcomes, copies, &mut out);
                 Ok(())
             }
             TopicCommand::Released { packet_id, .. } => {
@@ -45,33 +51,50 @@ impl Shard {
                 self.scratch.reply = out;
                 return self.rights_came(slot, rights);
             }
-            TopicCommand::Deliver { message, qos, retain, identifier, number, .. } => {
-                let qos = QoS::from_bits(qos.min(message.qos)).unwrap_or(QoS::AtMostOnce);
-                let identifiers = [identifier].into_iter().filter(|identifier| *identifier != 0).collect();
-                self.give(slot, Queued { message, qos, retain, identifiers, number });
+            TopicCommand::Deliver { message, qos, identifier, number, .. } => {
+                self.give(slot, queued(message, qos, identifier, number));
                 Ok(())
             }
         };
         self.scratch.reply = out;
         self.reply(slot);
+        for RetainedCopy { message, qos, identifier } in retained {
+            self.give(slot, Queued { retain: true, ..queued(message, qos, identifier, 0) });
+        }
         if let Err(Ending { reason, close }) = done {
             self.end(slot, close, 0, Some(reason));
         }
     }
 
-    /// SUBACK or UNSUBACK, now that the hub has decided what it decides.
+    /// A message of the client was decided: it may be read again.
+    fn read_on(&mut self, slot: u32) {
+        let Some(connection) = self.slab.at(slot).filter(|connection| connection.flags.unread) else {
+            return;
+        };
+        if connection.mqtt().is_some_and(|live| !live.session.is_full()) {
+            self.list(slot);
+        }
+    }
+
+    /// SUBACK or UNSUBACK, now that the hub has decided what it decides. What is left to be sent of what is retained: not what
+    /// the hub found before a newer message on its topic passed here, for the older one would come last (MQTT-4.6.0-5).
     fn answered(
         &mut self,
         slot: u32,
-        packet_id: u16,
-        subscribed: bool,
+        (packet_id, subscribed): (u16, bool),
         outcomes: &[SubscribeOutcome],
+        mut retained: Vec<RetainedCopy>,
         out: &mut Vec<u8>,
-    ) {
-        let Some(unanswered) = self.take_unanswered(slot, packet_id, subscribed) else { return };
-        let Unanswered { mut reasons, asked, .. } = unanswered;
+    ) -> Vec<RetainedCopy> {
+        let Some(unanswered) = self.take_unanswered(slot, packet_id, subscribed) else { return vec![] };
+        let Unanswered { mut reasons, asked, passed, .. } = unanswered;
+        retained.retain(|copy| !passed.has(copy.message.shared.topic()));
         for ((index, filter), outcome) in asked.iter().zip(outcomes) {
             let failed = match outcome {
+                SubscribeOutcome::Done if subscribed => {
+                    self.stored_from_now(slot, filter);
+                    continue;
+                }
                 SubscribeOutcome::Done => continue,
                 SubscribeOutcome::NotThere => Reason::NoSubscriptionExisted,
                 SubscribeOutcome::Quota => Reason::QuotaExceeded,
@@ -85,6 +108,7 @@ impl Shard {
             }
         }
         self.say_subscribed(slot, packet_id, subscribed, &reasons, out);
+        retained
     }
 
     fn take_unanswered(&mut self, slot: u32, packet_id: u16, subscribed: bool) -> Option<Unanswered> {
@@ -93,6 +117,12 @@ impl Shard {
         let at = burden.unanswered.iter().position(is_meant)?;
         Some(burden.unanswered.remove(at))
     }
+}
+
+fn queued(message: Arc<TopicMessage>, qos: u8, identifier: u32, number: u64) -> Queued {
+    let qos = QoS::from_bits(qos.min(message.qos)).unwrap_or(QoS::AtMostOnce);
+    let identifiers = [identifier].into_iter().filter(|identifier| *identifier != 0).collect();
+    Queued { message, qos, retain: false, identifiers, number }
 }
 
 fn reason_of(outcome: PublishOutcome) -> Reason {

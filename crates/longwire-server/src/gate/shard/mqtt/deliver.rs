@@ -8,6 +8,7 @@ use crate::gate::connection::{Connection, Conversation, Piece, Queued};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Wish;
+use bytes::Bytes;
 use longwire_proto::wire::mqtt::{
     Aliasing, Packet, Properties, PropertiesBuf, Property, Publish, PublishHead, QoS, Stamp, Version, encode,
 };
@@ -24,13 +25,15 @@ pub(in super::super) struct Listener {
 impl Shard {
     /// A message for the live subscribers of this shard: at once for few, on the carousel for a crowd.
     pub(in super::super) fn topic_published(&mut self, message: &Arc<TopicMessage>) {
+        if self.fanout.knows(message.app, message.shared.topic(), self.topics.revision()) {
+            return self.fanout.queue_topic(message.clone());
+        }
         let (mut filters, mut audience) =
             (std::mem::take(&mut self.scratch.filters), std::mem::take(&mut self.scratch.audience));
         filters.clear();
         audience.clear();
         if self.topics.matching(message.app, message.shared.topic(), &mut filters).is_err() {
             self.drop_topic(TopicDrop::TooWide, 1);
-            filters.clear();
         }
         // Behind an earlier message to the same topic that still rides, it has to ride too (MQTT-4.6.0-6).
         let mut rides = self.fanout.carries(message.app, message.shared.topic());
@@ -57,7 +60,7 @@ impl Shard {
     }
 
     /// The subscriptions of one slot by which it gets a message that rides.
-    pub(in super::super) fn serve_topic(
+    pub(in super::super) fn topic_for(
         &mut self,
         slot: u32,
         message: &Arc<TopicMessage>,
@@ -83,6 +86,11 @@ impl Shard {
         let Some((client, _)) = connection.deliveries() else { return };
         let Some(topical) = connection.topical() else { return };
         let Some((qos, retain)) = manner_of(message, group, client) else { return };
+        if message.retain
+            && let Some(burden) = &mut topical.burden
+        {
+            burden.passes(message.shared.topic());
+        }
         let identified = group.iter().filter(|listener| listener.wish.is_identified());
         let identifiers = identified.filter_map(|listener| topical.subscription(listener.filter));
         let queued = Queued {
@@ -164,7 +172,7 @@ impl Shard {
             }
             identifiers.iter().for_each(|id| own.push(Property::SubscriptionIdentifier(*id)));
         }
-        let aliasing = Aliasing::Spelled;
+        let aliasing = live.session.aliasing(message.shared.topic());
         let stamp = Stamp { version, dup: false, qos, retain, packet_id, aliasing };
         let sent = if left_s == Some(0) {
             Err(TopicDrop::Expired)
@@ -173,8 +181,14 @@ impl Shard {
         };
         match sent {
             Ok(pieces) => {
+                if let Aliasing::Introduce(_) = aliasing {
+                    live.session.introduced(message.shared.topic());
+                }
                 pieces.for_each(|piece| self.send_later(slot, piece));
                 ShardStats::count(&self.stats.own().topics.delivered, 1);
+                if packet_id != 0 {
+                    self.await_ack(slot);
+                }
                 if packet_id == 0 && number != 0 {
                     self.tell_shared(slot, number, true);
                 }
@@ -211,7 +225,7 @@ fn manner_of(message: &TopicMessage, group: &[Listener], client: ClientId) -> Op
         if wish.is_no_local() && own {
             continue;
         }
-        // It comes by the mailbox, also if another subscription is not kept.
+        // Its mailbox has it, for all of its subscriptions together.
         if wish.is_kept() && message.qos > 0 {
             return None;
         }
@@ -223,6 +237,21 @@ fn manner_of(message: &TopicMessage, group: &[Listener], client: ClientId) -> Op
     manner
 }
 
+/// What stands in the place of a topic name; the alias goes to the properties.
+pub(super) fn named<'t>(topic: &'t str, aliasing: Aliasing, properties: &mut PropertiesBuf) -> &'t str {
+    match aliasing {
+        Aliasing::Spelled => topic,
+        Aliasing::Introduce(alias) => {
+            properties.push(Property::TopicAlias(alias));
+            topic
+        }
+        Aliasing::Use(alias) => {
+            properties.push(Property::TopicAlias(alias));
+            ""
+        }
+    }
+}
+
 /// A packet as pieces of an outbox; `None`: larger than the client takes (MQTT-3.1.2-24).
 fn pieces(
     message: &TopicMessage,
@@ -232,7 +261,8 @@ fn pieces(
 ) -> Option<impl Iterator<Item = Piece> + use<>> {
     let within = |bytes: usize| bytes as u64 <= u64::from(bytes_max);
     let mut pieces = [None, None];
-    if stamp.qos == QoS::AtMostOnce && !stamp.retain && own.is_empty() {
+    let spelled = stamp.aliasing == Aliasing::Spelled;
+    if stamp.qos == QoS::AtMostOnce && !stamp.retain && own.is_empty() && spelled {
         let frame = message.frame(stamp.version);
         pieces[0] = within(frame.len()).then(|| Piece::whole(frame.clone()));
         pieces[0].as_ref()?;
@@ -242,7 +272,16 @@ fn pieces(
     if let Some(head) = PublishHead::new(&message.shared, stamp, own) {
         within(head.packet_bytes() as usize).then_some(())?;
         let [start, topic, middle, tail] = head.slices(&message.shared);
-        pieces[0] = Piece::headed(start, shared.slice_ref(topic));
+        pieces[0] = match stamp.aliasing {
+            // An empty name, two zeros that are not the message's.
+            Aliasing::Use(_) => {
+                let mut front = [0; 8];
+                let bytes = start.len() + topic.len();
+                front.get_mut(..start.len())?.copy_from_slice(start);
+                Piece::headed(front.get(..bytes)?, Bytes::new())
+            }
+            _ => Piece::headed(start, shared.slice_ref(topic)),
+        };
         pieces[1] = Piece::headed(middle, shared.slice_ref(tail));
         if pieces.iter().all(Option::is_some) {
             return Some(pieces.into_iter().flatten());
@@ -255,7 +294,7 @@ fn pieces(
         dup: stamp.dup,
         qos: stamp.qos,
         retain: stamp.retain,
-        topic: message.shared.topic(),
+        topic: named(message.shared.topic(), stamp.aliasing, &mut all),
         packet_id: stamp.packet_id,
         properties: all.as_properties(),
         payload: message.shared.payload(),

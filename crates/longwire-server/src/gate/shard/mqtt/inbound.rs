@@ -1,6 +1,7 @@
 //! Packets of clients that are logged in.
 
 use super::super::Shard;
+use super::super::inbound::end_of_delivery;
 use super::publish::taken;
 use super::subscribe::{Wanted, filters_of, wanted_of};
 use crate::delivery::border::Event;
@@ -37,6 +38,9 @@ enum Step {
         filters: Vec<Box<str>>,
     },
     Settled(Settled),
+    Finished {
+        number: u64,
+    },
     Tell(TopicEvent),
     Stray,
     Disconnect {
@@ -85,6 +89,7 @@ impl Shard {
                     self.unsubscribe(slot, from, packet_id, &filters, out);
                 }
                 Step::Settled(settled) => self.settled(slot, from, settled),
+                Step::Finished { number } => self.finished(slot, from, number),
                 Step::Tell(event) => {
                     if let Some(connection) = self.slab.at(slot) {
                         // PUBREC is progress, too.
@@ -147,8 +152,8 @@ impl Shard {
                 Step::Tell(TopicEvent::Received { source, position, message })
             }
             FromClient::Release { packet_id } => Step::Tell(TopicEvent::Release { packet_id }),
-            FromClient::Unstored { number: 0 } | FromClient::Answered => Step::Nothing,
-            FromClient::Unstored { number } => Step::Tell(TopicEvent::Shared { number, acked: true }),
+            FromClient::Answered => Step::Nothing,
+            FromClient::Unstored { number } => Step::Finished { number },
             FromClient::Disconnect { with_will, expiry_s } => Step::Disconnect { with_will, expiry_s },
             FromClient::Stray => Step::Stray,
         })
@@ -165,14 +170,28 @@ impl Shard {
             source: settled.source,
             position: settled.position,
             message: settled.message,
-            gap: settled.gap,
+            end: end_of_delivery(&settled),
             shared,
         });
+        self.window_moved(slot);
+    }
+
+    /// A message that no store holds ended; 0: nobody asks.
+    fn finished(&mut self, slot: u32, from: From, number: u64) {
+        if number != 0 {
+            self.tell_topic(from, TopicEvent::Shared { number, acked: true });
+        }
+        self.window_moved(slot);
+    }
+
+    /// Something left the window: the ack deadline of the rest begins anew.
+    fn window_moved(&mut self, slot: u32) {
         let now_s = self.time.now_s();
         if let Some(connection) = self.slab.at(slot) {
             connection.window_s = now_s;
-            connection.flags.waits_for_ack =
-                connection.deliveries().is_some_and(|(_, deliveries)| deliveries.has_unacked());
+            connection.flags.waits_for_ack = connection
+                .mqtt()
+                .is_some_and(|live| live.session.deliveries().has_unacked() || live.session.has_unstored());
         }
     }
 

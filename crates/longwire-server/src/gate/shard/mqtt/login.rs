@@ -37,6 +37,20 @@ impl Shard {
         }
     }
 
+    /// The connection is to be refused: if the plain bytes in the layers' scratch begin a CONNECT, in its version.
+    pub(in super::super) fn hear_version(&mut self, slot: u32) {
+        let limits = self.packet_limits();
+        if self.scratch.layers.plain.first() == Some(&CONNECT) {
+            self.speaks_mqtt(slot);
+        }
+        if let Some(connection) = self.slab.at(slot)
+            && let Conversation::MqttAwaiting(awaiting) = &mut connection.conversation
+        {
+            // Whether it is a good one does not matter any more.
+            let _ = awaiting.receive(&mut &self.scratch.layers.plain[..], &limits);
+        }
+    }
+
     pub(in super::super) fn received_mqtt_login(&mut self, slot: u32, count: usize) -> Result<(), Ending> {
         let from = handle(self.id, slot, &self.slab);
         let limits = self.packet_limits();
@@ -48,6 +62,8 @@ impl Shard {
         let peer = peer_of(&connection.socket, layers).map_err(|_| gone())?;
         let certificate = layers.and_then(Layers::certificate_name);
         let terms = Terms::of(&connect);
+        let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
+        let kept = will.as_deref().filter(|_| terms.is_kept).and_then(LastWill::to_keep);
         let heartbeat_s = match terms.keep_alive_s {
             0 => self.options.heartbeat_max_s,
             seconds => seconds,
@@ -62,9 +78,8 @@ impl Shard {
             class: Class::Iot,
             peer,
             resume: [crate::domain::Position::START; 2],
-            mqtt: Some(Box::new(presented(&connect, certificate))),
+            mqtt: Some(Box::new(MqttLogin { will: kept, ..presented(&connect, certificate) })),
         };
-        let will = connect.will.map(|will| last_will(&will, &mut self.scratch.properties)).transpose()?;
         if input.len() > BEHIND_CONNECT_BYTES_MAX {
             return Err(Ending { reason: Reason::QuotaExceeded, close: CloseReason::TooMuchBeforeLogin });
         }
@@ -107,6 +122,7 @@ impl Shard {
         let (mut session, rest) =
             deciding.accept(attach.client, attach.mailbox, log, &granted, &mut self.scratch.reply);
         session.restore_received(&given.awaiting_release);
+        session.restore_sent(given.sent);
         let identity = Identity { rules: given.rules, name: &given.name, user: &given.user };
         let live = MqttLive::new(session, identity, will, given.expiry_s, attach.heartbeat.interval_s);
         connection.conversation = Conversation::Mqtt(Box::new(live));
@@ -152,12 +168,13 @@ impl Shard {
     /// Puts a subscription into the table and the session's list. True: it is new.
     pub(in super::super) fn enter(&mut self, slot: u32, wish: &TopicWish, kept: bool) -> bool {
         let Some(connection) = self.slab.at(slot) else { return false };
-        if connection.topical().is_none() {
-            return false;
-        }
         let app = connection.app;
+        let Some(topical) = connection.topical() else { return false };
         let mut bits = Wish::new(wish.qos, wish.no_local, wish.retain_as_published);
-        if kept {
+        // What is asked for with QoS 0 is not stored: it comes from here, until the hub knows of more (`stored_from_now`).
+        let known = self.topics.find(app, &wish.filter).and_then(|filter| topical.subscription(filter));
+        let comes_from_here = known.is_some_and(|known| !known.wish.is_kept());
+        if kept && wish.qos > 0 && !comes_from_here {
             bits = bits.kept();
         }
         if wish.identifier != 0 {
@@ -189,6 +206,7 @@ fn presented(connect: &Connect<'_>, certificate: Option<String>) -> MqttLogin {
         clean_start: connect.clean_start,
         expiry_s: asked_expiry_s(connect),
         certificate: certificate.map(String::into_boxed_str),
+        will: None,
     }
 }
 
@@ -201,9 +219,12 @@ fn asked_expiry_s(connect: &Connect<'_>) -> u32 {
     }
 }
 
-/// What a client of 5.0 is told to send at least, where its own plan is outside of what the node allows.
+/// What a client of 5.0 is told to send at least, where its own plan is outside of what the node allows. A short keep alive
+/// is how soon the client wants its will sent (MQTT-3.1.2-22): it is lengthened only to what may be kept up in pings.
 fn imposed_keep_alive_s(terms: &Terms, options: &crate::gate::GateOptions, app_s: u16) -> Option<u16> {
-    let (least, most) = (options.heartbeat_min_s, options.heartbeat_max_s.max(options.heartbeat_min_s));
+    let pings_s = u16::try_from(options.inbound.ping_s).unwrap_or(u16::MAX).max(1);
+    let least = pings_s.min(options.heartbeat_min_s);
+    let most = options.heartbeat_max_s.max(options.heartbeat_min_s);
     let wanted = match terms.keep_alive_s {
         0 => app_s,
         seconds => seconds,

@@ -2,17 +2,18 @@
 //! becomes a PUBLISH.
 
 use super::super::Shard;
+use super::deliver::named;
 use crate::delivery::border::Event;
 use crate::domain::AppId;
 use crate::gate::connection::{Connection, Conversation, MqttLive, Piece};
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Topics;
+use crate::store::port::End;
 use longwire_proto::id::{Kind, MessageId, Position, Source};
-use longwire_proto::session::mqtt::packet_id_of;
 use longwire_proto::wire::mqtt::{
-    Packet, Properties, PropertiesBuf, Property, Publish, QoS, Version, encode, topic,
+    Aliasing, Packet, Properties, PropertiesBuf, Property, Publish, QoS, Version, encode, topic,
 };
-use longwire_proto::wire::{PushHead, PushShared, TopicBody, push_flags};
+use longwire_proto::wire::{PushHead, PushShared, TopicBody};
 
 /// A PUBLISH but for its packet identifier.
 struct Parts<'a> {
@@ -24,40 +25,43 @@ struct Parts<'a> {
 }
 
 impl Shard {
-    /// Sends a stored delivery, which is in the window already; what needs no ack, or cannot be sent, ends at once.
+    /// Sends a stored delivery, which is in the window already; what needs no ack, or cannot be sent, ends at once. False: it
+    /// was not sent; the caller counts what was.
     pub(in super::super) fn send_stored_publish(
         &mut self,
         slot: u32,
         message: MessageId,
         shared: &[u8],
         head: &PushHead,
-    ) {
-        let Some(source) = head.source else { return };
-        let Some(connection) = self.slab.at(slot) else { return };
+    ) -> bool {
+        let Some(source) = head.source else { return false };
+        let Some(connection) = self.slab.at(slot) else { return false };
         let app = connection.app;
-        let Conversation::Mqtt(live) = &mut connection.conversation else { return };
+        let Conversation::Mqtt(live) = &mut connection.conversation else { return false };
         let place = (source, head.position, head.previous);
         let parts = PushShared::decode(shared)
             .and_then(|push| parts_of(&push, app, live, &self.topics, Some((place, head.ttl_s))));
-        let Some(parts) = parts else {
+        let packet_id = live.session.packet_id_of(source, head.position);
+        let may_repeat = live.session.may_repeat(source, head.position);
+        let packet = parts.and_then(|parts| {
+            let qos = parts.qos;
+            packet_of(parts, packet_id, may_repeat, live).map(|packet| (packet, qos))
+        });
+        let Some((packet, qos)) = packet else {
             self.drop_topic(TopicDrop::TooLarge, 1);
-            return self.ends_at_once(slot, message);
+            self.ends_at_once(slot, message, End::TooLarge);
+            return false;
         };
-        let packet_id = packet_id_of(source, head.position);
-        let may_repeat = head.flags & push_flags::MAY_REPEAT != 0;
-        let Some(packet) = packet_of(&parts, packet_id, may_repeat, live) else {
-            self.drop_topic(TopicDrop::TooLarge, 1);
-            return self.ends_at_once(slot, message);
-        };
-        let qos = parts.qos;
         if qos == QoS::ExactlyOnce {
             live.session.sends_twice(message);
         }
+        self.tell_held(slot, message);
         self.send_later(slot, Piece::whole(packet.into()));
         match qos {
-            QoS::AtMostOnce => self.ends_at_once(slot, message),
+            QoS::AtMostOnce => self.ends_at_once(slot, message, End::Delivered),
             _ => self.await_ack(slot),
         }
+        true
     }
 
     /// Sends a message that is stored nowhere; there was room for it.
@@ -67,7 +71,7 @@ impl Shard {
         let Conversation::Mqtt(live) = &mut connection.conversation else { return };
         let packet = PushShared::decode(shared)
             .and_then(|push| parts_of(&push, app, live, &self.topics, None))
-            .and_then(|parts| packet_of(&Parts { qos: QoS::AtMostOnce, ..parts }, 0, false, live));
+            .and_then(|parts| packet_of(Parts { qos: QoS::AtMostOnce, ..parts }, 0, false, live));
         match packet {
             Some(packet) => self.send_later(slot, Piece::whole(packet.into())),
             None => self.drop_topic(TopicDrop::TooLarge, 1),
@@ -84,12 +88,14 @@ impl Shard {
         self.await_ack(slot);
     }
 
-    /// A delivery for which nothing is awaited, a gap among them, is settled by being passed.
-    pub(in super::super) fn ends_at_once(&mut self, slot: u32, message: MessageId) {
+    /// A delivery for which nothing is awaited is settled by being passed.
+    pub(in super::super) fn ends_at_once(&mut self, slot: u32, message: MessageId, end: End) {
         let Some(from) = self.from(slot) else { return };
         let deliveries = self.slab.at(slot).and_then(Connection::deliveries);
         let Some(settled) = deliveries.and_then(|(_, deliveries)| deliveries.settle(message)) else { return };
-        ShardStats::count(&self.stats.own().acked, 1);
+        if end != End::TooLarge {
+            ShardStats::count(&self.stats.own().acked, 1);
+        }
         let shared = self.slab.at(slot).is_some_and(|connection| connection.flags.shared);
         self.outlet.tell(Event::Settled {
             from: from.handle,
@@ -98,7 +104,7 @@ impl Shard {
             source: settled.source,
             position: settled.position,
             message,
-            gap: settled.gap,
+            end,
             shared,
         });
     }
@@ -119,9 +125,11 @@ fn parts_of<'a>(
         let body = TopicBody::decode(push.payload)?;
         let mut properties =
             if is_v5 { PropertiesBuf::from_wire(body.properties) } else { PropertiesBuf::default() };
-        let granted = granted(app, live, topics, body.topic, &mut properties);
+        // What a shared group gave stands in the body; ordinary subscriptions get a copy of their own.
+        let granted =
+            if body.for_member { None } else { granted(app, live, topics, body.topic, &mut properties) };
         let qos = granted.map_or(body.qos, |(qos, _)| body.qos.min(qos));
-        if let Some((_, ttl_s)) = stored {
+        if let Some((_, ttl_s)) = stored.filter(|_| body.expires) {
             properties.push(Property::MessageExpiry(ttl_s));
         }
         return Some(Parts {
@@ -189,19 +197,27 @@ fn granted(
 }
 
 /// A whole packet; `None`: larger than the client takes (MQTT-3.1.2-24).
-fn packet_of(parts: &Parts<'_>, packet_id: u16, may_repeat: bool, live: &MqttLive) -> Option<Vec<u8>> {
+fn packet_of(mut parts: Parts<'_>, packet_id: u16, may_repeat: bool, live: &mut MqttLive) -> Option<Vec<u8>> {
     let acked = parts.qos != QoS::AtMostOnce;
     let is_v5 = live.session.terms().version == Version::V5;
+    let aliasing = live.session.aliasing(parts.topic);
+    let topic = named(parts.topic, aliasing, &mut parts.properties);
     let publish = Publish {
         dup: may_repeat && acked,
         qos: parts.qos,
         retain: parts.retain,
-        topic: parts.topic,
+        topic,
         packet_id: if acked { packet_id } else { 0 },
         properties: if is_v5 { parts.properties.as_properties() } else { Properties::default() },
         payload: parts.content,
     };
     let mut packet = Vec::with_capacity(64 + parts.topic.len() + parts.content.len());
     encode(&Packet::Publish(publish), live.session.terms().version, &mut packet).ok()?;
-    (packet.len() as u64 <= u64::from(live.session.terms().packet_bytes_max)).then_some(packet)
+    if packet.len() as u64 > u64::from(live.session.terms().packet_bytes_max) {
+        return None;
+    }
+    if let Aliasing::Introduce(_) = aliasing {
+        live.session.introduced(parts.topic);
+    }
+    Some(packet)
 }

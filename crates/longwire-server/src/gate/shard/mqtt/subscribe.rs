@@ -5,7 +5,7 @@ use super::super::Shard;
 use super::login::DO_NOT_SEND;
 use crate::delivery::border::topics::{From, TopicEvent, TopicWish};
 use crate::domain::topic::Act;
-use crate::gate::connection::{Connection, Conversation, Owed, Topical, Unanswered};
+use crate::gate::connection::{Connection, Conversation, Owed, Passed, Subscription, Topical, Unanswered};
 use crate::gate::topics::Ended;
 use longwire_proto::session::mqtt::FILTERS_PER_PACKET_MAX;
 use longwire_proto::wire::mqtt::{Reason, RetainHandling, Subscribe, Unsubscribe, topic};
@@ -124,7 +124,10 @@ impl Shard {
         if wishes.is_empty() {
             return self.say_subscribed(slot, packet_id, true, &reasons, out);
         }
-        self.await_answer(slot, Unanswered { packet_id, subscribed: true, reasons, asked });
+        self.await_answer(
+            slot,
+            Unanswered { packet_id, subscribed: true, reasons, asked, passed: Passed::default() },
+        );
         self.tell_topic(from, TopicEvent::Subscribe { packet_id, wishes, is_kept });
     }
 
@@ -154,6 +157,23 @@ impl Shard {
         (granted(wanted.wish.qos), !is_known)
     }
 
+    /// The hub has a subscription: if the session is kept, QoS 1 and 2 come by its mailbox from now on. One that had QoS 0 before
+    /// was served from here until now, so that nothing is lost by its change (MQTT 3.8.4).
+    pub(super) fn stored_from_now(&mut self, slot: u32, filter: &str) {
+        let Some(connection) = self.slab.at(slot) else { return };
+        let app = connection.app;
+        // Of a native device what is not to be kept has QoS 0.
+        if connection.mqtt().is_some_and(|live| !live.is_kept()) {
+            return;
+        }
+        let Some(topical) = connection.topical() else { return };
+        let known = self.topics.find(app, filter).and_then(|filter| topical.subscription(filter)).copied();
+        let Some(known) = known.filter(|known| known.wish.qos() > 0 && !known.wish.is_kept()) else { return };
+        let changed = Subscription { wish: known.wish.kept(), ..known };
+        topical.note(changed);
+        self.topics.subscribe(app, slot, filter, changed.wish);
+    }
+
     pub(super) fn unsubscribe(
         &mut self,
         slot: u32,
@@ -175,7 +195,10 @@ impl Shard {
             return self.say_subscribed(slot, packet_id, false, &reasons, out);
         }
         let filters = asked.iter().map(|(_, filter)| filter.clone()).collect();
-        self.await_answer(slot, Unanswered { packet_id, subscribed: false, reasons, asked });
+        self.await_answer(
+            slot,
+            Unanswered { packet_id, subscribed: false, reasons, asked, passed: Passed::default() },
+        );
         self.tell_topic(from, TopicEvent::Unsubscribe { packet_id, filters, is_kept });
     }
 

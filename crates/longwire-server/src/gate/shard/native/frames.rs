@@ -1,7 +1,7 @@
 //! CONNECT and the frames of devices that are logged in: the session's judgement, answers straight back.
 
 use super::super::Shard;
-use super::super::inbound::RETRY_AFTER_RATE_S;
+use super::super::inbound::{RETRY_AFTER_RATE_S, end_of_delivery};
 use super::topics::{Asked, frame_of};
 use crate::delivery::border::{Event, Handle, Login, Upstream};
 use crate::domain::{AppId, ClientId};
@@ -179,7 +179,7 @@ impl Shard {
                 source: settled.source,
                 position: settled.position,
                 message,
-                gap: settled.gap,
+                end: end_of_delivery(&settled),
                 shared,
             });
         }

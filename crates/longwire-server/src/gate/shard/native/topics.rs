@@ -7,7 +7,7 @@ use crate::delivery::border::topics::{KeptTopics, TopicEvent, TopicMessage, Topi
 use crate::domain::topic::Act;
 use crate::domain::{AppId, ClientId, WallMs};
 use crate::gate::connection::{
-    AwaitingRights, Connection, Conversation, Identity, NativeTopics, Owed, Piece, Queued, Unanswered,
+    AwaitingRights, Connection, Conversation, Identity, NativeTopics, Owed, Passed, Piece, Queued, Unanswered,
 };
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Wish;
@@ -147,7 +147,8 @@ impl Shard {
             connection.conversation = state;
             return;
         };
-        let topics = NativeTopics::new(session, identity(&kept.rights));
+        let mut topics = NativeTopics::new(session, identity(&kept.rights));
+        topics.resumed = true;
         connection.conversation = Conversation::Topics(Box::new(topics));
         for wish in &kept.subscriptions {
             // An MQTT client's groups are not joined from here: what they give it is acked, and this protocol would not.
@@ -196,30 +197,38 @@ impl Shard {
         let Some(from) = self.from(slot) else { return };
         let Some(id) = self.owe(slot, Owed::Result(request), out) else { return };
         let filter = wanted.wish().filter.clone();
-        let known = self.kept_wish(slot, &filter);
-        let is_same =
-            known.is_some_and(|wish| wish.qos() == 1 && wish.is_no_local() == wanted.wish().no_local);
+        let known = self.wish_of(slot, &filter);
+        let is_same = known.is_some_and(|wish| {
+            wish.is_kept() && wish.qos() == 1 && wish.is_no_local() == wanted.wish().no_local
+        });
         if is_kept && is_same && !wanted.wants_retained() {
             return self.say_subscribed(slot, id, true, &[Reason::Success], out);
         }
         let topical = self.slab.at(slot).and_then(Connection::topical);
-        if is_kept && topical.is_some_and(|topical| topical.may(Act::Subscribe, wanted.pattern())) {
+        let may = topical.is_some_and(|topical| topical.may(Act::Subscribe, wanted.pattern()));
+        if is_kept && may {
             self.tell_topic(from, TopicEvent::Keep);
         }
+        let outlived = known.is_some_and(|wish| self.may_outlive(slot, wish));
         self.subscribe_as(slot, from, id, vec![wanted], is_kept, out);
-        if known.is_some() && self.kept_wish(slot, &filter).is_none() {
+        if outlived && may && !is_kept {
             // It is for this connection only from now on; nobody waits for the answer.
             let filters = vec![filter];
             self.tell_topic(from, TopicEvent::Unsubscribe { packet_id: 0, filters, is_kept: true });
         }
     }
 
-    /// What this session wants by the filter, if that subscription outlives it.
-    fn kept_wish(&mut self, slot: u32, filter: &str) -> Option<Wish> {
+    /// What this session wants by the filter.
+    fn wish_of(&mut self, slot: u32, filter: &str) -> Option<Wish> {
         let connection = self.slab.at(slot)?;
         let id = self.topics.find(connection.app, filter)?;
-        let wish = connection.topical()?.subscription(id)?.wish;
-        wish.is_kept().then_some(wish)
+        Some(connection.topical()?.subscription(id)?.wish)
+    }
+
+    /// Whether a subscription outlives this connection, or will when the hub has answered, or may for all that is known here.
+    fn may_outlive(&mut self, slot: u32, wish: Wish) -> bool {
+        let live = self.slab.at(slot).and_then(Connection::native_topics);
+        wish.qos() > 0 || live.is_some_and(|live| live.resumed)
     }
 
     /// What another connection of the device subscribed to is not known here, so the hub is asked about all but what is known to
@@ -227,7 +236,8 @@ impl Shard {
     fn native_unsubscribe(&mut self, slot: u32, request: u32, filter: Box<str>, out: &mut Vec<u8>) {
         let Some(from) = self.from(slot) else { return };
         let Some(id) = self.owe(slot, Owed::Result(request), out) else { return };
-        let (is_shared, was_kept) = (filter.starts_with("$share/"), self.kept_wish(slot, &filter).is_some());
+        let is_shared = filter.starts_with("$share/");
+        let was_kept = self.wish_of(slot, &filter).is_some_and(|wish| self.may_outlive(slot, wish));
         let was_there = self.unsubscribe_one(slot, &filter);
         let is_kept = !is_shared && (was_kept || !was_there);
         let reasons = vec![Reason::Success];
@@ -235,7 +245,10 @@ impl Shard {
             return self.say_subscribed(slot, id, false, &reasons, out);
         }
         let asked = vec![(0, filter.clone())];
-        self.await_answer(slot, Unanswered { packet_id: id, subscribed: false, reasons, asked });
+        self.await_answer(
+            slot,
+            Unanswered { packet_id: id, subscribed: false, reasons, asked, passed: Passed::default() },
+        );
         let filters = vec![filter];
         self.tell_topic(from, TopicEvent::Unsubscribe { packet_id: id, filters, is_kept });
     }

@@ -41,7 +41,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn put_text(into: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(into: &mut Vec<u8>, text: &str) {
     // Names have at most 128 bytes, labels 64.
     into.push(text.len() as u8);
     into.extend_from_slice(text.as_bytes());

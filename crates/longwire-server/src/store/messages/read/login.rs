@@ -22,7 +22,8 @@ pub(crate) fn views(engine: &Engine, clients: &[ClientId]) -> Result<Vec<Option<
         let log_head = head(engine, &snapshot, &device)?;
         let mailbox = mailbox_start(engine, &standing);
         let log = log_start(engine, &snapshot, &device, &standing, log_head)?;
-        Ok(Some(LoginView { device, mailbox, log, log_head }))
+        let mailbox_head = standing.last(engine.incarnation);
+        Ok(Some(LoginView { device, mailbox, mailbox_head, log, log_head }))
     };
     clients.iter().map(view).collect()
 }

@@ -37,8 +37,9 @@ fn whole(
     found: SessionRow,
 ) -> Result<KeptSession, Fault> {
     let wishes = row(engine, snapshot, Space::Wishes, &keys::client(client), rows::decode_wishes)?;
-    let SessionRow { app, expiry_s, ended_at } = found;
-    Ok(KeptSession { client, app, expiry_s, ended_at, wishes: wishes.unwrap_or_default() })
+    let SessionRow { app, expiry_s, ended_at, sent, will } = found;
+    let wishes = wishes.unwrap_or_default();
+    Ok(KeptSession { client, app, expiry_s, ended_at, sent, will, wishes })
 }
 
 /// The sessions after a device, in order.

@@ -16,12 +16,13 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Adds a change to the turn.
 pub(crate) fn apply(turn: &mut Turn<'_>, change: &Change, stats: &StoreStats) -> Result<(), Fault> {
     match change {
-        Change::Keep { client, app, expiry_s, ended_at } => {
+        Change::Keep { client, app, expiry_s, ended_at, sent, will } => {
             let key = keys::client(*client);
             if turn.get(Space::Sessions, &key)?.is_none() {
                 add(&stats.sessions, 1);
             }
-            let row = SessionRow { app: *app, expiry_s: *expiry_s, ended_at: *ended_at };
+            let (app, will) = (*app, will.clone());
+            let row = SessionRow { app, expiry_s: *expiry_s, ended_at: *ended_at, sent: *sent, will };
             turn.put(Space::Sessions, key, row.encode());
         }
         Change::Wishes(client, wishes) => {

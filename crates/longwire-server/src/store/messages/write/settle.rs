@@ -118,6 +118,10 @@ fn count(counts: &mut Counts, end: End, stats: &StoreStats) {
             counts.delivered += 1;
             add(&stats.settled, 1);
         }
+        End::TooLarge => {
+            counts.dropped += 1;
+            add(&stats.dropped_too_large, 1);
+        }
         End::GapNoted => {
             counts.expired += 1;
             add(&stats.expired, 1);

@@ -4,6 +4,8 @@
 //! command given with `--cut` takes their network and everything is sent again. The healthy devices' latency is measured
 //! in each. Memory is sampled each second from the first login to the last close.
 
+mod memory;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -18,15 +20,14 @@ use crate::devices::{Device, register};
 use crate::error::BenchError;
 use crate::http::Api;
 use crate::latency::{Percentiles, STAMP_BYTES, stamp};
-use crate::machine::Memory;
 use crate::order::Login;
 use crate::report::{Figures, grouped};
-use crate::series::spread;
 use crate::server;
-use crate::slope::line;
 
 /// The tag of the peers that will be stuck.
 const STUCK: &str = "stuck";
+/// A tag that no device has.
+const NOBODY: &str = "nobody";
 const OPEN_DESCRIPTORS: &str = "process_open_fds";
 /// Threads that push to the stuck peers.
 const CALLERS: u64 = 4;
@@ -65,8 +66,12 @@ pub(crate) struct StuckArgs {
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Durable pushes a second to one of the stuck peers, whose mailbox is full in the end; 0 = none.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 0)]
     durable_per_s: u64,
+    /// Online-only pushes to nobody before the first phase: the server keeps the counts of its last 65,536, and memory is judged
+    /// when that history is full.
+    #[arg(long, default_value_t = 66_000)]
+    warm: u64,
     /// The program that plays the peers to be stuck, if it must run elsewhere (default: this one).
     #[arg(long, value_name = "PATH")]
     stuck_program: Option<std::path::PathBuf>,
@@ -114,22 +119,26 @@ pub(crate) fn run(args: &StuckArgs) -> Result<(), BenchError> {
     let pid =
         online.server.pid.ok_or_else(|| BenchError::Options("--pid is needed: memory is measured".into()))?;
     let port = online.server.device.port();
+    warm(args, &online.api)?;
     let over = AtomicBool::new(false);
+    let begin = Instant::now();
     std::thread::scope(|scope| {
-        let samples = scope.spawn(|| sample(pid, port, &over));
+        let samples = scope.spawn(|| memory::sample(pid, port, begin, &over));
         let phases = phases(args, &mut online, &stuck);
         over.store(true, Relaxed);
         let samples = samples.join().map_err(|_| BenchError::Server("the sampler failed".into()))?;
         let (phases, closing) = phases?;
         let zombies = zombies_left(&online.api)?;
         let after = value(&page(&online.api)?, OPEN_DESCRIPTORS);
-        report(args, &phases, &closing, &samples, (descriptors, after), zombies);
+        let stuck_s = closing.cut.duration_since(begin).as_secs_f64();
+        report(args, &phases, &closing, (&samples, stuck_s), (descriptors, after), zombies);
         Ok(())
     })
 }
 
 /// When the stuck peers were closed, seconds after the cut, and for what.
 struct Closing {
+    cut: Instant,
     first_s: Option<f64>,
     last_s: Option<f64>,
     left: f64,
@@ -168,7 +177,8 @@ fn phases(
 
 /// Looks until only the healthy connections are left.
 fn watch(api: &Api, begin: Instant, healthy: f64, all: f64) -> Result<Closing, BenchError> {
-    let mut closing = Closing { first_s: None, last_s: None, left: all - healthy, reasons: String::new() };
+    let mut closing =
+        Closing { cut: begin, first_s: None, last_s: None, left: all - healthy, reasons: String::new() };
     while begin.elapsed() < CLOSE_TIME {
         let page = page(api)?;
         let connections = value(&page, "longwire_connections");
@@ -186,6 +196,24 @@ fn watch(api: &Api, begin: Instant, healthy: f64, all: f64) -> Result<Closing, B
         std::thread::sleep(LOOK);
     }
     Ok(closing)
+}
+
+/// Fills the server's history of online-only messages, as fast as it takes them.
+fn warm(args: &StuckArgs, api: &Api) -> Result<(), BenchError> {
+    let (begin, taken, refused) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
+    let to_nobody = |_| body(&json!({"tag": [NOBODY]}), STAMP_BYTES, 0);
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..CALLERS)
+            .map(|lane| {
+                let numbers = (lane..args.warm).step_by(CALLERS as usize);
+                let (taken, refused) = (&taken, &refused);
+                scope.spawn(move || paced(api, begin, f64::INFINITY, numbers, to_nobody, taken, refused))
+            })
+            .collect();
+        lanes
+            .into_iter()
+            .try_for_each(|lane| lane.join().map_err(|_| BenchError::Server("a caller failed".into()))?)
+    })
 }
 
 /// The load: broadcasts to the stuck, durable pushes to some of them, probes to the healthy.
@@ -298,48 +326,11 @@ fn value(page: &str, name: &str) -> f64 {
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// The server's memory each second, and the oldest CLOSE_WAIT of its device port in this network namespace.
-#[derive(Default)]
-struct Samples {
-    rss_mib: Vec<(f64, f64)>,
-    oldest_close_wait: Duration,
-}
-
-fn sample(pid: u32, port: u16, over: &AtomicBool) -> Samples {
-    let begin = Instant::now();
-    let mut samples = Samples::default();
-    let mut waiting: std::collections::HashMap<String, Instant> = std::collections::HashMap::new();
-    while !over.load(Relaxed) {
-        if let Some(memory) = Memory::read(pid) {
-            samples.rss_mib.push((begin.elapsed().as_secs_f64(), memory.rss_kib as f64 / 1024.0));
-        }
-        let now = close_waits(&std::fs::read_to_string("/proc/self/net/tcp").unwrap_or_default(), port);
-        waiting.retain(|pair, _| now.contains(pair));
-        for pair in now {
-            let since = waiting.entry(pair).or_insert_with(Instant::now);
-            samples.oldest_close_wait = samples.oldest_close_wait.max(since.elapsed());
-        }
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    samples
-}
-
-/// Both ends of every socket of `port` that the peer has closed and we have not (state 8).
-fn close_waits(table: &str, port: u16) -> Vec<String> {
-    let local = format!(":{port:04X}");
-    let sockets = table.lines().filter_map(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (from, to, state) = (fields.next()?, fields.next()?, fields.next()?);
-        (state == "08" && from.ends_with(&local)).then(|| format!("{from} {to}"))
-    });
-    sockets.collect()
-}
-
 fn report(
     args: &StuckArgs,
     phases: &[Phase; 3],
     closing: &Closing,
-    samples: &Samples,
+    (samples, stuck_s): (&memory::Samples, f64),
     (before, after): (f64, f64),
     zombies: f64,
 ) {
@@ -376,16 +367,7 @@ fn report(
     figures
         .row("server's descriptors", format!("{before} before the peers came, {after} after the last close"));
     figures.extra("descriptors_left_over", after - before);
-    if let Some(rss) = spread(samples.rss_mib.iter().map(|sample| sample.1)) {
-        let text = format!("min {:.1}, median {:.1}, max {:.1}", rss.min, rss.median, rss.max);
-        figures.row(format!("server RSS, MiB, {} samples", rss.turns), text);
-        figures.extra("rss_mib", rss);
-    }
-    let half = samples.rss_mib.len() / 2;
-    if let Some(slope) = line(&samples.rss_mib[half..]) {
-        figures.row("slope of the later half", format!("{:+.3} MiB a minute", slope.slope * 60.0));
-        figures.extra("rss_slope_mib_per_min", slope.slope * 60.0);
-    }
+    memory::report(&mut figures, samples, stuck_s, closing.last_s);
     let waited = samples.oldest_close_wait;
     let verdict = if waited > CLOSE_WAIT_MAX { "too old" } else { "well" };
     figures.row("oldest CLOSE_WAIT", format!("{:.0} s, {verdict}", waited.as_secs_f64()));
@@ -393,23 +375,12 @@ fn report(
     figures.extra("sends_to_stuck", ill.accepted * peers);
     figures.extra("dropped", ill.dropped);
     figures.extra("closed_last_s", closing.last_s);
-    figures.extra("rss_mib_each_second", samples.rss_mib.iter().map(|sample| sample.1).collect::<Vec<_>>());
     figures.print(args.output.json);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sockets_that_wait_for_our_close_are_told_from_others() {
-        let table = "  sl  local_address rem_address   st tx_queue\n\
-             0: 0100007F:49C8 0200007F:1F90 08 00000000\n\
-             1: 0100007F:49C8 0200007F:1F91 01 00000000\n\
-             2: 0100007F:0050 0200007F:1F92 08 00000000\n";
-        assert_eq!(close_waits(table, 18888), ["0100007F:49C8 0200007F:1F90"]);
-        assert!(close_waits("", 1).is_empty());
-    }
 
     #[test]
     fn a_metric_is_the_sum_of_its_series() {

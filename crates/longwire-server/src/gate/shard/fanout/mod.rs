@@ -4,6 +4,11 @@
 //! they keep their order. Between slices heartbeats and unicasts are served. Messages to topics with a crowd of subscribers ride
 //! along.
 
+mod audience;
+mod batch;
+
+use self::audience::{Audience, Audiences};
+use self::batch::Batch;
 use super::Shard;
 use super::commands::ONLINE_ONLY;
 use crate::delivery::border::topics::TopicMessage;
@@ -21,15 +26,20 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-/// Connections served in one slice: about 0.9 ms of sends, which is what a heartbeat may wait for behind a broadcast. A look at
+/// Connections served in one slice: about 0.2 ms of sends, which is what a heartbeat may wait for behind a broadcast. A look at
 /// epoll and at the commands between two slices costs less than one send.
-const SLICE: usize = 128;
+const SLICE: usize = 32;
 /// The same while the node is pressed.
-const SLICE_WHEN_BUSY: usize = 64;
+const SLICE_WHEN_BUSY: usize = 16;
+/// Deliveries of a broadcast after which the hub is told how many there were, before it is round.
+const TOLD_EVERY: u32 = 512;
 /// Slots looked up, and their records loaded, at once.
 const AHEAD: usize = 32;
-/// Broadcasts and topic messages under way at once; the next waits until one has gone round.
-const RIDERS_MAX: usize = 16;
+/// Broadcasts and topic messages under way at once, as many as a mask has bits; the next waits until one has gone round. What is
+/// under way together leaves in one write for each connection, so that messages at the machine's limit cost less each.
+const RIDERS_MAX: usize = 64;
+/// Their bytes, but for one that is alone: what one write gives a connection fits its outbox.
+const RIDING_BYTES_MAX: usize = 48 * 1024;
 /// Those that may wait; at the bound the shard takes no commands and reads no publishers until one is under way. What one
 /// read of a publisher brought may stand beyond it.
 const WAITING_MAX: usize = 64;
@@ -38,6 +48,9 @@ const WAITING_MAX: usize = 64;
 pub(super) struct Fanout {
     waiting: VecDeque<Load>,
     riders: Vec<Rider>,
+    riding_bytes: usize,
+    audiences: Audiences,
+    batch: Batch,
     /// Topic messages among those that wait and ride.
     topics: usize,
     /// Slots whose connection went, and filters that ended, since the last slice, while topic messages ride: who has the slot or the
@@ -70,9 +83,8 @@ enum Ride {
     },
     Topic {
         message: Arc<TopicMessage>,
-        /// The filters that matched when it boarded, and who had subscribed to them.
-        filters: Vec<FilterId>,
-        slots: RoaringBitmap,
+        /// The place of its audience.
+        audience: usize,
     },
 }
 
@@ -100,11 +112,13 @@ impl Fanout {
     pub(super) fn carries(&self, app: AppId, topic: &str) -> bool {
         let same = |message: &TopicMessage| message.app == app && message.shared.topic() == topic;
         self.topics > 0
-            && (self.waiting.iter().any(|load| matches!(load, Load::Topic(message) if same(message)))
-                || self
-                    .riders
-                    .iter()
-                    .any(|rider| matches!(&rider.ride, Ride::Topic { message, .. } if same(message))))
+            && (self.audiences.carries(app, topic)
+                || self.waiting.iter().any(|load| matches!(load, Load::Topic(message) if same(message))))
+    }
+
+    /// Whether a message to this topic would have the audience of one that rode before, so that there is nothing to look up.
+    pub(super) fn knows(&self, app: AppId, topic: &str, revision: u64) -> bool {
+        self.audiences.find(app, topic, revision).is_some()
     }
 
     /// The connection of a slot went.
@@ -123,16 +137,11 @@ impl Fanout {
 
     /// Nobody gets what the owner of a slot or filter before it was meant to get.
     fn forget_the_gone(&mut self) {
-        for rider in &mut self.riders {
-            if let Ride::Topic { message, filters, slots } = &mut rider.ride {
-                for slot in &self.left {
-                    slots.remove(*slot);
-                }
-                filters.retain(|filter| !self.ended.contains(&(message.app, *filter)));
-            }
+        if !self.left.is_empty() || !self.ended.is_empty() {
+            self.audiences.forget(&self.left, &self.ended);
+            self.left.clear();
+            self.ended.clear();
         }
-        self.left.clear();
-        self.ended.clear();
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -159,6 +168,16 @@ impl Fanout {
     fn step_past(&mut self, slot: u32) {
         self.ahead.pop();
         self.cursor = slot + 1;
+    }
+
+    /// Riders came or went.
+    fn seat(&mut self, riders: &[Rider]) {
+        self.batch.forget();
+        self.riding_bytes = riders.iter().map(|rider| rider.bytes().len()).sum();
+        self.audiences.seat(riders.iter().enumerate().filter_map(|(place, rider)| match &rider.ride {
+            Ride::Topic { message, audience } => Some((place, *audience, message)),
+            Ride::Broadcast { .. } => None,
+        }));
     }
 
     /// Other slots are concerned from now on.
@@ -202,14 +221,15 @@ impl Shard {
                 None => self.turn_round(&mut riders),
             }
         }
-        self.report(&mut riders);
+        self.report(&mut riders, TOLD_EVERY);
         self.fanout.riders = riders;
     }
 
     /// Takes on what waits.
     fn board(&mut self) {
-        while self.fanout.riders.len() < RIDERS_MAX {
-            let Some(load) = self.fanout.waiting.pop_front() else { return };
+        let before = self.fanout.riders.len();
+        while self.fanout.riders.len() < RIDERS_MAX && self.fanout.riding_bytes < RIDING_BYTES_MAX {
+            let Some(load) = self.fanout.waiting.pop_front() else { break };
             let ride = match load {
                 Load::Broadcast(broadcast) => {
                     let online_only = broadcast.position == Position::START;
@@ -221,35 +241,59 @@ impl Shard {
                     };
                     Ride::Broadcast { broadcast, bytes, online_only }
                 }
-                Load::Topic(message) => self.topic_ride(message),
+                Load::Topic(message) => {
+                    let audience = self.audience_of(&message);
+                    Ride::Topic { message, audience }
+                }
             };
-            let slots = std::mem::take(&mut self.fanout.slots) | self.concerned(&ride);
-            self.fanout.concern(slots);
+            let is_seen = match &ride {
+                Ride::Topic { audience, .. } => !self.fanout.audiences.board(*audience),
+                Ride::Broadcast { .. } => false,
+            };
+            if !is_seen {
+                let mut slots = std::mem::take(&mut self.fanout.slots);
+                self.concern(&ride, &mut slots);
+                self.fanout.concern(slots);
+            }
             let rider = Rider::new(ride, self.fanout.cursor);
+            self.fanout.riding_bytes += rider.bytes().len();
             self.fanout.riders.push(rider);
+        }
+        if self.fanout.riders.len() > before {
+            let riders = std::mem::take(&mut self.fanout.riders);
+            self.fanout.seat(&riders);
+            self.fanout.riders = riders;
         }
     }
 
-    /// Who subscribed is asked only now: what waits costs no bitmap.
-    fn topic_ride(&self, message: Arc<TopicMessage>) -> Ride {
+    /// Who subscribed is asked only now, and once for messages to one topic: what waits costs no bitmap.
+    fn audience_of(&mut self, message: &TopicMessage) -> usize {
+        let (app, topic) = (message.app, message.shared.topic());
+        let revision = self.topics.revision();
+        if let Some(at) = self.fanout.audiences.find(app, topic, revision) {
+            return at;
+        }
         let (mut filters, mut slots) = (Vec::new(), RoaringBitmap::new());
-        if self.topics.matching(message.app, message.shared.topic(), &mut filters).is_err() {
+        if self.topics.matching(app, topic, &mut filters).is_err() {
             self.drop_topic(TopicDrop::TooWide, 1);
-            filters.clear();
         }
         for filter in &filters {
-            if let Some(subscribers) = self.topics.of(message.app, *filter) {
+            if let Some(subscribers) = self.topics.of(app, *filter) {
                 subscribers.add_to(&mut slots);
             }
         }
-        Ride::Topic { message, filters, slots }
+        self.fanout.audiences.keep(Audience::new(message, filters, slots, revision))
     }
 
-    /// The slots that a rider may concern now.
-    fn concerned(&self, ride: &Ride) -> RoaringBitmap {
+    /// Adds the slots that a rider may concern now.
+    fn concern(&self, ride: &Ride, slots: &mut RoaringBitmap) {
         match ride {
-            Ride::Broadcast { broadcast, .. } => self.members.matching(broadcast),
-            Ride::Topic { slots, .. } => slots.clone(),
+            Ride::Broadcast { broadcast, .. } => *slots |= self.members.matching(broadcast),
+            Ride::Topic { audience, .. } => {
+                if let Some(audience) = self.fanout.audiences.get(*audience) {
+                    *slots |= &audience.slots;
+                }
+            }
         }
     }
 
@@ -260,18 +304,33 @@ impl Shard {
         let mut slots = RoaringBitmap::new();
         for rider in riders {
             rider.turned = true;
-            slots |= self.concerned(&rider.ride);
+            if let Ride::Broadcast { .. } = rider.ride {
+                self.concern(&rider.ride, &mut slots);
+            }
+        }
+        for audience in self.fanout.audiences.riding() {
+            slots |= &audience.slots;
         }
         self.fanout.concern(slots);
     }
 
     fn alight(&mut self, riders: &mut Vec<Rider>, is_round: impl Fn(&Rider) -> bool) {
         if riders.iter().any(&is_round) {
-            self.report(riders);
-            riders.retain(|rider| !is_round(rider));
-            let waiting = self.fanout.waiting.iter().filter(|load| matches!(load, Load::Topic(_))).count();
-            self.fanout.topics =
-                waiting + riders.iter().filter(|rider| matches!(rider.ride, Ride::Topic { .. })).count();
+            self.report(riders, 1);
+            riders.retain(|rider| {
+                let stays = !is_round(rider);
+                if let Ride::Topic { audience, .. } = rider.ride
+                    && !stays
+                {
+                    self.fanout.topics -= 1;
+                    self.fanout.audiences.leave(audience);
+                }
+                stays
+            });
+            if riders.is_empty() {
+                self.fanout.audiences.rest();
+            }
+            self.fanout.seat(riders);
         }
     }
 
@@ -282,15 +341,17 @@ impl Shard {
         let speaks_mqtt = connection.mqtt().is_some();
         let shed = self.stats.0.pressure.level() >= Level::Crowded;
         let room = self.options.outbox_high_bytes.saturating_sub(connection.outbox_bytes());
+        let is_batched = self.fanout.topics > 0 && self.serve_batch(slot, riders);
         let mut plan = std::mem::take(&mut self.fanout.plan);
         plan.clear();
         let (mut planned, mut stored) = (0, false);
         for (index, rider) in riders.iter_mut().enumerate() {
             let (broadcast, bytes, online_only) = match &rider.ride {
                 Ride::Broadcast { broadcast, bytes, online_only } => (broadcast, bytes, *online_only),
-                Ride::Topic { message, filters, slots } => {
-                    if message.app == app && slots.contains(slot) {
-                        self.serve_topic(slot, message, filters);
+                Ride::Topic { .. } if is_batched => continue,
+                Ride::Topic { message, audience } => {
+                    if message.app == app {
+                        self.serve_topic(slot, message, *audience);
                     }
                     continue;
                 }
@@ -311,8 +372,11 @@ impl Shard {
                 }
             } else if let Some(head) = self.offer_log(slot, broadcast, unwritable || planned > room) {
                 if speaks_mqtt {
-                    self.send_stored_publish(slot, broadcast.message.message, bytes, &head);
+                    if !self.send_stored_publish(slot, broadcast.message.message, bytes, &head) {
+                        continue;
+                    }
                 } else {
+                    self.tell_held(slot, broadcast.message.message);
                     plan.push((index, Some(head.encode(bytes.len()))));
                     stored = true;
                 }
@@ -331,6 +395,19 @@ impl Shard {
         }
     }
 
+    /// Gives one connection a topic message by all its subscriptions that match.
+    fn serve_topic(&mut self, slot: u32, message: &Arc<TopicMessage>, audience: usize) {
+        let mut filters = std::mem::take(&mut self.scratch.filters);
+        filters.clear();
+        if let Some(audience) = self.fanout.audiences.get(audience).filter(|of| of.slots.contains(slot)) {
+            filters.extend_from_slice(&audience.filters);
+        }
+        if !filters.is_empty() {
+            self.topic_for(slot, message, &filters);
+        }
+        self.scratch.filters = filters;
+    }
+
     /// The head of a stored broadcast for this connection; `None`: it has it, or will pull it.
     fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, full: bool) -> Option<PushHead> {
         let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
@@ -341,7 +418,6 @@ impl Shard {
         }
         match deliveries.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {
             Offer::Send { previous } => {
-                self.tell_held(slot, message.message);
                 Some(self.head(Source::AppLog, position, previous, message.deadline, 0))
             }
             Offer::Later => {
@@ -370,11 +446,12 @@ impl Shard {
         self.send_slices(slot, &slices[..count], |written| rest_of(plan, riders, written));
     }
 
-    fn report(&mut self, riders: &mut [Rider]) {
+    /// Tells the hub what went out of those with at least so many deliveries.
+    fn report(&mut self, riders: &mut [Rider], least: u32) {
         for rider in riders {
             let Ride::Broadcast { broadcast, .. } = &rider.ride else { continue };
-            let (sent, dropped) = (std::mem::take(&mut rider.sent), std::mem::take(&mut rider.dropped));
-            if sent > 0 || dropped > 0 {
+            if rider.sent + rider.dropped >= least {
+                let (sent, dropped) = (std::mem::take(&mut rider.sent), std::mem::take(&mut rider.dropped));
                 ShardStats::count(&self.stats.own().sent, sent.into());
                 ShardStats::count(&self.stats.own().dropped, dropped.into());
                 self.outlet.tell(Event::Sent { message: broadcast.message.message, sent, dropped });
