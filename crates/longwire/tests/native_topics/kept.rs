@@ -3,7 +3,7 @@
 use super::support::{PATIENCE, Start, TestServer};
 use super::{Census, Mqtt, publish, server, set_rules};
 use longwire_proto::wire::{Class, ResultCode, push_flags};
-use rumqttc::{MqttOptions, QoS};
+use rumqttc::{LastWill, MqttOptions, QoS};
 
 #[test]
 fn what_is_published_while_a_device_is_away_waits_for_it_also_over_a_kill() {
@@ -91,6 +91,35 @@ fn connections_of_one_device_share_what_is_kept() {
     assert_eq!(pc.unsubscribe("a/#"), ResultCode::Done, "what the other one made");
     publish(&server, "a/4", "to nobody", 1);
     pc.expect_nothing();
+}
+
+/// A native login beside an MQTT connection takes nothing away from that one's session.
+#[test]
+fn a_will_outlives_a_native_connection_that_joined_and_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = || Start::default().folder(folder.path()).arg("--set=apps.duplicate_login=many").start();
+    let mut server = many();
+    set_rules(&server, &["allow all #"]);
+    let mut listener = server.device("d2");
+    listener.connect();
+    assert_eq!(listener.subscribe("died/+", true), ResultCode::Done);
+    let mut device = server.device("d1");
+    device.credentials().class = Class::Pc;
+    let mut options = MqttOptions::new("d1", "127.0.0.1", server.device.port());
+    options.set_credentials(server.app_key.as_str(), device.credentials().token.clone());
+    options.set_clean_session(false);
+    options.set_last_will(LastWill::new("died/d1", "with its server", QoS::AtLeastOnce, false));
+    let mqtt = Mqtt::connect(options);
+    device.connect();
+    server.await_online(3);
+    device.close();
+    server.await_online(2);
+    server.kill9();
+    drop(mqtt);
+    let server = many();
+    listener.to = server.device;
+    listener.connect();
+    assert_eq!(listener.expect_topic("died/d1", "with its server"), (true, 0));
 }
 
 /// As many as a window holds, and more.
