@@ -1,10 +1,10 @@
-//! Any bytes after a login, in pieces, with deliveries between them: no panic, the window's bounds hold, and every answer is a
-//! frame of a server. The first byte is the length of the pieces.
+//! Any bytes after a login, in pieces, with deliveries between them: no panic, the window's bounds hold, every answer is a
+//! frame of a server, and what is handed on about topics is valid. The first byte is the length of the pieces.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use longwire_proto::id::{ClientId, MessageId, Position, Source};
-use longwire_proto::limit::FRAME_BODY_BYTES_MAX;
+use longwire_proto::limit::{FRAME_BODY_BYTES_MAX, PUBLISH_BYTES_MAX};
 use longwire_proto::session::{AwaitingConnect, FeedStart, FromDevice, Offer};
 use longwire_proto::wire::{Assembler, ServerFrame};
 
@@ -37,6 +37,17 @@ fuzz_target!(|bytes: &[u8]| {
         loop {
             let acked = match session.receive(&mut input, FRAME_BODY_BYTES_MAX, &mut out) {
                 Ok(Some(FromDevice::Acked(ack))) => ack.ids().collect::<Vec<_>>(),
+                // What is handed on about topics is valid: nobody judges it again.
+                Ok(Some(FromDevice::Publish(publish))) => {
+                    assert!(!publish.topic.contains(['+', '#', '\0']) && !publish.topic.starts_with('$'));
+                    assert!(publish.payload.len() <= PUBLISH_BYTES_MAX);
+                    Vec::new()
+                }
+                Ok(Some(FromDevice::Subscribe { wanted, filter, .. })) => {
+                    assert_eq!(wanted.filter, filter.as_str());
+                    assert!(filter.group().is_none() || !(wanted.kept || wanted.no_local));
+                    Vec::new()
+                }
                 Ok(Some(_)) => Vec::new(),
                 Ok(None) => break,
                 Err(_) => return judge(&mut out),

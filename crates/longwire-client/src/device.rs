@@ -11,7 +11,8 @@ use crate::builder::DeviceBuilder;
 use crate::driver::application::Order;
 use crate::incoming::Incoming;
 use crate::storage::outbox::Keep;
-use crate::upstream::{SendError, UpstreamId, UpstreamMessage};
+use crate::topic::{Publication, Subscription, TopicError, check_filter};
+use crate::upstream::{Outward, SendError, UpstreamId, UpstreamMessage};
 
 /// A device that connects, and connects again, until it is closed, dropped, or refused for good.
 ///
@@ -72,7 +73,49 @@ impl Device {
     /// # Errors
     /// See [`SendError`]; the message will not be sent then.
     pub async fn send(&self, message: UpstreamMessage) -> Result<UpstreamId, SendError> {
-        send(&self.outbox, message).await
+        put(&self.outbox, Outward::Upstream(message)).await
+    }
+
+    /// Publishes to a topic at least once, by the outbox: as [`send`](Device::send), save that a message that is sent again after a
+    /// reconnect may arrive twice. The end is told by [`Incoming::Answered`]; [`ResultCode::Quota`](crate::ResultCode::Quota) is one
+    /// here.
+    ///
+    /// Not cancel-safe, as `send`.
+    ///
+    /// # Errors
+    /// See [`SendError`]; the message will not be sent then.
+    pub async fn publish(&self, publication: Publication) -> Result<UpstreamId, SendError> {
+        put(&self.outbox, Outward::Publication(publication)).await
+    }
+
+    /// Publishes to a topic at most once: on the connection that is there, or not at all. Nobody says what became of it.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn publish_now(&self, publication: Publication) -> Result<(), SendError> {
+        publication.check()?;
+        self.orders.send(Order::PublishNow(publication)).await.map_err(|_| SendError::Ended)
+    }
+
+    /// Subscribes to topics, now or when there is a connection, and on every later one again. The outcome is told by
+    /// [`Incoming::Subscribed`], messages come as [`Incoming::Message`]. Another subscription with the same filter takes the place of
+    /// the one before.
+    ///
+    /// # Errors
+    /// Not a filter, or the device has ended.
+    pub async fn subscribe(&self, subscription: Subscription) -> Result<(), TopicError> {
+        subscription.check()?;
+        self.orders.send(Order::Subscribe(subscription)).await.map_err(|_| TopicError::Ended)
+    }
+
+    /// Ends the subscription with this filter, whoever made it; told by [`Incoming::Unsubscribed`]. One that is kept and that could not
+    /// be ended before the device ends goes on.
+    ///
+    /// # Errors
+    /// Not a filter, or the device has ended.
+    pub async fn unsubscribe(&self, filter: &str) -> Result<(), TopicError> {
+        check_filter(filter)?;
+        self.orders.send(Order::Unsubscribe(filter.to_owned())).await.map_err(|_| TopicError::Ended)
     }
 
     /// For sending from another task.
@@ -162,11 +205,20 @@ impl Sender {
     /// See [`SendError`].
     pub async fn send(&self, message: UpstreamMessage) -> Result<UpstreamId, SendError> {
         let outbox = self.outbox.upgrade().ok_or(SendError::Ended)?;
-        send(&outbox, message).await
+        put(&outbox, Outward::Upstream(message)).await
+    }
+
+    /// As [`Device::publish`].
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn publish(&self, publication: Publication) -> Result<UpstreamId, SendError> {
+        let outbox = self.outbox.upgrade().ok_or(SendError::Ended)?;
+        put(&outbox, Outward::Publication(publication)).await
     }
 }
 
-async fn send(outbox: &mpsc::Sender<Keep>, message: UpstreamMessage) -> Result<UpstreamId, SendError> {
+async fn put(outbox: &mpsc::Sender<Keep>, message: Outward) -> Result<UpstreamId, SendError> {
     message.check()?;
     let (answer, kept) = oneshot::channel();
     outbox.send(Keep::Send(message, answer)).await.map_err(|_| SendError::Ended)?;

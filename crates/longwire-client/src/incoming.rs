@@ -9,6 +9,7 @@ use longwire_proto::id::{Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::wire::{Gap, Push, Refusal, ResultCode, push_flags};
 use tokio::time::Instant;
 
+use crate::topic::Published;
 use crate::upstream::UpstreamId;
 
 /// One thing for the application.
@@ -25,7 +26,22 @@ pub enum Incoming {
     Answered {
         /// Its number from [`Device::send`](crate::Device::send).
         id: UpstreamId,
-        /// What became of it; never [`ResultCode::Busy`] or [`ResultCode::Quota`], after which it is sent again.
+        /// What became of it; never [`ResultCode::Busy`], and [`ResultCode::Quota`] only of one for a topic: after them, it is sent
+        /// again.
+        outcome: ResultCode,
+    },
+    /// What became of a subscription that was asked for; later again only if the server refuses it on another connection.
+    Subscribed {
+        /// Its filter.
+        filter: String,
+        /// [`ResultCode::Done`], or why it is not there and not asked for again.
+        outcome: ResultCode,
+    },
+    /// A subscription ended.
+    Unsubscribed {
+        /// Its filter.
+        filter: String,
+        /// [`ResultCode::Done`], also if it was not there.
         outcome: ResultCode,
     },
     /// The connection changed its state.
@@ -53,11 +69,16 @@ pub struct Message {
     pub may_repeat: bool,
     /// The content, by kind.
     pub payload: Bytes,
+    /// What it is, if it came from a topic.
+    pub published: Option<Published>,
     pub(crate) expires: Option<Instant>,
 }
 
 impl Message {
     pub(crate) fn new(push: &Push<'_>, hole: bool, now: Instant) -> Message {
+        let payload = Bytes::copy_from_slice(push.payload);
+        let is_older = push.flags & push_flags::RETAINED != 0;
+        let is_published = push.kind == Kind::Topic;
         Message {
             id: push.message,
             kind: push.kind,
@@ -67,7 +88,8 @@ impl Message {
             collapse_key: push.collapse_key.to_owned(),
             hole,
             may_repeat: push.flags & push_flags::MAY_REPEAT != 0,
-            payload: Bytes::copy_from_slice(push.payload),
+            published: is_published.then(|| Published::decode(&payload, is_older)).flatten(),
+            payload,
             expires: (push.ttl_s > 0).then(|| now + Duration::from_secs(u64::from(push.ttl_s))),
         }
     }

@@ -49,13 +49,16 @@
 //! - Heartbeats begin at 60 s or as the server says, and grow to 600 s while nothing else passes and all are answered; each
 //!   change is announced before it is made. Only the monotonic clock counts.
 //!
+//! - A subscription is asked for on every connection until it is ended or refused; what is published to a
+//!   [kept](Subscription::kept) one waits while the device is away.
+//!
 //! In the order of a device's life:
 //!
 //! - [`registration`]: one HTTP call that makes a device and says where to connect.
 //! - [`builder`]: describes a device and starts it.
 //! - [`device`]: the face: take what comes, ack, send.
 //! - [`incoming`]: what comes: messages, answers, changes of state.
-//! - [`upstream`]: what goes up.
+//! - [`upstream`]: what goes up; [`topic`]: what is subscribed to and published.
 //! - `storage`: what is kept on disk.
 //! - `driver`: the task behind a device: connect, talk, wait, again.
 //! - [`entry`]: which node is tried; [`back_off`]: when; [`fleet`]: how many at once. Pure functions.
@@ -71,6 +74,7 @@ pub mod fleet;
 pub mod incoming;
 pub mod registration;
 mod storage;
+pub mod topic;
 pub mod upstream;
 
 pub use builder::{BuildError, DeviceBuilder};
@@ -79,6 +83,7 @@ pub use fleet::Fleet;
 pub use incoming::{Ended, Incoming, Message, State};
 pub use registration::{RegisterError, Registration, RegistrationRequest, register};
 pub use storage::StateError;
+pub use topic::{Publication, Published, Subscription, TopicError};
 pub use upstream::{SendError, UpstreamId, UpstreamMessage};
 
 pub use longwire_proto::close::CloseReason;

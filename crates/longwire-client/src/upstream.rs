@@ -1,9 +1,11 @@
-//! Messages from the device to the business or to another device.
+//! Messages from the device to the business, to another device, or to a topic.
 
 use std::io;
 
 use bytes::Bytes;
 use longwire_proto::limit::{DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX};
+
+use crate::topic::Publication;
 
 /// Payload of a message, bytes (003-18); a longer one is refused before it gets into the outbox.
 pub const UPSTREAM_PAYLOAD_BYTES_MAX: usize = 10 * 1024;
@@ -12,7 +14,7 @@ pub(crate) const OUTBOX_MESSAGES_DEFAULT: usize = 1_000;
 /// Bytes that may wait for their answer by default.
 pub(crate) const OUTBOX_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 /// What a message counts besides its texts and payload.
-const OVERHEAD_BYTES: usize = 64;
+pub(crate) const OVERHEAD_BYTES: usize = 64;
 
 /// A message to send; give it to [`Device::send`](crate::Device::send).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +67,29 @@ impl UpstreamMessage {
     }
 }
 
+/// What the outbox keeps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Outward {
+    Upstream(UpstreamMessage),
+    Publication(Publication),
+}
+
+impl Outward {
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Outward::Upstream(message) => message.bytes(),
+            Outward::Publication(publication) => publication.bytes(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SendError> {
+        match self {
+            Outward::Upstream(message) => message.check(),
+            Outward::Publication(publication) => publication.check(),
+        }
+    }
+}
+
 /// The number of a message that this device sent; unique for the device, also over restarts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct UpstreamId(pub u64);
@@ -78,6 +103,9 @@ pub enum SendError {
     /// The other device's name is too long.
     #[error("a registration id has at most {DEVICE_NAME_BYTES_MAX} bytes")]
     To,
+    /// Not a topic that a device may publish to, or beyond a limit.
+    #[error("a topic has 1 to 255 bytes, 16 levels of 64 bytes, no wildcards, and does not begin with $")]
+    Topic,
     /// The payload is too long.
     #[error("the payload has {bytes} bytes; at most {UPSTREAM_PAYLOAD_BYTES_MAX} are sent in one message")]
     Payload {

@@ -21,6 +21,8 @@ pub const LABEL_BYTES_MAX: usize = 64;
 pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
 /// Topic filter, bytes of UTF-8; the length is one byte.
 pub const TOPIC_FILTER_BYTES_MAX: usize = 255;
+/// Topic name, bytes of UTF-8; the length is one byte.
+pub const TOPIC_BYTES_MAX: usize = 255;
 /// A node's name in WELCOME, bytes of UTF-8.
 pub const NODE_NAME_BYTES_MAX: usize = 64;
 /// An address (`host:port`) in REDIRECT and GOAWAY, bytes of UTF-8; the length is one byte.
@@ -35,6 +37,8 @@ pub const WINDOW_MESSAGES_MAX: usize = 32;
 pub const WINDOW_BYTES_MAX: usize = 64 * 1024;
 /// Content of an UPSTREAM, bytes (003-18); a longer one is answered with `not allowed` and goes no further.
 pub const UPSTREAM_BYTES_MAX: usize = 10 * 1024;
+/// Content of a PUBLISH, bytes (003-18); a longer one is answered with `not allowed` and goes no further.
+pub const PUBLISH_BYTES_MAX: usize = 10 * 1024;
 /// Message ids that a device remembers to drop duplicates; the oldest is forgotten.
 pub const DEDUP_WINDOW_MESSAGES: usize = 1024;
 /// How long a device that sends too much is not read, seconds; one that would have to wait longer is closed with

@@ -216,7 +216,8 @@ fn the_first_topics_get_the_aliases_that_the_client_takes() {
 fn a_client_that_takes_no_connack_is_refused_with_what_it_takes() {
     let hello = |bytes_max: u32, client_id: &[u8]| {
         let mut bytes = vec![0x10, 0];
-        bytes.extend([b"\0\x04MQTT\x05\x02\0\x3c\x05\x27".as_slice(), &bytes_max.to_be_bytes()].concat());
+        bytes.extend([b"\0\x04MQTT\x05\x02\0\x3c\x0a\x27".as_slice(), &bytes_max.to_be_bytes()].concat());
+        bytes.extend(b"\x11\0\0\0\x09"); // a session expiry, so that another one may be granted
         bytes.extend([&[0, client_id.len() as u8], client_id].concat());
         bytes[1] = bytes.len() as u8 - 2;
         bytes
@@ -225,12 +226,12 @@ fn a_client_that_takes_no_connack_is_refused_with_what_it_takes() {
         (23, &b"a"[..], &[0x20, 3, 0, 0x95, 0][..]),
         (5, b"a", &[0x20, 3, 0, 0x95, 0]),
         (4, b"a", &[]),
-        (58, b"", &[0x20, 3, 0, 0x95, 0]),
+        (156, b"", &[0x20, 3, 0, 0x95, 0]),
     ] {
         assert_eq!(refusal(&hello(bytes_max, client_id), 64), answer, "{bytes_max}");
     }
     // The bounds are those of the largest CONNACK.
-    for (bytes_max, client_id, assigned) in [(24, &b"a"[..], None), (59, b"", Some("0".repeat(32)))] {
+    for (bytes_max, client_id, assigned) in [(24, &b"a"[..], None), (157, b"", Some("0".repeat(128)))] {
         let (bytes, limits) = (hello(bytes_max, client_id), Limits::default());
         let mut awaiting = Awaiting::default();
         let terms = Terms::of(&awaiting.receive(&mut bytes.as_slice(), &limits).unwrap().unwrap());

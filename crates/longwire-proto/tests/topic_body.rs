@@ -24,7 +24,7 @@ fn other_bytes_are_refused() {
         b"\x00\x00\x00\x00\x00",        // no topic
         b"\x00\x03a/b",                 // no flags
         b"\x00\x03a/b\x03\x00\x00",     // QoS 3
-        b"\x00\x03a/b\x10\x00\x00",     // an unknown flag
+        b"\x00\x03a/b\x20\x00\x00",     // an unknown flag
         b"\x00\x03a/b\x00\x00\x05abcd", // properties longer than what is there
         b"\x00\x01\xFF\x00\x00\x00",    // not UTF-8
     ] {

@@ -8,10 +8,11 @@ use std::path::Path;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::limit::FRAME_BODY_BYTES_MAX;
+use longwire_proto::wire::mqtt::RetainHandling;
 use longwire_proto::wire::{
-    Ack, AckKind, Assembler, BackOff, Class, Connect, DeviceFrame, Gap, GapReason, Network, Push, PushHead,
-    Refusal, ResultCode, SelfService, ServerFrame, UpAck, Upstream, Welcome, WireError, encode_acks,
-    encode_push_shared, push_flags, push_frame,
+    Ack, AckKind, Assembler, BackOff, Class, Connect, DeviceFrame, Gap, GapReason, Network, Publish, Push,
+    PushHead, Refusal, ResultCode, SelfService, ServerFrame, Subscribe, UpAck, Upstream, Welcome, WireError,
+    encode_acks, encode_push_shared, push_flags, push_frame,
 };
 
 const FILES: [&str; 7] =
@@ -113,14 +114,42 @@ fn device_frame(name: &str) -> Option<DeviceFrame<'static>> {
             to: "",
             payload: b"hello",
         }),
+        "device.publish" => DeviceFrame::Publish(publish()),
+        "device.publish_once" => DeviceFrame::Publish(Publish {
+            client_message: 0,
+            at_least_once: false,
+            retain: false,
+            ttl_s: 0,
+            ..publish()
+        }),
         "device.bind" => self_service(1, SelfService::Bind("alice")),
         "device.unbind" => self_service(2, SelfService::Unbind("alice")),
         "device.tag_add" => self_service(3, SelfService::TagAdd("news")),
         "device.tag_remove" => self_service(4, SelfService::TagRemove("news")),
-        "device.subscribe" => self_service(5, SelfService::Subscribe("a/+/b")),
+        "device.subscribe" => {
+            let options =
+                Subscribe { filter: "a/+/b", kept: true, no_local: true, retained: RetainHandling::Send };
+            self_service(5, SelfService::Subscribe(options))
+        }
+        "device.subscribe_group" => {
+            let retained = RetainHandling::DoNotSend;
+            let options = Subscribe { filter: "$share/g/a", kept: false, no_local: false, retained };
+            self_service(7, SelfService::Subscribe(options))
+        }
         "device.unsubscribe" => self_service(6, SelfService::Unsubscribe("a/+/b")),
         _ => return None,
     })
+}
+
+fn publish() -> Publish<'static> {
+    Publish {
+        client_message: 10,
+        at_least_once: true,
+        retain: true,
+        ttl_s: 3600,
+        topic: "a/b",
+        payload: b"21.5",
+    }
 }
 
 fn push() -> Push<'static> {
@@ -185,6 +214,13 @@ fn server_frame(name: &str) -> ServerFrame<'static> {
         "server.close" => ServerFrame::Close(refusal(CloseReason::TakenOver, 0)),
         "server.push" => ServerFrame::Push(push()),
         "server.push_online" => ServerFrame::Push(online_push()),
+        "server.push_topic" => ServerFrame::Push(Push {
+            message: MessageId(0),
+            kind: Kind::Topic,
+            flags: push_flags::RETAINED,
+            payload: b"\x00\x03a/b\x01\x00\x0021.5",
+            ..online_push()
+        }),
         "server.recall" => ServerFrame::Recall(MESSAGE),
         "server.gap" => ServerFrame::Gap(gap()),
         "server.gap_many" => ServerFrame::Gap(Gap {

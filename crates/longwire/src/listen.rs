@@ -3,7 +3,9 @@
 use crate::register::RegisterArgs;
 use crate::{Failure, on_runtime};
 use clap::Args;
-use longwire_client::{CloseReason, Device, Incoming, Kind, Message, Source, State};
+use longwire_client::{
+    CloseReason, Device, Incoming, Kind, Message, MessageId, ResultCode, Source, State, Subscription,
+};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,6 +16,12 @@ use std::io::Write as _;
 pub(crate) struct ListenArgs {
     #[command(flatten)]
     device: RegisterArgs,
+    /// Subscribe to this topic filter; may be repeated. The device stays subscribed after the end of this command if --kept.
+    #[arg(long = "topic", value_name = "FILTER")]
+    topics: Vec<String>,
+    /// What is published to these topics while the device is away waits for it.
+    #[arg(long, requires = "topics")]
+    kept: bool,
     /// End after the first message.
     #[arg(long, conflicts_with = "count")]
     once: bool,
@@ -40,6 +48,11 @@ async fn listen(args: ListenArgs) -> Result<(), Failure> {
         builder = builder.heartbeat_s(seconds).heartbeat_longest_s(seconds);
     }
     let mut device = builder.connect().map_err(Failure::failed)?;
+    for filter in args.topics {
+        let subscription = Subscription::new(filter.clone());
+        let subscription = if args.kept { subscription.kept() } else { subscription };
+        device.subscribe(subscription).await.map_err(|fault| Failure::Usage(format!("{filter}: {fault}")))?;
+    }
     let mut shown = 0_u64;
     while wanted.is_none_or(|wanted| shown < wanted) {
         let incoming = tokio::select! {
@@ -77,10 +90,11 @@ fn line(message: &Message) -> Value {
         }
         Kind::Text => ("text", json!(String::from_utf8_lossy(&message.payload))),
         Kind::Custom => ("custom", json!({ "hex": hex(&message.payload) })),
-        Kind::Topic => ("topic", published(&message.payload)),
+        Kind::Topic => ("topic", published(message)),
     };
     json!({
-        "msg_id": message.id.to_string(),
+        // What is stored nowhere has none.
+        "msg_id": (message.id != MessageId(0)).then(|| message.id.to_string()),
         "trace_id": message.trace.to_string(),
         "kind": kind,
         "content": content,
@@ -98,13 +112,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// What was published to a topic: the topic, and its content as text if it is.
-fn published(payload: &[u8]) -> Value {
-    match longwire_proto::wire::TopicBody::decode(payload) {
-        Some(body) => match std::str::from_utf8(body.content) {
-            Ok(text) => json!({ "topic": body.topic, "text": text }),
-            Err(_) => json!({ "topic": body.topic, "hex": hex(body.content) }),
-        },
-        None => json!({ "hex": hex(payload) }),
+fn published(message: &Message) -> Value {
+    let Some(published) = &message.published else { return json!({ "hex": hex(&message.payload) }) };
+    match std::str::from_utf8(&published.content) {
+        Ok(text) => json!({ "topic": published.topic, "text": text }),
+        Err(_) => json!({ "topic": published.topic, "hex": hex(&published.content) }),
     }
 }
 
@@ -113,6 +125,11 @@ fn tell(incoming: &Incoming) -> Result<(), Failure> {
         Incoming::Message(_) => {}
         Incoming::Gap(gap) => eprintln!("left out: {gap:?}"),
         Incoming::Answered { id, outcome } => eprintln!("answered: {id:?} {outcome:?}"),
+        Incoming::Subscribed { filter, outcome: ResultCode::Done } => eprintln!("subscribed to {filter}"),
+        Incoming::Subscribed { filter, outcome } => {
+            return Err(Failure::Failed(format!("not subscribed to {filter}: {outcome:?}")));
+        }
+        Incoming::Unsubscribed { filter, .. } => eprintln!("no longer subscribed to {filter}"),
         Incoming::Recall(message) => eprintln!("recalled: {message}"),
         Incoming::State(State::Connecting { address, attempt }) => {
             eprintln!("connecting to {address} (attempt {attempt})")

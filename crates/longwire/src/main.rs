@@ -6,6 +6,7 @@ mod configure;
 mod dev;
 mod doctor;
 mod listen;
+mod publish;
 mod push;
 mod register;
 mod serve;
@@ -48,6 +49,8 @@ enum Verb {
     Register(register::RegisterArgs),
     /// Push a message.
     Push(Box<push::PushArgs>),
+    /// Publish to a topic.
+    Publish(Box<publish::PublishArgs>),
     /// Behave like a device: connect, print what arrives, ack it.
     Listen(listen::ListenArgs),
     /// Measure a server, and the machine beside it.
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         }
         Verb::Register(args) => register::run(args),
         Verb::Push(args) => push::run(*args),
+        Verb::Publish(args) => publish::run(*args),
         Verb::Listen(args) => listen::run(args),
         Verb::Bench(args) => longwire_bench::run_bench(args).map_err(Failure::failed),
         Verb::Demo(args) => longwire_bench::run_demo(args).map_err(Failure::failed),

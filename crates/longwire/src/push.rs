@@ -1,13 +1,9 @@
 //! `longwire push`: one call of `POST /v1/push`.
 
+use crate::Failure;
 use crate::register::ApiArgs;
-use crate::{Failure, on_runtime};
 use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::{Map, Value, json};
-use std::time::Duration;
-
-/// Longest wait for an answer: the store may take its time, and says so itself before this.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What `--message` is.
 #[derive(Clone, Copy, ValueEnum)]
@@ -59,20 +55,7 @@ pub(crate) struct PushArgs {
 
 /// Pushes.
 pub(crate) fn run(args: PushArgs) -> Result<(), Failure> {
-    let Some(secret) = args.api.app_secret.clone() else {
-        return Err(Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed to push".into()));
-    };
-    let request = request(&args)?;
-    let answer = on_runtime(async {
-        let client = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build().map_err(Failure::failed)?;
-        let call =
-            client.post(format!("{}/v1/push", args.api.url())).basic_auth(&args.api.app_key, Some(&secret));
-        let response = call.json(&request).send().await.map_err(Failure::failed)?;
-        let refused = !response.status().is_success();
-        let status = response.status();
-        let text = response.text().await.map_err(Failure::failed)?;
-        if refused { Err(Failure::failed(format!("refused with {status}: {text}"))) } else { Ok(text) }
-    })?;
+    let answer = args.api.post("/v1/push", &request(&args)?)?;
     println!("{}", answer.trim_end());
     Ok(())
 }

@@ -3,7 +3,11 @@
 use crate::{Failure, on_runtime};
 use clap::Args;
 use longwire_client::{Registration, RegistrationRequest};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Longest wait for an answer: the store may take its time, and says so itself before this.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the API is and who calls.
 #[derive(Args, Clone)]
@@ -24,6 +28,23 @@ impl ApiArgs {
     pub(crate) fn url(&self) -> String {
         let api = self.api.trim_end_matches('/');
         if api.contains("://") { api.to_owned() } else { format!("http://{api}") }
+    }
+
+    /// Posts a request as the app, whose secret is needed; what the API answers.
+    pub(crate) fn post(&self, path: &str, request: &Value) -> Result<String, Failure> {
+        let Some(secret) = &self.app_secret else {
+            return Err(Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed".into()));
+        };
+        on_runtime(async {
+            let client =
+                reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build().map_err(Failure::failed)?;
+            let call = client.post(format!("{}{path}", self.url())).basic_auth(&self.app_key, Some(secret));
+            let response = call.json(request).send().await.map_err(Failure::failed)?;
+            let refused = !response.status().is_success();
+            let status = response.status();
+            let text = response.text().await.map_err(Failure::failed)?;
+            if refused { Err(Failure::failed(format!("refused with {status}: {text}"))) } else { Ok(text) }
+        })
     }
 }
 

@@ -267,17 +267,60 @@ fn clients_without_credentials_are_refused_on_an_open_listener() {
     assert!(said.contains("auth.anonymous") && said.contains("listener.device.bind"), "{said}");
 }
 
+/// A verb of a client of this server.
+fn client(server: &TestServer, verb: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
+    command.arg(verb).args(more);
+    command.env("LONGWIRE_API", server.api_address.to_string()).env("LONGWIRE_APP_KEY", &server.app_key);
+    command.env("LONGWIRE_APP_SECRET", &server.app_secret).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn what_is_published_reaches_a_listener_of_its_topic() {
+    let server = TestServer::start();
+    let corner = ["--topic", "device/d/#", "--kept", "--registration-id", "d"];
+    let mut listener = client(&server, "listen", &[&corner[..], &["--count", "3"]].concat());
+    let mut listener = Served(listener.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut told = BufReader::new(listener.0.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(told.any(|line| line == "subscribed to device/d/#"));
+    let publish = |more: &[&str]| {
+        let published = client(&server, "publish", more).output().unwrap();
+        (published.status.code(), err(&published), out(&published))
+    };
+    let (code, said, answer) = publish(&["--topic", "device/d/1", "--message", "kept"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["stored_for"], 1);
+    let (code, said, _) = publish(&["--topic", "device/d/2", "--message", "now", "--qos", "0"]);
+    assert_eq!(code, Some(0), "{said}");
+    let device = ["--registration-id", "e", "--topic"];
+    let (code, said, _) = publish(&[&device[..], &["device/d/3", "--message", "x"]].concat());
+    assert!(code == Some(1) && said.contains("NotAllowed"), "not its own corner: {said}");
+    let (code, said, _) = publish(&[&device[..], &["device/e/3", "--retain", "--message", "x"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said, _) = publish(&[&device[..], &["a/+", "--message", "x"]].concat());
+    assert!(code == Some(1) && said.contains("wildcards"), "{said}");
+    publish(&["--topic", "device/d/4", "--message", "the last"]);
+    let mut text = String::new();
+    listener.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(listener.0.wait().unwrap().success());
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let contents: Vec<&Value> = lines.iter().map(|line| &line["content"]).collect();
+    let of = |number: u8, text: &str| json!({"topic": format!("device/d/{number}"), "text": text});
+    assert_eq!(contents, [&of(1, "kept"), &of(2, "now"), &of(4, "the last")]);
+    assert_eq!((&lines[0]["source"], &lines[1]["source"]), (&json!("mailbox"), &Value::Null));
+    assert!(lines[0]["msg_id"].is_string() && lines[1]["msg_id"].is_null());
+    let refused =
+        client(&server, "listen", &["--registration-id", "d", "--topic", "other"]).output().unwrap();
+    assert!(refused.status.code() == Some(1) && err(&refused).contains("NotAllowed"), "{}", err(&refused));
+    let wrong = client(&server, "listen", &["--registration-id", "d", "--topic", "a/#/b"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2), "{}", err(&wrong));
+}
+
 #[test]
 fn the_verbs_of_a_device_and_of_a_business_meet() {
     let server = TestServer::start();
-    let api = server.api_address.to_string();
-    let with = |verb: &str, more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
-        command.arg(verb).args(more);
-        command.env("LONGWIRE_API", &api).env("LONGWIRE_APP_KEY", &server.app_key);
-        command.env("LONGWIRE_APP_SECRET", &server.app_secret).stdin(Stdio::null());
-        command
-    };
+    let with = |verb: &str, more: &[&str]| client(&server, verb, more);
     let registered = with("register", &["--registration-id", "d", "--tag", "t"]).output().unwrap();
     assert!(registered.status.success(), "{}", err(&registered));
     assert_eq!(serde_json::from_str::<Value>(&out(&registered)).unwrap()["registration_id"], "d");

@@ -8,16 +8,27 @@ use longwire_proto::wire::AckKind;
 use tokio::sync::mpsc;
 
 use super::outgoing::Outgoing;
+use super::subscriptions::Subscriptions;
 use super::unacked::Unacked;
 use crate::incoming::Incoming;
 use crate::storage::outbox::{Keep, Pending};
 use crate::storage::remembered::Remembered;
+use crate::topic::{Publication, Subscription};
+
+/// Things in the backlog above which answers about subscriptions are dropped.
+const ANSWERS_MAX: usize = 1024;
 
 /// What the application asks for. That the channel ends means: close.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Say what became of a message.
     Say(AckKind, MessageId),
+    /// Subscribe.
+    Subscribe(Subscription),
+    /// End the subscription with this filter.
+    Unsubscribe(String),
+    /// Publish at most once, if there is a connection.
+    PublishNow(Publication),
     /// Forget the back-off; find out whether the connection still works.
     NetworkChanged,
 }
@@ -40,6 +51,7 @@ pub(crate) struct Application {
     /// The network changed during this connection or wait.
     pub(super) network_changed: bool,
     pub(super) up: Up,
+    pub(super) subscriptions: Subscriptions,
 }
 
 /// The way up.
@@ -90,23 +102,68 @@ impl Application {
         up: Up,
     ) -> Application {
         let (backlog, unacked) = (VecDeque::new(), Unacked::default());
-        Application { incoming, orders, backlog, unacked, remembered, network_changed: false, up }
+        let subscriptions = Subscriptions::default();
+        Application {
+            incoming,
+            orders,
+            backlog,
+            unacked,
+            remembered,
+            network_changed: false,
+            up,
+            subscriptions,
+        }
     }
 
     pub(super) fn tell(&mut self, incoming: Incoming) {
         self.backlog.push_back(incoming);
     }
 
-    /// Notes orders while there is no connection, until one of them ends the wait. Cancel-safe: `recv` is, and nothing
-    /// else waits.
+    /// An answer about a subscription. An application that asks and asks and takes nothing is told no more at the bound.
+    pub(super) fn tell_of_topic(&mut self, told: Option<Incoming>) {
+        if self.backlog.len() < ANSWERS_MAX {
+            self.backlog.extend(told);
+        }
+    }
+
+    /// Notes orders while there is no connection, until one of them ends the wait. Cancel-safe: `recv` and `drain`
+    /// are.
     pub(super) async fn told(&mut self) -> Told {
         loop {
             match self.orders.recv().await {
                 None => return Told::Close,
                 Some(Order::NetworkChanged) => return Told::NetworkChanged,
-                Some(Order::Say(kind, message)) => self.note(kind, message),
+                Some(order) => {
+                    self.note_order(order);
+                    // Nobody takes it out of the backlog while this waits.
+                    if !self.backlog.is_empty() && !self.drain().await {
+                        return Told::Close;
+                    }
+                    if std::mem::take(&mut self.network_changed) {
+                        return Told::NetworkChanged;
+                    }
+                }
             }
         }
+    }
+
+    /// An order while nobody can be told.
+    pub(super) fn note_order(&mut self, order: Order) {
+        let told = match order {
+            Order::Say(kind, message) => {
+                self.note(kind, message);
+                None
+            }
+            Order::NetworkChanged => {
+                self.network_changed = true;
+                None
+            }
+            Order::Subscribe(subscription) => self.subscriptions.want(subscription),
+            Order::Unsubscribe(filter) => self.subscriptions.end(filter),
+            // At most once means not at all now.
+            Order::PublishNow(_) => None,
+        };
+        self.tell_of_topic(told);
     }
 
     /// The application's word while nobody can be told.
@@ -150,8 +207,7 @@ impl Application {
             };
             match order {
                 None => return false,
-                Some(Order::Say(kind, message)) => self.note(kind, message),
-                Some(Order::NetworkChanged) => self.network_changed = true,
+                Some(order) => self.note_order(order),
             }
         }
         true

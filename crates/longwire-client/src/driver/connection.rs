@@ -51,6 +51,7 @@ pub(crate) async fn talk(
     let mut session = ClientSession::begin(credentials, memory, now, &mut out);
     session.beat_by(heartbeat);
     application.up.outgoing.reconnected();
+    application.subscriptions.reconnected();
     let mut connection =
         Connection { stream, session, application, address, start, out, back_off: None, leave: None };
     let ended = loop {
@@ -119,7 +120,7 @@ impl Connection<'_> {
         match event {
             Event::Order(None) => Err(End::Left),
             Event::Order(Some(order)) => {
-                self.order(&order);
+                self.order(order);
                 Ok(())
             }
             Event::Kept(kept) => {
@@ -150,7 +151,8 @@ impl Connection<'_> {
     /// The session's deadline, or the outgoing messages' if that is earlier.
     fn due(&self) -> Millis {
         let session = self.session.deadline();
-        match self.application.up.outgoing.due() {
+        let Application { up, subscriptions, .. } = &*self.application;
+        match [up.outgoing.due(), subscriptions.due()].into_iter().flatten().min() {
             Some(due) if self.session.is_live() && self.leave.is_none() => due.min(session),
             _ => session,
         }
@@ -162,26 +164,34 @@ impl Connection<'_> {
             return; // a node that goes away takes what is on its way, but nothing new
         }
         let now = self.now();
+        // Before messages: what is published next is wanted by those who just subscribed.
+        self.application.subscriptions.tick(now);
+        while let Some((request, what)) = self.application.subscriptions.next(now) {
+            self.session.ask(request, what, &mut self.out);
+        }
         self.application.up.outgoing.tick(now);
         while self.out.len() < OUT_BYTES
             && let Some(pending) = self.application.up.outgoing.next(now)
         {
-            self.session.send(&pending.frame(), &mut self.out);
+            self.session.say(&pending.frame(), &mut self.out);
         }
     }
 
-    fn order(&mut self, order: &Order) {
-        let Order::Say(kind, message) = *order else {
-            self.application.network_changed = true;
-            self.session.probe(self.now());
-            return;
-        };
-        if !self.session.is_live() {
-            self.application.note(kind, message);
-            return;
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Say(kind, message) if self.session.is_live() => {
+                self.application.settle(kind, message);
+                self.session.ack(kind, &[message], &mut self.out);
+            }
+            Order::PublishNow(publication) => {
+                self.session.publish(&publication.frame(0, false), &mut self.out);
+            }
+            Order::NetworkChanged => {
+                self.application.network_changed = true;
+                self.session.probe(self.now());
+            }
+            order => self.application.note_order(order),
         }
-        self.application.settle(kind, message);
-        self.session.ack(kind, &[message], &mut self.out);
     }
 
     /// Reads what is there, into a buffer that lives no longer than this call: an idle device holds none.
@@ -221,7 +231,10 @@ impl Connection<'_> {
                 FromServer::Closed(refusal) => end = Err(End::Ended(Ended::Closed(refusal))),
                 FromServer::Pong { round_trip_ms } => tracing::trace!(round_trip_ms, "heartbeat answered"),
                 FromServer::UpAck(answer) => answered(answer, now, self.application),
-                FromServer::Result { .. } => {} // nothing here asks for self-service yet
+                FromServer::Result { request, code } => {
+                    let told = self.application.subscriptions.answered(request, code, now, random());
+                    self.application.tell_of_topic(told);
+                }
             }
         }
         if self.session.is_live() {
@@ -250,7 +263,7 @@ impl Connection<'_> {
     async fn leave(&mut self) {
         // What the application said before it left, such as its last acks, is still said.
         while let Ok(order) = self.application.orders.try_recv() {
-            self.order(&order);
+            self.order(order);
         }
         self.session.close(&mut self.out);
         if self.flush().await.is_ok() {

@@ -3,11 +3,12 @@
 //! - `application`: what waits for the application, what it said, what it sends.
 //! - `connection`: one connection from CONNECT to its end.
 //! - `unacked`: what the application was shown and has not acked.
-//! - `outgoing`: which message goes up next.
+//! - `outgoing`: which message goes up next; `subscriptions`: which subscription is asked for next.
 
 pub(crate) mod application;
 mod connection;
 pub(crate) mod outgoing;
+mod subscriptions;
 mod unacked;
 
 use std::time::Duration;

@@ -10,6 +10,7 @@ use longwire_proto::wire::{BackOff, ResultCode};
 
 use crate::back_off::delay;
 use crate::storage::outbox::Pending;
+use crate::upstream::Outward;
 
 /// Unanswered messages on a connection; the rest waits.
 const WINDOW_MESSAGES: usize = 16;
@@ -90,7 +91,9 @@ impl Outgoing {
         let Some(at) = self.entries.iter().take(WINDOW_MESSAGES).position(awaited) else {
             return Answer::Unknown;
         };
-        if matches!(outcome, ResultCode::Busy | ResultCode::Quota) {
+        // A quota of the app passes; what a topic's subscribers have no room for is the publisher's to decide, and holds up nothing.
+        let is_publication = matches!(self.entries[at].pending.message, Outward::Publication(_));
+        if outcome == ResultCode::Busy || (outcome == ResultCode::Quota && !is_publication) {
             self.entries[at].sent = None;
             // One wait for all of a window that was refused together.
             if self.hold.is_none() {
@@ -136,6 +139,7 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic::Publication;
     use crate::upstream::UpstreamMessage;
 
     const T0: Millis = Millis(1_000);
@@ -144,7 +148,7 @@ mod tests {
         let mut outgoing = Outgoing::default();
         for id in 1..=count {
             let message = UpstreamMessage::new("text", vec![0; payload_bytes]);
-            outgoing.put(Arc::new(Pending { id, message }));
+            outgoing.put(Arc::new(Pending { id, message: Outward::Upstream(message) }));
         }
         outgoing
     }
@@ -206,6 +210,20 @@ mod tests {
         assert_eq!(outgoing.answered(1, ResultCode::Quota, T0, 500), Answer::Later);
         assert_eq!(outgoing.due(), Some(Millis(T0.0 + 120_500)));
         assert_eq!(all(&mut outgoing, Millis(T0.0 + 120_500)), [1]);
+    }
+
+    #[test]
+    fn a_publication_that_meets_a_quota_is_told_and_holds_up_nothing() {
+        let mut outgoing = Outgoing::default();
+        for id in 1..=2 {
+            let message = Outward::Publication(Publication::new("a", "x"));
+            outgoing.put(Arc::new(Pending { id, message }));
+        }
+        all(&mut outgoing, T0);
+        let answer = outgoing.answered(1, ResultCode::Quota, T0, 0);
+        assert_eq!(answer, Answer::Final(ResultCode::Quota));
+        assert_eq!(outgoing.answered(2, ResultCode::Busy, T0, 0), Answer::Later);
+        assert_eq!(all(&mut outgoing, Millis(T0.0 + 1_000)), [2]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Messages to the business until they are answered.
+//! Messages to the business and to topics until they are answered.
 //!
 //! One task owns them. What waits together is written together and synced once; the file is touched on the runtime's
 //! blocking threads only. Without a state folder the same task keeps them in memory.
@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use longwire_proto::wire::Upstream;
+use longwire_proto::wire::{DeviceFrame, Upstream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::journal::{Journal, put_record, record_bytes};
 use super::{Folder, StateError};
-use crate::upstream::{SendError, UpstreamId, UpstreamMessage};
+use crate::topic::Publication;
+use crate::upstream::{Outward, SendError, UpstreamId, UpstreamMessage};
 
 const MAGIC: [u8; 8] = *b"LWOUTBX1";
 /// Requests that are written together.
@@ -24,22 +25,26 @@ const MESSAGE: u8 = 1;
 const ANSWERED: u8 = 2;
 /// The first id that was not given out yet, so that a file that was emptied gives none twice.
 const NEXT_ID: u8 = 3;
+const PUBLICATION: u8 = 4;
 
 /// A message with its number.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Pending {
     pub(crate) id: u64,
-    pub(crate) message: UpstreamMessage,
+    pub(crate) message: Outward,
 }
 
 impl Pending {
-    pub(crate) fn frame(&self) -> Upstream<'_> {
-        Upstream {
-            client_message: self.id,
-            mode: u8::from(self.message.durable),
-            kind: &self.message.kind,
-            to: &self.message.to,
-            payload: &self.message.payload,
+    pub(crate) fn frame(&self) -> DeviceFrame<'_> {
+        match &self.message {
+            Outward::Upstream(message) => DeviceFrame::Upstream(Upstream {
+                client_message: self.id,
+                mode: u8::from(message.durable),
+                kind: &message.kind,
+                to: &message.to,
+                payload: &message.payload,
+            }),
+            Outward::Publication(publication) => DeviceFrame::Publish(publication.frame(self.id, true)),
         }
     }
 }
@@ -48,7 +53,7 @@ impl Pending {
 #[derive(Debug)]
 pub(crate) enum Keep {
     /// Keep this message, then give it to the driver and answer.
-    Send(UpstreamMessage, oneshot::Sender<Result<UpstreamId, SendError>>),
+    Send(Outward, oneshot::Sender<Result<UpstreamId, SendError>>),
     /// It was answered for good.
     Answered(u64),
 }
@@ -158,7 +163,7 @@ impl Outbox {
         }
     }
 
-    fn admit(&mut self, message: UpstreamMessage) -> Result<Arc<Pending>, SendError> {
+    fn admit(&mut self, message: Outward) -> Result<Arc<Pending>, SendError> {
         let (messages, bytes) = (self.waiting.len(), self.waiting_bytes);
         if messages >= self.bound.messages || bytes + message.bytes() > self.bound.bytes {
             return Err(SendError::Full { messages, bytes });
@@ -188,7 +193,13 @@ impl Outbox {
         match tag {
             MESSAGE => {
                 if let Some(message) = decode(rest) {
-                    self.hold(Arc::new(Pending { id, message }));
+                    self.hold(Arc::new(Pending { id, message: Outward::Upstream(message) }));
+                }
+                id + 1
+            }
+            PUBLICATION => {
+                if let Some(publication) = decode_publication(rest) {
+                    self.hold(Arc::new(Pending { id, message: Outward::Publication(publication) }));
                 }
                 id + 1
             }
@@ -239,22 +250,48 @@ fn numbers_from(id: u64) -> Vec<u8> {
     record
 }
 
-/// `1 · id u64 · durable u8 · kind length u8 · kind · to length u8 · to · payload`.
+/// `1 · id u64 · durable u8 · kind length u8 · kind · to length u8 · to · payload`, or
+/// `4 · id u64 · retain u8 · ttl u32 · topic length u8 · topic · payload`.
 fn encode(pending: &Pending, out: &mut Vec<u8>) {
-    let message = &pending.message;
-    let mut body = Vec::with_capacity(encoded_bytes(message));
-    body.push(MESSAGE);
-    body.extend_from_slice(&pending.id.to_be_bytes());
-    body.extend_from_slice(&[u8::from(message.durable), message.kind.len() as u8]);
-    body.extend_from_slice(message.kind.as_bytes());
-    body.push(message.to.len() as u8);
-    body.extend_from_slice(message.to.as_bytes());
-    body.extend_from_slice(&message.payload);
+    let mut body = Vec::with_capacity(encoded_bytes(&pending.message));
+    let begin = |tag: u8, body: &mut Vec<u8>| {
+        body.push(tag);
+        body.extend_from_slice(&pending.id.to_be_bytes());
+    };
+    match &pending.message {
+        Outward::Upstream(message) => {
+            begin(MESSAGE, &mut body);
+            body.extend_from_slice(&[u8::from(message.durable), message.kind.len() as u8]);
+            body.extend_from_slice(message.kind.as_bytes());
+            body.push(message.to.len() as u8);
+            body.extend_from_slice(message.to.as_bytes());
+            body.extend_from_slice(&message.payload);
+        }
+        Outward::Publication(publication) => {
+            begin(PUBLICATION, &mut body);
+            body.push(u8::from(publication.retain));
+            body.extend_from_slice(&publication.ttl_s.to_be_bytes());
+            body.push(publication.topic.len() as u8);
+            body.extend_from_slice(publication.topic.as_bytes());
+            body.extend_from_slice(&publication.payload);
+        }
+    }
     put_record(&body, out);
 }
 
-fn encoded_bytes(message: &UpstreamMessage) -> usize {
-    record_bytes(12 + message.kind.len() + message.to.len() + message.payload.len())
+fn encoded_bytes(message: &Outward) -> usize {
+    record_bytes(match message {
+        Outward::Upstream(message) => 12 + message.kind.len() + message.to.len() + message.payload.len(),
+        Outward::Publication(publication) => 15 + publication.topic.len() + publication.payload.len(),
+    })
+}
+
+fn decode_publication(body: &[u8]) -> Option<Publication> {
+    let (&retain, body) = body.split_first()?;
+    let (ttl_s, body) = body.split_first_chunk::<4>()?;
+    let (topic, body) = text(body)?;
+    let ttl_s = u32::from_be_bytes(*ttl_s);
+    Some(Publication { topic, payload: body.to_vec().into(), retain: retain == 1, ttl_s })
 }
 
 fn decode(body: &[u8]) -> Option<UpstreamMessage> {

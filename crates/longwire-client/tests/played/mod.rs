@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use longwire_client::{BackOff, ClientId, Device, DeviceBuilder, Incoming, ResultCode};
-use longwire_proto::wire::{Assembler, DeviceFrame, ServerFrame, UpAck, Welcome};
+use longwire_proto::wire::{Assembler, DeviceFrame, SelfService, ServerFrame, UpAck, Welcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -24,6 +24,21 @@ pub enum Said {
         kind: String,
         to: String,
         mode: u8,
+        payload: Vec<u8>,
+    },
+    Subscribe {
+        request: u32,
+        filter: String,
+        kept: bool,
+    },
+    Unsubscribe {
+        request: u32,
+        filter: String,
+    },
+    Publish {
+        id: u64,
+        at_least_once: bool,
+        topic: String,
         payload: Vec<u8>,
     },
     Acks(Vec<u128>),
@@ -120,6 +135,10 @@ impl Link {
         self.say(&[ServerFrame::UpAck(UpAck { client_message: id, outcome })]).await;
     }
 
+    pub async fn result(&mut self, request: u32, code: ResultCode) {
+        self.say(&[ServerFrame::Result { request, code }]).await;
+    }
+
     /// The next frame of the device; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Said> {
         loop {
@@ -159,6 +178,18 @@ fn said(frame: DeviceFrame<'_>) -> Said {
             to: up.to.into(),
             mode: up.mode,
             payload: up.payload.to_vec(),
+        },
+        DeviceFrame::SelfService { request, what: SelfService::Subscribe(wanted) } => {
+            Said::Subscribe { request, filter: wanted.filter.into(), kept: wanted.kept }
+        }
+        DeviceFrame::SelfService { request, what: SelfService::Unsubscribe(filter) } => {
+            Said::Unsubscribe { request, filter: filter.into() }
+        }
+        DeviceFrame::Publish(publish) => Said::Publish {
+            id: publish.client_message,
+            at_least_once: publish.at_least_once,
+            topic: publish.topic.into(),
+            payload: publish.payload.to_vec(),
         },
         DeviceFrame::Ack(ack) => Said::Acks(ack.ids().map(|id| id.0).collect()),
         DeviceFrame::Ping => Said::Ping,

@@ -8,8 +8,9 @@ use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId, Source};
 use crate::limit::{CONNACK_WAIT_MS, FRAME_BODY_BYTES_CEILING};
 use crate::wire::{
-    AckKind, Assembler, Class, Command, Connect, DeviceFrame, Gap, Network, Push, Refusal, ResultCode,
-    ServerFrame, UpAck, Upstream, VERSION, Welcome, encode_acks, heartbeat, padded_ping,
+    AckKind, Assembler, Class, Command, Connect, DeviceFrame, Gap, Network, Publish, Push, Refusal,
+    ResultCode, SelfService, ServerFrame, UpAck, Upstream, VERSION, Welcome, encode_acks, heartbeat,
+    padded_ping,
 };
 
 /// What a device logs in with.
@@ -73,7 +74,7 @@ pub enum FromServer<'a> {
     },
     /// The server ended the connection.
     Closed(Refusal),
-    /// The answer to an upstream message.
+    /// The answer to an upstream message, or to one for a topic.
     UpAck(UpAck),
     /// The answer to self-service.
     Result {
@@ -172,10 +173,28 @@ impl ClientSession {
     /// Sends a message to the business or another device; the answer is [`FromServer::UpAck`]. Nothing is sent, and
     /// false comes back, before WELCOME and after the end.
     pub fn send(&mut self, upstream: &Upstream<'_>, out: &mut Vec<u8>) -> bool {
+        self.say(&DeviceFrame::Upstream(*upstream), out)
+    }
+
+    /// Publishes to a topic; one that is to arrive at least once is answered by [`FromServer::UpAck`]. Nothing is sent, and false
+    /// comes back, before WELCOME and after the end.
+    pub fn publish(&mut self, publish: &Publish<'_>, out: &mut Vec<u8>) -> bool {
+        self.say(&DeviceFrame::Publish(*publish), out)
+    }
+
+    /// Asks for a subscription or another self-service; the answer is [`FromServer::Result`] with the same `request`. Nothing
+    /// is sent, and false comes back, before WELCOME and after the end.
+    pub fn ask(&mut self, request: u32, what: SelfService<'_>, out: &mut Vec<u8>) -> bool {
+        self.say(&DeviceFrame::SelfService { request, what }, out)
+    }
+
+    /// Sends a frame that is neither CONNECT nor the end nor a heartbeat: something for the business, a topic or the node.
+    /// Nothing is sent, and false comes back, before WELCOME and after the end.
+    pub fn say(&mut self, frame: &DeviceFrame<'_>, out: &mut Vec<u8>) -> bool {
         if self.talk.state != State::Live {
             return false;
         }
-        DeviceFrame::Upstream(*upstream).encode(self.talk.client, out);
+        frame.encode(self.talk.client, out);
         self.talk.business(true, out);
         true
     }

@@ -4,10 +4,11 @@ use super::deliveries::Deliveries;
 use super::feed::FeedStart;
 use crate::close::CloseReason;
 use crate::id::ClientId;
-use crate::limit::{BEFORE_LOGIN_BYTES_MAX, HEARTBEAT_S_RANGE, UPSTREAM_BYTES_MAX};
+use crate::limit::{BEFORE_LOGIN_BYTES_MAX, HEARTBEAT_S_RANGE, PUBLISH_BYTES_MAX, UPSTREAM_BYTES_MAX};
+use crate::wire::mqtt::{Limits, topic};
 use crate::wire::{
-    Ack, Assembler, Command, Connect, DeviceFrame, ResultCode, ServerFrame, UpAck, Upstream, VERSION,
-    heartbeat,
+    Ack, Assembler, Command, Connect, DeviceFrame, Publish, ResultCode, SelfService, ServerFrame, Subscribe,
+    UpAck, Upstream, VERSION, heartbeat,
 };
 
 /// Before CONNECT: at most [`BEFORE_LOGIN_BYTES_MAX`] bytes, and no other frame.
@@ -45,6 +46,25 @@ pub enum FromDevice<'a> {
     Acked(Ack<'a>),
     /// A message for the business, within [`UPSTREAM_BYTES_MAX`]; its UPACK is owed by whoever takes it.
     Upstream(Upstream<'a>),
+    /// A subscription is wanted; the filter is valid. Its RESULT is owed by whoever makes it.
+    Subscribe {
+        /// The device's number of the request.
+        request: u32,
+        /// What is wanted.
+        wanted: Subscribe<'a>,
+        /// Its filter, judged.
+        filter: topic::Filter<'a>,
+    },
+    /// The subscription with this filter, which is valid, is to end. Its RESULT is owed by whoever ends it.
+    Unsubscribe {
+        /// The device's number of the request.
+        request: u32,
+        /// The filter, `$share/{group}/` included.
+        filter: &'a str,
+    },
+    /// A message for a valid topic that does not begin with `$`, within [`PUBLISH_BYTES_MAX`]. The UPACK of one that is to arrive
+    /// at least once is owed by whoever takes it.
+    Publish(Publish<'a>),
     /// An answered request that nobody else needs to see.
     Answered,
 }
@@ -174,10 +194,8 @@ impl Established {
                 FromDevice::Answered
             }
             DeviceFrame::Upstream(upstream) => FromDevice::Upstream(upstream),
-            DeviceFrame::SelfService { request, .. } => {
-                ServerFrame::Result { request, code: ResultCode::Unsupported }.encode(self.client, out);
-                FromDevice::Answered
-            }
+            DeviceFrame::Publish(publish) => published(publish, self.client, out),
+            DeviceFrame::SelfService { request, what } => asked(request, what, self.client, out),
         };
         Ok(Some(from))
     }
@@ -191,4 +209,40 @@ impl Established {
     pub fn deliveries(&mut self) -> &mut Deliveries {
         &mut self.deliveries
     }
+}
+
+/// Self-service: what is valid is somebody else's, the rest is answered.
+fn asked<'a>(request: u32, what: SelfService<'a>, client: ClientId, out: &mut Vec<u8>) -> FromDevice<'a> {
+    let code = match what {
+        SelfService::Subscribe(wanted) => {
+            match topic::Filter::parse(wanted.filter.as_bytes(), &Limits::default()) {
+                // A group has no mailbox, and who publishes to it may be the one whose turn it is.
+                Ok(filter) if filter.group().is_none() || !(wanted.kept || wanted.no_local) => {
+                    return FromDevice::Subscribe { request, wanted, filter };
+                }
+                _ => ResultCode::NotAllowed,
+            }
+        }
+        SelfService::Unsubscribe(filter) => match topic::Filter::parse(filter.as_bytes(), &Limits::default())
+        {
+            Ok(_) => return FromDevice::Unsubscribe { request, filter },
+            Err(_) => ResultCode::NotAllowed,
+        },
+        _ => ResultCode::Unsupported,
+    };
+    ServerFrame::Result { request, code }.encode(client, out);
+    FromDevice::Answered
+}
+
+/// A message for a topic: what can be taken is somebody else's, the rest is answered if an answer is awaited.
+fn published<'a>(publish: Publish<'a>, client: ClientId, out: &mut Vec<u8>) -> FromDevice<'a> {
+    let is_topic = topic::name(publish.topic.as_bytes(), &Limits::default()).is_ok();
+    if is_topic && !publish.topic.starts_with('$') && publish.payload.len() <= PUBLISH_BYTES_MAX {
+        return FromDevice::Publish(publish);
+    }
+    if publish.at_least_once {
+        let answer = UpAck { client_message: publish.client_message, outcome: ResultCode::NotAllowed };
+        ServerFrame::UpAck(answer).encode(client, out);
+    }
+    FromDevice::Answered
 }

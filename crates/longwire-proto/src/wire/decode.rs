@@ -7,6 +7,7 @@ use super::frame::{
 };
 use super::header::{Command, Header};
 use super::read::Reader;
+use super::topics::{Publish, Subscribe};
 use crate::close::CloseReason;
 use crate::id::{Kind, MessageId, Position, Source, TraceId};
 use crate::limit::{
@@ -52,6 +53,7 @@ fn device_frame(command: Command, mut body: Reader<'_>) -> Option<DeviceFrame<'_
         Command::Close => DeviceFrame::Close(CloseReason::from_code(body.u8()?)?),
         Command::Ack => DeviceFrame::Ack(ack(&mut body)?),
         Command::Upstream => DeviceFrame::Upstream(upstream(&mut body)?),
+        Command::Publish => DeviceFrame::Publish(Publish::decode(&mut body)?),
         _ => DeviceFrame::SelfService { request: body.u32()?, what: self_service(command, &mut body)? },
     };
     body.end()?;
@@ -118,7 +120,7 @@ fn self_service<'a>(command: Command, body: &mut Reader<'a>) -> Option<SelfServi
     let tag: fn(&'a str) -> SelfService<'a> = match command {
         Command::Bind => SelfService::Bind,
         Command::Unbind => SelfService::Unbind,
-        Command::Subscribe => SelfService::Subscribe,
+        Command::Subscribe => return Subscribe::decode(body).map(SelfService::Subscribe),
         Command::Unsubscribe => SelfService::Unsubscribe,
         Command::Tag => match body.u8()? {
             1 => SelfService::TagAdd,
@@ -128,7 +130,7 @@ fn self_service<'a>(command: Command, body: &mut Reader<'a>) -> Option<SelfServi
         _ => return None,
     };
     let bytes_max = match command {
-        Command::Subscribe | Command::Unsubscribe => TOPIC_FILTER_BYTES_MAX,
+        Command::Unsubscribe => TOPIC_FILTER_BYTES_MAX,
         _ => LABEL_BYTES_MAX,
     };
     body.word(bytes_max).filter(|name| !name.is_empty()).map(tag)

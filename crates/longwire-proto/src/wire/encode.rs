@@ -29,6 +29,7 @@ impl DeviceFrame<'_> {
                 put_text(out, upstream.to, DEVICE_NAME_BYTES_MAX);
                 out.extend_from_slice(upstream.payload);
             }
+            DeviceFrame::Publish(publish) => publish.encode(out),
             DeviceFrame::SelfService { request, what } => {
                 put(out, request.to_be_bytes());
                 put_self_service(out, what);
@@ -46,6 +47,7 @@ impl DeviceFrame<'_> {
             DeviceFrame::Close(_) => Command::Close,
             DeviceFrame::Ack(_) => Command::Ack,
             DeviceFrame::Upstream(_) => Command::Upstream,
+            DeviceFrame::Publish(_) => Command::Publish,
             DeviceFrame::SelfService { what, .. } => match what {
                 SelfService::Bind(_) => Command::Bind,
                 SelfService::Unbind(_) => Command::Unbind,
@@ -157,9 +159,8 @@ fn put_self_service(out: &mut Vec<u8>, what: &SelfService<'_>) {
             out.push(2);
             put_text(out, name, LABEL_BYTES_MAX);
         }
-        SelfService::Subscribe(filter) | SelfService::Unsubscribe(filter) => {
-            put_text(out, filter, TOPIC_FILTER_BYTES_MAX);
-        }
+        SelfService::Subscribe(subscribe) => subscribe.encode(out),
+        SelfService::Unsubscribe(filter) => put_text(out, filter, TOPIC_FILTER_BYTES_MAX),
     }
 }
 

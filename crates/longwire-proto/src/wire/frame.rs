@@ -1,5 +1,6 @@
 //! The bodies of frames as types. Text and payloads borrow from the bytes that were read.
 
+use super::topics::{Publish, Subscribe};
 use crate::close::CloseReason;
 use crate::id::{Kind, MessageId, Position, Source, TraceId};
 
@@ -138,6 +139,8 @@ pub struct Push<'a> {
 pub mod push_flags {
     /// The server may have sent this message in an earlier session.
     pub const MAY_REPEAT: u8 = 0x01;
+    /// Published to a topic before this device subscribed to it, and kept for that.
+    pub const RETAINED: u8 = 0x02;
 }
 
 /// Why messages were left out.
@@ -224,10 +227,10 @@ pub struct Upstream<'a> {
     pub payload: &'a [u8],
 }
 
-/// The answer to UPSTREAM.
+/// The answer to UPSTREAM and PUBLISH.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UpAck {
-    /// The id from [`Upstream::client_message`].
+    /// The id from [`Upstream::client_message`] or [`Publish::client_message`].
     pub client_message: u64,
     /// What became of it.
     pub outcome: ResultCode,
@@ -260,9 +263,9 @@ pub enum SelfService<'a> {
     TagAdd(&'a str),
     /// Remove this tag.
     TagRemove(&'a str),
-    /// Subscribe to this topic filter.
-    Subscribe(&'a str),
-    /// End this subscription.
+    /// Subscribe to topics.
+    Subscribe(Subscribe<'a>),
+    /// End the subscription with this filter.
     Unsubscribe(&'a str),
 }
 
@@ -281,6 +284,8 @@ pub enum DeviceFrame<'a> {
     Ack(Ack<'a>),
     /// A message for the business or another device.
     Upstream(Upstream<'a>),
+    /// A message for a topic.
+    Publish(Publish<'a>),
     /// Self-service; `request` comes back in the RESULT.
     SelfService {
         /// Chosen by the device.
@@ -316,7 +321,7 @@ pub enum ServerFrame<'a> {
     Recall(MessageId),
     /// What was left out.
     Gap(Gap),
-    /// The answer to UPSTREAM.
+    /// The answer to UPSTREAM and PUBLISH.
     UpAck(UpAck),
     /// The answer to a self-service frame.
     Result {

@@ -38,8 +38,10 @@ pub enum Command {
     Ack = 0x30,
     /// Device → server: a message for the business or another device.
     Upstream = 0x40,
-    /// Server → device: the answer to UPSTREAM.
+    /// Server → device: the answer to UPSTREAM, and to a PUBLISH that is to arrive at least once.
     UpAck = 0x41,
+    /// Device → server: a message for a topic.
+    Publish = 0x42,
     /// Device → server: bind an alias.
     Bind = 0x50,
     /// Device → server: unbind an alias.
@@ -73,6 +75,7 @@ impl Command {
             0x30 => Command::Ack,
             0x40 => Command::Upstream,
             0x41 => Command::UpAck,
+            0x42 => Command::Publish,
             0x50 => Command::Bind,
             0x51 => Command::Unbind,
             0x52 => Command::Tag,
@@ -94,6 +97,7 @@ impl Command {
                 | Command::Close
                 | Command::Ack
                 | Command::Upstream
+                | Command::Publish
                 | Command::Bind
                 | Command::Unbind
                 | Command::Tag

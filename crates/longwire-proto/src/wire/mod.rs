@@ -5,6 +5,7 @@
 //! - `decode`: bodies into frames; `read` is its cursor.
 //! - `encode`: frames into bytes.
 //! - `push`: the bytes of a PUSH in two parts, so that the shared one is encoded once.
+//! - `topics`: the bodies of SUBSCRIBE and PUBLISH.
 //! - `topic_body`: the payload of a message that was published to a topic.
 //! - `assemble`: whole frames out of bytes that arrive in any cut.
 //!
@@ -20,6 +21,7 @@ pub mod mqtt;
 mod push;
 mod read;
 mod topic_body;
+mod topics;
 pub mod websocket;
 
 pub use assemble::{Assembler, RawFrame};
@@ -29,6 +31,7 @@ pub(crate) use header::mix;
 pub use header::{Command, Header, MAGIC, heartbeat, padded_ping};
 pub use push::{PushHead, PushShared, encode_push_shared, push_frame};
 pub use topic_body::TopicBody;
+pub use topics::{Publish, Subscribe};
 
 use crate::close::CloseReason;
 

@@ -32,7 +32,7 @@ pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -207,6 +207,13 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn app(&self, key: &str) -> Option<Arc<App>> {
         self.apps.read().get(key).cloned()
+    }
+
+    /// The topic rules of these apps; one look at all apps, whoever asks.
+    pub(super) fn topic_rules(&self, ids: &HashSet<AppId>) -> HashMap<AppId, Arc<Rules>> {
+        let apps = self.apps.read();
+        let meant = apps.values().filter(|app| ids.contains(&app.id));
+        meant.map(|app| (app.id, app.topic_rules.clone())).collect()
     }
 
     pub(super) fn retry_after_s(&self) -> u16 {

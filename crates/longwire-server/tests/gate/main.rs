@@ -7,6 +7,7 @@ mod mqtt_aliases;
 mod mqtt_life;
 mod mqtt_rig;
 mod mqtt_stored;
+mod native_topics;
 mod peers;
 mod rates;
 mod rig;

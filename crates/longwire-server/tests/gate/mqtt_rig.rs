@@ -8,7 +8,7 @@ use longwire_proto::wire::mqtt::{
     Property, Publish, QoS, Reason, Side, Subscribe, Unsubscribe, Version, encode,
 };
 use longwire_server::delivery::border::topics::{
-    From, MqttAttach, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicWish,
+    From, MqttAttach, PublishOutcome, SubscribeOutcome, TopicCommand, TopicEvent, TopicRights, TopicWish,
 };
 use longwire_server::delivery::border::{Attach, Command, Event, Handle, Login};
 use longwire_server::domain::topic::Rules;
@@ -45,6 +45,7 @@ pub(crate) fn attach(login: &Login) -> Command {
         log: FeedStart { last: Position::START, waiting: false },
         log_head: Position::START,
         server_time: WallMs(1_000),
+        topics: None,
         mqtt: Some(Box::new(MqttAttach {
             session_present: resumed,
             assigned: mqtt.client_id.is_empty().then(|| "assigned".into()),
@@ -60,8 +61,14 @@ pub(crate) fn attach(login: &Login) -> Command {
     }))
 }
 
+/// Clients from this number on get no answers; the test gives them.
+pub(crate) const UNANSWERED: u64 = 1_000_000;
+
 /// Says yes to everything.
 pub(crate) fn hub_answer(from: From, event: &TopicEvent) -> Option<Command> {
+    if from.client.0 >= UNANSWERED {
+        return None;
+    }
     let to = from.handle;
     let answered = |packet_id, subscribed, count| TopicCommand::Answered {
         to,
@@ -80,7 +87,11 @@ pub(crate) fn hub_answer(from: From, event: &TopicEvent) -> Option<Command> {
         TopicEvent::Received { source, position, .. } => {
             TopicCommand::Recorded { to, source: *source, position: *position }
         }
-        TopicEvent::Shared { .. } | TopicEvent::Expiry { .. } => return None,
+        TopicEvent::Rights => {
+            let rights = TopicRights { rules: Arc::new(Rules::open()), name: "native".into() };
+            TopicCommand::Rights { to, rights: Some(Box::new(rights)) }
+        }
+        TopicEvent::Shared { .. } | TopicEvent::Expiry { .. } | TopicEvent::Keep => return None,
     }))
 }
 

@@ -55,6 +55,7 @@ pub(crate) fn attach(to: Handle, client: ClientId, tags: &[u32], log_head: Posit
         log_head,
         server_time: WallMs(1_000),
         mqtt: None,
+        topics: None,
         heartbeat: AssignedHeartbeat { interval_s: 60, padding_max: 0 },
     }))
 }

@@ -5,8 +5,10 @@ use super::raw::client_id;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::{Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::session::{ClientSession, Credentials, FromServer, Memory, Millis};
+use longwire_proto::wire::mqtt::RetainHandling;
 use longwire_proto::wire::{
-    AckKind, Class, DeviceFrame, Gap, Network, Push, Refusal, ResultCode, Upstream, Welcome,
+    AckKind, Class, DeviceFrame, Gap, Network, Publish, Push, Refusal, ResultCode, SelfService, Subscribe,
+    TopicBody, Upstream, Welcome,
 };
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -57,6 +59,13 @@ pub enum Seen {
         /// What became of it.
         outcome: ResultCode,
     },
+    /// An answer to self-service.
+    Result {
+        /// The device's number of the request.
+        request: u32,
+        /// What became of it.
+        code: ResultCode,
+    },
     /// The node will close.
     GoAway {
         /// Milliseconds to wait.
@@ -101,6 +110,7 @@ pub struct TestDevice {
     memory: Memory,
     live: Option<Live>,
     seen: VecDeque<Seen>,
+    requests: u32,
     since: Instant,
 }
 
@@ -128,6 +138,7 @@ impl TestDevice {
             memory: Memory::default(),
             live: None,
             seen: VecDeque::new(),
+            requests: 0,
             since: Instant::now(),
         }
     }
@@ -267,6 +278,90 @@ impl TestDevice {
         }
     }
 
+    /// Sends any frame.
+    pub fn send_frame(&mut self, frame: &DeviceFrame<'_>) {
+        let mut bytes = Vec::new();
+        frame.encode(self.credentials.client, &mut bytes);
+        self.send(&bytes);
+    }
+
+    /// Asks for a self-service and waits for the answer; messages that come meanwhile stay in their order.
+    #[track_caller]
+    pub fn ask(&mut self, what: SelfService<'_>) -> ResultCode {
+        self.requests += 1;
+        let request = self.requests;
+        self.send_frame(&DeviceFrame::SelfService { request, what });
+        self.await_answer(|seen| match seen {
+            Seen::Result { request: answered, code } if *answered == request => Some(*code),
+            _ => None,
+        })
+    }
+
+    /// Waits for an answer; messages that come before it stay in their order.
+    #[track_caller]
+    fn await_answer<T>(&mut self, wanted: impl Fn(&Seen) -> Option<T>) -> T {
+        let mut before = VecDeque::new();
+        loop {
+            let next = self.next(PATIENCE);
+            if let Some(found) = next.as_ref().and_then(&wanted) {
+                before.append(&mut self.seen);
+                self.seen = before;
+                return found;
+            }
+            match next {
+                Some(push @ Seen::Push { .. }) => before.push_back(push),
+                Some(Seen::Pong) => {}
+                other => panic!("{}: instead of an answer {other:?}", self.name),
+            }
+        }
+    }
+
+    /// Subscribes with the options of a plain subscription: `kept` or not, retained messages wanted.
+    #[track_caller]
+    pub fn subscribe(&mut self, filter: &str, kept: bool) -> ResultCode {
+        let retained = RetainHandling::Send;
+        self.ask(SelfService::Subscribe(Subscribe { filter, kept, no_local: false, retained }))
+    }
+
+    /// Ends a subscription.
+    #[track_caller]
+    pub fn unsubscribe(&mut self, filter: &str) -> ResultCode {
+        self.ask(SelfService::Unsubscribe(filter))
+    }
+
+    /// Publishes at least once, and waits for the answer.
+    #[track_caller]
+    pub fn publish(&mut self, topic: &str, text: &str) -> ResultCode {
+        self.requests += 1;
+        let client_message = u64::from(self.requests);
+        self.send_frame(&DeviceFrame::Publish(Publish {
+            client_message,
+            at_least_once: true,
+            retain: false,
+            ttl_s: 0,
+            topic,
+            payload: text.as_bytes(),
+        }));
+        self.await_answer(|seen| match seen {
+            Seen::UpAck { client_message: answered, outcome } if *answered == client_message => {
+                Some(*outcome)
+            }
+            _ => None,
+        })
+    }
+
+    /// The next delivery must be this text on this topic. Returns whether it came through the mailbox, and its flags.
+    #[track_caller]
+    pub fn expect_topic(&mut self, topic: &str, text: &str) -> (bool, u8) {
+        let push = self.expect_push(PATIENCE);
+        let Seen::Push { source, flags, kind: Kind::Topic, payload, .. } = &push else {
+            panic!("{}: instead of a topic {push:?}", self.name)
+        };
+        let body = TopicBody::decode(payload).expect("a topic's body");
+        assert_eq!((body.topic, std::str::from_utf8(body.content)), (topic, Ok(text)), "{}", self.name);
+        (source.is_some(), *flags)
+    }
+
     /// Writes raw bytes into the connection.
     pub fn send(&mut self, bytes: &[u8]) {
         if let Some(live) = &mut self.live {
@@ -373,6 +468,7 @@ fn seen(from: &FromServer<'_>) -> Seen {
         FromServer::UpAck(answer) => {
             Seen::UpAck { client_message: answer.client_message, outcome: answer.outcome }
         }
+        FromServer::Result { request, code } => Seen::Result { request: *request, code: *code },
         FromServer::GoAway { after_ms, .. } => Seen::GoAway { after_ms: *after_ms },
         FromServer::Closed(refusal) => Seen::Closed(*refusal),
         _ => Seen::Other,

@@ -5,7 +5,10 @@ use super::raw::{client_id, connect_bytes};
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
 use longwire_proto::limit::HEADER_BYTES;
-use longwire_proto::wire::{AckKind, Command, DeviceFrame, Header, ServerFrame, encode_acks};
+use longwire_proto::wire::mqtt::RetainHandling;
+use longwire_proto::wire::{
+    AckKind, Command, DeviceFrame, Header, ResultCode, SelfService, ServerFrame, Subscribe, encode_acks,
+};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
@@ -136,6 +139,19 @@ impl LayeredDevice {
     pub fn beat(&mut self) {
         self.send(&DeviceFrame::Ping);
         assert_eq!(self.next().0, Command::Pong);
+    }
+
+    /// Subscribes to a topic filter; how it went.
+    #[track_caller]
+    pub fn subscribe(&mut self, filter: &str, kept: bool) -> ResultCode {
+        let wanted = Subscribe { filter, kept, no_local: false, retained: RetainHandling::Send };
+        self.send(&DeviceFrame::SelfService { request: 1, what: SelfService::Subscribe(wanted) });
+        let (command, body) = self.next();
+        let header = Header { command, body_bytes: body.len(), client: self.client };
+        match ServerFrame::decode(&header, &body) {
+            Ok(ServerFrame::Result { request: 1, code }) => code,
+            other => panic!("a result, not {other:?}"),
+        }
     }
 
     /// The payload of the next delivery, which is acked.

@@ -173,6 +173,8 @@ pub struct Attach {
     pub server_time: WallMs,
     /// For an MQTT client.
     pub mqtt: Option<Box<topics::MqttAttach>>,
+    /// For a native device whose session was kept.
+    pub topics: Option<Box<topics::KeptTopics>>,
     /// What the device is told to beat by.
     pub heartbeat: AssignedHeartbeat,
 }

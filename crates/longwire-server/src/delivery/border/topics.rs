@@ -1,10 +1,11 @@
 //! Topics at the border: what is published, wished and answered between shards, and between shards and the hub.
 
 use super::Handle;
-use crate::domain::{AppId, ClientId, MessageId, Position, Source, WallMs};
+use crate::domain::topic::Rules;
+use crate::domain::{AppId, ClientId, Kind, MessageId, Position, Source, TraceId, WallMs};
 use bytes::Bytes;
-use longwire_proto::wire::TopicBody;
 use longwire_proto::wire::mqtt::{PropertiesBuf, Property, SharedPublish, Version};
+use longwire_proto::wire::{PushHead, TopicBody, encode_push_shared, push_frame};
 use std::sync::{Arc, OnceLock};
 
 pub use crate::domain::topic::TopicWish;
@@ -28,6 +29,8 @@ pub struct TopicMessage {
     pub dup: bool,
     /// Whole packets of QoS 0 without properties of their own, made when first asked for: 3.1.1 and 5.0.
     frames: [OnceLock<Bytes>; 2],
+    /// The online-only PUSH that native devices get; `None`: it has none.
+    native: OnceLock<Option<Bytes>>,
 }
 
 impl TopicMessage {
@@ -40,7 +43,8 @@ impl TopicMessage {
         (qos, retain): (u8, bool),
         deadline: WallMs,
     ) -> TopicMessage {
-        TopicMessage { app, shared, qos, retain, deadline, publisher, dup: false, frames: Default::default() }
+        let (frames, native) = Default::default();
+        TopicMessage { app, shared, qos, retain, deadline, publisher, dup: false, frames, native }
     }
 
     /// The same, marked as sent before (DUP): what the business has of it is not stored again.
@@ -54,6 +58,22 @@ impl TopicMessage {
     pub fn frame(&self, version: Version) -> &Bytes {
         let at = usize::from(version == Version::V5);
         self.frames[at].get_or_init(|| Bytes::from(self.shared.whole_at_most_once(version, false)))
+    }
+
+    /// The online-only PUSH that all native subscribers get; `None` as for [`TopicMessage::body`].
+    #[must_use]
+    pub fn native_frame(&self) -> Option<&Bytes> {
+        self.native.get_or_init(|| self.native_push(0)).as_ref()
+    }
+
+    /// An online-only PUSH with these flags (see [`push_flags`](longwire_proto::wire::push_flags)). It has no id: nobody stored it.
+    #[must_use]
+    pub fn native_push(&self, flags: u8) -> Option<Bytes> {
+        let (body, mut shared) = (self.body()?, Vec::new());
+        encode_push_shared(MessageId(0), Kind::Topic, TraceId(0), "", &body, &mut shared);
+        let start = Position::START;
+        let head = PushHead { source: None, position: start, previous: start, ttl_s: 0, flags };
+        Some(Bytes::from(push_frame(&head, &shared)))
     }
 
     /// The payload under which it is stored and given to native devices.
@@ -147,11 +167,29 @@ pub struct MqttAttach {
     /// Up to where earlier connections of the session may have sent its mailbox and its app's log (MQTT-3.3.1-1).
     pub sent: [Position; 2],
     /// What the device may do with topics.
-    pub rules: Arc<crate::domain::topic::Rules>,
+    pub rules: Arc<Rules>,
     /// The device's name, for `%c` in rules.
     pub name: Box<str>,
     /// For `%u` in rules: the user name behind `app/`, or all of it; empty if there was none, or no rule asks for it.
     pub user: Box<str>,
+}
+
+/// What a native device may do with topics.
+#[derive(Debug)]
+pub struct TopicRights {
+    /// Its app's rules.
+    pub rules: Arc<Rules>,
+    /// Its name, for `%c` in rules. It has no user name.
+    pub name: Box<str>,
+}
+
+/// The topics of a native device whose session was kept.
+#[derive(Debug)]
+pub struct KeptTopics {
+    /// What it may do.
+    pub rights: TopicRights,
+    /// What it had subscribed to.
+    pub subscriptions: Vec<TopicWish>,
 }
 
 /// Something that a session wants from the hub.
@@ -206,6 +244,10 @@ pub enum TopicEvent {
         /// The device has it.
         acked: bool,
     },
+    /// A native device has to do with topics: what may it do? Answered with [`TopicCommand::Rights`].
+    Rights,
+    /// A native device is about to subscribe for longer than its connection lives: it has a kept session from now on.
+    Keep,
     /// The session gave another expiry at its end (MQTT-3.14.2-2).
     Expiry {
         /// Seconds; 0 = it ends now.
@@ -272,6 +314,13 @@ pub enum TopicCommand {
         /// What follows the SUBACK at once, before anything that is published later (MQTT-3.3.1-9).
         retained: Vec<RetainedCopy>,
     },
+    /// The answer to [`TopicEvent::Rights`].
+    Rights {
+        /// The connection.
+        to: Handle,
+        /// `None`: the store does not answer.
+        rights: Option<Box<TopicRights>>,
+    },
     /// The answer to [`TopicEvent::Received`]: PUBREL may leave.
     Recorded {
         /// The connection.
@@ -304,6 +353,7 @@ impl TopicCommand {
             | TopicCommand::Published { to, .. }
             | TopicCommand::Released { to, .. }
             | TopicCommand::Answered { to, .. }
+            | TopicCommand::Rights { to, .. }
             | TopicCommand::Recorded { to, .. } => Some(*to),
         }
     }

@@ -1,5 +1,6 @@
 //! A login from token to answer.
 
+use super::super::border::topics::{KeptTopics, TopicRights};
 use super::super::border::{Attach, Command, Handle, Login};
 use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
@@ -7,6 +8,7 @@ use super::super::memory::guard::network;
 use super::super::memory::sessions::{Entered, Room, Seat};
 use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
+use crate::domain::topic::Rules;
 use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Position, Token, TokenFault};
 use crate::store::port::{LoginView, StoreError};
 use longwire_proto::close::CloseReason;
@@ -27,6 +29,8 @@ pub(super) struct Wish {
     pub(super) policy: DuplicateLogin,
     /// What it is told to beat by.
     pub(super) heartbeat: AssignedHeartbeat,
+    /// What its app's devices may do with topics.
+    rules: Arc<Rules>,
     /// What an MQTT client wants beside.
     pub(super) mqtt: Option<Box<MqttWish>>,
 }
@@ -90,7 +94,8 @@ pub(super) fn wish(core: &Core, app: &App, login: &Login, token: Token, mqtt: Op
     let heartbeat = core.heartbeat.assign(app.heartbeat, reach(login));
     // A client identifier has one connection (MQTT-3.1.4-3).
     let policy = if mqtt.is_some() && policy.allows_several() { DuplicateLogin::Takeover } else { policy };
-    Wish { seat: Seat::new(login.from, login.class), token, resume: login.resume, policy, heartbeat, mqtt }
+    let (seat, rules) = (Seat::new(login.from, login.class), app.topic_rules.clone());
+    Wish { seat, token, resume: login.resume, policy, heartbeat, rules, mqtt }
 }
 
 /// How long a bad login has to wait before it is answered otherwise, when too many came from its network. A good one
@@ -251,24 +256,29 @@ impl Table<'_> {
         Err(StoreError::Unavailable(format!("{} views for {} clients", views.len(), wishes.len())))
     }
 
-    /// Begins the sessions of MQTT clients that are let in, together. A mailbox that a clean start empties may stand in the
-    /// view as waiting: its first page says that nothing is there.
+    /// Begins the sessions of MQTT clients that are let in, and those that native devices go on with, together. A mailbox that a
+    /// clean start empties may stand in the view as waiting: its first page says that nothing is there.
     async fn begin_sessions(&self, wishes: &[Wish], views: Vec<Judged>) -> Vec<Begun> {
         let asks = |(wish, view): (&Wish, &Judged)| {
-            let (mqtt, view) = (wish.mqtt.as_ref()?, view.as_ref().ok()?);
-            Some(mqtt.session(&view.device, wish.from(), [view.mailbox_head, view.log_head]))
+            let view = view.as_ref().ok()?;
+            let heads = [view.mailbox_head, view.log_head];
+            match &wish.mqtt {
+                Some(mqtt) => Some(mqtt.session(&view.device, wish.from(), heads)),
+                None => self.core.kept_session(wish.token.client, wish.token.app, wish.from(), heads),
+            }
         };
-        let asked = wishes.iter().zip(&views).filter_map(asks).collect();
-        let mut starts = self.core.begin_sessions(asked).await.into_iter();
-        let begun = |(wish, view): (&Wish, Judged)| {
+        let asked: Vec<_> = wishes.iter().zip(&views).map(asks).collect();
+        let begins: Vec<bool> = asked.iter().map(Option::is_some).collect();
+        let mut starts = self.core.begin_sessions(asked.into_iter().flatten().collect()).await.into_iter();
+        let begun = |(begins, view): (bool, Judged)| {
             let view = view?;
-            let start = match wish.mqtt.is_some().then(|| starts.next()).flatten() {
+            let start = match begins.then(|| starts.next()).flatten() {
                 Some(start) => start.map_err(|_| CloseReason::StoreUnavailable)?,
                 None => SessionStart::default(),
             };
             Ok((view, start))
         };
-        wishes.iter().zip(views).map(begun).collect()
+        begins.into_iter().zip(views).map(begun).collect()
     }
 
     async fn answer(&self, wish: &Wish, begun: Begun) {
@@ -291,7 +301,16 @@ impl Table<'_> {
 
     fn attach(&self, wish: &Wish, view: LoginView, start: SessionStart) -> Result<Attach, CloseReason> {
         let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
-        let mqtt = wish.mqtt.as_ref().map(|mqtt| Box::new(mqtt.attach(&view.device, start)));
+        let (mqtt, topics) = match &wish.mqtt {
+            Some(mqtt) => (Some(Box::new(mqtt.attach(&view.device, start))), None),
+            None if start.subscriptions.is_empty() => (None, None),
+            None => {
+                let rights =
+                    TopicRights { rules: wish.rules.clone(), name: view.device.name.as_str().into() };
+                let SessionStart { subscriptions, .. } = start;
+                (None, Some(Box::new(KeptTopics { rights, subscriptions })))
+            }
+        };
         Ok(Attach {
             to: wish.from(),
             client: wish.token.client,
@@ -302,6 +321,7 @@ impl Table<'_> {
             log_head: view.log_head,
             server_time: (self.core.clock)(),
             mqtt,
+            topics,
             heartbeat: wish.heartbeat,
         })
     }

@@ -79,6 +79,7 @@ fn refusal(from: From, event: &TopicEvent) -> Option<TopicCommand> {
             let (packet_id, outcomes) = (*packet_id, unavailable(filters.len()));
             Some(TopicCommand::Answered { to, packet_id, subscribed: false, outcomes, retained: vec![] })
         }
+        TopicEvent::Rights => Some(TopicCommand::Rights { to, rights: None }),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - `publish`: a message from its topic to mailboxes, groups and what is retained.
 //! - `session`: sessions from login to end.
+//! - `rights`: what native devices may do.
 //! - `turn`: what sessions of a shard want, planned in memory, made durable together, answered in order.
 //! - `asked`: what the API, logins and telemetry ask.
 //! - `clock`: what time does: expiry, wills, ends to be written.
@@ -14,6 +15,7 @@ mod asked;
 mod clock;
 mod held;
 mod publish;
+mod rights;
 mod session;
 mod turn;
 

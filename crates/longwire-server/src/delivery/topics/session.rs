@@ -85,6 +85,19 @@ impl Core {
         starts.into_iter().map(finish).collect()
     }
 
+    /// The session that a native device goes on with: the one that was kept, for as long as it was to be kept. `None`: it has
+    /// none, and makes none by its login.
+    pub(in crate::delivery) fn kept_session(
+        &self,
+        client: ClientId,
+        app: AppId,
+        from: Handle,
+        heads: [Position; 2],
+    ) -> Option<SessionWish> {
+        let expiry_s = self.topics.kept.lock().expiry_s(client, (self.clock)().0)?;
+        Some(SessionWish { client, app, clean_start: false, expiry_s, will: None, from, heads })
+    }
+
     async fn unreleased(&self, clients: Vec<ClientId>) -> Vec<Result<Vec<u16>, StoreError>> {
         let count = clients.len();
         if count == 0 {
@@ -113,8 +126,12 @@ impl Core {
             }
         }
         let found = kept.begin(client, app, expiry_s, heads);
-        kept.set_will(client, will.clone());
-        kept.begun_for(client, from, found.is_none());
+        // Beside a connection that is still there, which may be an MQTT client's with a will, a native device only joins.
+        let joins = kept.begun_by(client).is_some_and(|other| self.sessions.is_current(client, other));
+        if !joins {
+            kept.set_will(client, will.clone());
+            kept.begun_for(client, from, found.is_none());
+        }
         changes.extend(kept.row(client));
         drop(kept);
         let Some((subscriptions, sent)) = found else {
@@ -153,10 +170,12 @@ impl Core {
             _ => 0,
         };
         let succession = kept.succession(from.client, from.handle);
-        if was_current {
-            if will.is_none() {
-                kept.set_will(from.client, None);
-            }
+        // A native device may have further connections: its session goes on with them.
+        let is_last = was_current && !self.sessions.is_online(from.client);
+        if will.is_none() && (is_last || was_current && succession == Succession::Open) {
+            kept.set_will(from.client, None);
+        }
+        if is_last {
             kept.left(from.client, now.0, sent);
         } else {
             kept.has_sent(from.client, sent);

@@ -1,6 +1,7 @@
 //! What the sessions of one shard want: planned in memory in their order, made durable in one commit, answered in their
 //! order.
 
+use super::held::kept::EXPIRY_S_MAX;
 use super::publish::{Plan, Planned};
 use crate::delivery::border::topics::{
     From, RetainedCopy, SubscribeOutcome, TopicCommand, TopicEvent, TopicMessage, TopicWish,
@@ -17,6 +18,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// The user property on the last retained message of a subscription that means more than it gets.
 const TRUNCATED: (&str, &str) = ("longwire-truncated", "1");
+
+/// How long the session of a native device is kept after its last connection, seconds.
+const NATIVE_EXPIRY_S: u32 = EXPIRY_S_MAX;
 
 /// What is owed to a session when the work is durable.
 enum Owed {
@@ -48,6 +52,7 @@ struct Turn<'a> {
 
 /// Serves a batch of events, and answers it.
 pub(in crate::delivery) async fn serve(core: &Arc<Core>, batch: &mut Vec<(From, TopicEvent)>) {
+    core.tell_rights(batch).await;
     let mut turn = Turn { core, planned: Planned::default(), owed: Vec::with_capacity(batch.len()) };
     let order = core.topics.order.lock().await;
     for (from, event) in batch.drain(..) {
@@ -81,7 +86,17 @@ impl Turn<'_> {
             // Settled when it came; the turn gives its room to what waits.
             TopicEvent::Shared { .. } => {}
             TopicEvent::Expiry { seconds } => core.session_expiry(from.client, seconds),
+            // Answered apart, see `serve`.
+            TopicEvent::Rights => {}
             _ if !is_current => {}
+            TopicEvent::Keep => {
+                let now = (core.clock)();
+                let changes = core.topics.kept.lock().keep(from.client, from.app, NATIVE_EXPIRY_S, now.0);
+                if matches!(changes[..], [Change::End(_), ..]) {
+                    core.topics.stats.sessions_ended.fetch_add(1, Relaxed);
+                }
+                self.planned.work.extend(changes.into_iter().map(Work::Change));
+            }
             TopicEvent::Release { packet_id } => {
                 let at = self.change(Change::Release(from.client, packet_id));
                 self.owed.push(Owed::Released { to, packet_id, at });

@@ -2,17 +2,21 @@
 //! their deadlines.
 
 mod mqtt;
+mod native;
 mod outbox;
 mod slab;
 mod socket;
+mod topical;
 mod wheel;
 
-pub(super) use mqtt::{Identity, LastWill, MqttDeciding, MqttLive, Passed, Queued, Subscription, Unanswered};
+pub(super) use mqtt::{LastWill, MqttDeciding, MqttLive};
+pub(super) use native::{AwaitingRights, NativeTopics, Owed};
 pub(super) use outbox::{Outbox, OutboxPool, Piece, Standing};
 pub(super) use slab::Slab;
 pub(super) use socket::{
     ReadOutcome, broken_reason, kernel_judges, listen, read_once, say_and_drop, shard_judges, write_slices,
 };
+pub(super) use topical::{Identity, Passed, Queued, Subscription, Topical, Unanswered};
 pub use wheel::{Link, Links, Wheel};
 
 use crate::delivery::border::Handle;
@@ -34,12 +38,38 @@ pub(super) enum Conversation {
     Awaiting(AwaitingConnect),
     Deciding(Deciding),
     Live(Established),
+    /// Logged in, and its first frame about topics waits for what the device may do.
+    AwaitingRights(Box<AwaitingRights>),
+    /// Logged in, and has to do with topics.
+    Topics(Box<NativeTopics>),
     /// The first byte was that of an MQTT CONNECT.
     MqttAwaiting(longwire_proto::session::mqtt::Awaiting),
     MqttDeciding(Box<MqttDeciding>),
     Mqtt(Box<MqttLive>),
     /// Only while a transition consumes the state.
     Over,
+}
+
+impl Conversation {
+    /// The session of a device that is logged in by the native protocol.
+    pub(super) fn native(&mut self) -> Option<&mut Established> {
+        match self {
+            Conversation::Live(session) => Some(session),
+            Conversation::AwaitingRights(waiting) => Some(&mut waiting.session),
+            Conversation::Topics(live) => Some(&mut live.session),
+            _ => None,
+        }
+    }
+
+    /// The same, to look at.
+    pub(super) fn seen_native(&self) -> Option<&Established> {
+        match self {
+            Conversation::Live(session) => Some(session),
+            Conversation::AwaitingRights(waiting) => Some(&waiting.session),
+            Conversation::Topics(live) => Some(&live.session),
+            _ => None,
+        }
+    }
 }
 
 /// One connection. An idle one owns nothing beyond this record.
@@ -129,10 +159,33 @@ impl Connection {
         }
     }
 
+    /// The session of a device that is logged in by the native protocol.
     pub(super) fn live(&mut self) -> Option<&mut Established> {
+        self.conversation.native()
+    }
+
+    /// What it has to do with topics, whatever it speaks.
+    pub(super) fn topical(&mut self) -> Option<&mut Topical> {
         match &mut self.conversation {
-            Conversation::Live(session) => Some(session),
+            Conversation::Mqtt(live) => Some(&mut live.topical),
+            Conversation::Topics(live) => Some(&mut live.topical),
             _ => None,
+        }
+    }
+
+    pub(super) fn native_topics(&mut self) -> Option<&mut NativeTopics> {
+        match &mut self.conversation {
+            Conversation::Topics(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// What is read has to wait for an answer of the hub.
+    pub(super) fn awaits_hub(&self) -> bool {
+        match &self.conversation {
+            Conversation::AwaitingRights(_) => true,
+            Conversation::Mqtt(live) => live.session.is_full(),
+            _ => self.is_deciding(),
         }
     }
 
@@ -150,9 +203,8 @@ impl Connection {
     /// What is on its way to the device, once it is logged in, whatever it speaks.
     pub(super) fn deliveries(&mut self) -> Option<(ClientId, &mut Deliveries)> {
         match &mut self.conversation {
-            Conversation::Live(session) => Some((session.client(), session.deliveries())),
             Conversation::Mqtt(live) => Some((live.session.client(), live.session.deliveries())),
-            _ => None,
+            other => other.native().map(|session| (session.client(), session.deliveries())),
         }
     }
 
@@ -169,9 +221,8 @@ impl Connection {
     /// The heartbeat that was announced or agreed, seconds; `None` before login.
     pub(super) fn heartbeat_s(&self) -> Option<u32> {
         match &self.conversation {
-            Conversation::Live(session) => Some(session.heartbeat_s().into()),
             Conversation::Mqtt(live) => Some(live.heartbeat_s()),
-            _ => None,
+            other => other.seen_native().map(|session| session.heartbeat_s().into()),
         }
     }
 
@@ -182,13 +233,16 @@ impl Connection {
     /// The next moment at which this connection may have to end, and why it would.
     pub(super) fn deadline(&self, limits: &Deadlines) -> (u32, longwire_proto::close::CloseReason) {
         use longwire_proto::close::CloseReason;
-        let mut next = match &self.conversation {
-            Conversation::Live(session) => (self.read_s + session.idle_limit_s(), CloseReason::Idle),
-            Conversation::Mqtt(live) => (self.read_s + live.idle_limit_s(), CloseReason::Idle),
-            _ if self.is_handshaking() => {
+        let idle_limit_s = match &self.conversation {
+            Conversation::Mqtt(live) => Some(live.idle_limit_s()),
+            other => other.seen_native().map(Established::idle_limit_s),
+        };
+        let mut next = match idle_limit_s {
+            Some(idle_limit_s) => (self.read_s + idle_limit_s, CloseReason::Idle),
+            None if self.is_handshaking() => {
                 (self.accepted_s + limits.login_s.min(HANDSHAKE_S), CloseReason::LoginTimeout)
             }
-            _ => (self.accepted_s + limits.login_s, CloseReason::LoginTimeout),
+            None => (self.accepted_s + limits.login_s, CloseReason::LoginTimeout),
         };
         let mut consider = |counts: bool, at: u32, reason| {
             if counts && at < next.0 {

@@ -149,6 +149,9 @@ impl Shard {
         self.scratch.reply.clear();
         ServerFrame::Welcome(welcome).encode(attach.client, &mut self.scratch.reply);
         self.reply(slot);
+        if let Some(kept) = &attach.topics {
+            self.resume_topics(slot, kept);
+        }
         self.pull(slot);
         if unread {
             self.list(slot);

@@ -1,26 +1,19 @@
-//! Bytes from devices: one shared buffer, the session's judgement, answers straight back.
+//! Bytes from devices: one shared buffer, for whatever conversation the connection has.
 
 use super::Shard;
 use super::mqtt::CONNECT;
-use crate::delivery::border::{Event, Handle, Login, Upstream};
-use crate::domain::{AppId, ClientId};
-use crate::gate::connection::{
-    Connection, Conversation, ReadOutcome, broken_reason, handle, peer_of, read_once,
-};
-use crate::gate::pressure::Level;
+use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, read_once};
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use crate::store::port::End;
-use bytes::Bytes;
 use longwire_proto::close::CloseReason;
-use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping, Settled};
-use longwire_proto::wire::{self, AckKind, ResultCode, ServerFrame, UpAck};
+use longwire_proto::session::{Pace, Settled};
 
 /// Full buffers read from one connection before the others have their turn.
 const READS_PER_TURN: usize = 4;
 /// Connections read again without a new epoll event, in one turn.
 const LISTED_PER_TURN: usize = 256;
 /// What a device that sent far too much is asked to wait, seconds (LIMITS 7.1).
-const RETRY_AFTER_RATE_S: u16 = 60;
+pub(super) const RETRY_AFTER_RATE_S: u16 = 60;
 
 impl Shard {
     /// Epoll says that a connection's socket changed. One rule for its edges: a short read means drained, and whatever
@@ -81,11 +74,9 @@ impl Shard {
     fn read(&mut self, slot: u32, to_the_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.slab.at(slot) else { return };
-            let is_full = connection.mqtt().is_some_and(|live| live.session.is_full());
             let flags = &connection.flags;
-            if connection.is_deciding() || is_full || flags.unwritable || flags.paused || flags.queued {
-                // Not read now: back-pressure (002-19), a brake, a queue, or the login or what it sent is being decided. A peer that
-                // has gone is let go.
+            if connection.awaits_hub() || flags.unwritable || flags.paused || flags.queued {
+                // Not read now: back-pressure (002-19), a brake, a queue, or the hub is asked. A peer that has gone is let go.
                 connection.flags.unread = true;
                 if to_the_end && let Some(reason) = end_of(connection) {
                     self.close(slot, reason, 0);
@@ -93,7 +84,7 @@ impl Shard {
                 return;
             }
             connection.flags.unread = false;
-            if self.fanout.is_full() && connection.mqtt().is_some() {
+            if self.fanout.is_full() && connection.topical().is_some() {
                 // What it publishes would have nowhere to wait.
                 break;
             }
@@ -130,24 +121,20 @@ impl Shard {
         }
         let Some(connection) = self.slab.at(slot) else { return };
         let outcome = match connection.conversation {
-            Conversation::Live(_) => self.received_live(slot, count),
+            Conversation::Live(_) | Conversation::AwaitingRights(_) | Conversation::Topics(_) => {
+                // Messages go out to others while these bytes are gone through.
+                let read = std::mem::take(&mut self.scratch.read);
+                let outcome = self.received_frames(slot, &read[..count]);
+                self.scratch.read = read;
+                outcome
+            }
             Conversation::Awaiting(_) => self.received_login(slot, count),
             Conversation::Mqtt(_) | Conversation::MqttAwaiting(_) => {
                 return self.received_mqtt(slot, count);
             }
             Conversation::Deciding(_) | Conversation::MqttDeciding(_) | Conversation::Over => Ok(()),
         };
-        match outcome {
-            Ok(()) => {
-                self.watch_frame(slot);
-                self.brake(slot);
-            }
-            Err(reason @ (CloseReason::InboundRate | CloseReason::PingRate)) => {
-                self.close(slot, reason, RETRY_AFTER_RATE_S);
-            }
-            Err(CloseReason::PeerClosed) => self.close(slot, CloseReason::PeerClosed, 0),
-            Err(reason) => self.close(slot, reason, 0),
-        }
+        self.frames_taken(slot, outcome);
     }
 
     fn received_mqtt(&mut self, slot: u32, count: usize) {
@@ -167,106 +154,6 @@ impl Shard {
         self.brake(slot);
     }
 
-    fn received_login(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
-        let from = handle(self.id, slot, &self.slab);
-        let Some(connection) = self.slab.at(slot) else { return Ok(()) };
-        let Conversation::Awaiting(awaiting) = &mut connection.conversation else { return Ok(()) };
-        let mut input = &self.scratch.read[..count];
-        let Some((client, connect)) = awaiting.receive(&mut input)? else { return Ok(()) };
-        let heartbeat_s = connect.heartbeat_s.clamp(
-            self.options.heartbeat_min_s,
-            self.options.heartbeat_max_s.max(self.options.heartbeat_min_s),
-        );
-        let peer =
-            peer_of(&connection.socket, connection.layers.as_deref()).map_err(|_| CloseReason::PeerLost)?;
-        let login = Login {
-            from,
-            client,
-            app_key: connect.app_key.to_owned(),
-            token: connect.token.to_vec(),
-            heartbeat_s,
-            network: connect.network,
-            class: connect.class,
-            resume: [connect.resume_mailbox, connect.resume_log],
-            peer,
-            mqtt: None,
-        };
-        if !input.is_empty() {
-            // A device waits for the answer to CONNECT.
-            return Err(CloseReason::OutOfOrder);
-        }
-        let state = std::mem::replace(&mut connection.conversation, Conversation::Over);
-        if let Conversation::Awaiting(awaiting) = state {
-            connection.conversation = Conversation::Deciding(awaiting.decide(heartbeat_s));
-            self.door.awaits_no_more(connection.address, connection.accepted_s, self.stats.own());
-            ShardStats::count(&self.stats.own().deciding, 1);
-        }
-        Shard::settle_layers(connection);
-        self.outlet.tell(Event::Login(Box::new(login)));
-        Ok(())
-    }
-
-    fn received_live(&mut self, slot: u32, count: usize) -> Result<(), CloseReason> {
-        self.scratch.reply.clear();
-        let own = handle(self.id, slot, &self.slab);
-        let (now, limits) = (self.time.now(), self.options.inbound);
-        if let Some(connection) = self.slab.at(slot) {
-            connection.rate.bytes(now, count, &limits);
-        }
-        let (mut at, mut heartbeats) = (0, 0);
-        loop {
-            let Some(connection) = self.slab.at(slot) else { return Ok(()) };
-            let app = connection.app;
-            let Connection { conversation: Conversation::Live(session), rate, .. } = connection else {
-                return Ok(());
-            };
-            let client = session.client();
-            let mut rest = &self.scratch.read[at..count];
-            let body_bytes_max = self.options.frame_body_bytes_max;
-            let from = session.receive(&mut rest, body_bytes_max, &mut self.scratch.reply)?;
-            at = count - rest.len();
-            if let Some(from) = &from
-                && charge(rate, from, now, &limits)? == Ping::Early
-            {
-                ShardStats::count(&self.stats.own().heartbeats_early, 1);
-            }
-            match from {
-                None => break,
-                Some(FromDevice::Heartbeat) => heartbeats += 1,
-                Some(FromDevice::Answered) => {}
-                Some(FromDevice::HeartbeatChanged) => {
-                    let due_s = connection.deadline(&self.limits).0;
-                    self.wheel.pull_in(&mut self.slab, slot, due_s);
-                }
-                Some(FromDevice::Upstream(message)) if self.stats.0.pressure.level() >= Level::Overloaded => {
-                    let (client_message, outcome) = (message.client_message, ResultCode::Busy);
-                    let answer = UpAck { client_message, outcome };
-                    ServerFrame::UpAck(answer).encode(client, &mut self.scratch.reply);
-                    ShardStats::count(&self.stats.own().upstream_shed, 1);
-                }
-                Some(FromDevice::Upstream(message)) => {
-                    let event = Event::Upstream(Box::new(copied(message, own, client, app)));
-                    self.outlet.tell(event);
-                }
-                Some(FromDevice::Acked(ack)) => {
-                    self.scratch.ids.clear();
-                    self.scratch.ids.extend(ack.ids());
-                    let kind = ack.kind;
-                    self.acked(slot, kind);
-                }
-            }
-        }
-        if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
-            session.release();
-        }
-        self.reply(slot);
-        self.pull(slot);
-        if heartbeats > 0 {
-            self.record_heartbeats(heartbeats);
-        }
-        Ok(())
-    }
-
     /// So many heartbeats of one read are answered: counted by how long they waited in this turn.
     pub(super) fn record_heartbeats(&mut self, count: u64) {
         let us = self.turn_began.elapsed().as_micros() as u64;
@@ -275,40 +162,6 @@ impl Shard {
         ShardStats::count(&stats.heartbeats, count);
         ShardStats::count(&stats.heartbeat_us[bucket.unwrap_or(HEARTBEAT_BUCKETS_US.len())], count);
         ShardStats::count(&stats.heartbeat_us_sum, us * count);
-    }
-
-    /// The ids in the scratch were acked.
-    fn acked(&mut self, slot: u32, kind: AckKind) {
-        let from = handle(self.id, slot, &self.slab);
-        let now_s = self.time.now_s();
-        let Some(connection) = self.slab.at(slot) else { return };
-        let (app, shared) = (connection.app, connection.flags.shared);
-        let Conversation::Live(session) = &mut connection.conversation else { return };
-        let client = session.client();
-        for message in self.scratch.ids.drain(..) {
-            if kind != AckKind::Received {
-                self.outlet.tell(Event::Feedback { client, app, message, kind });
-                continue;
-            }
-            let Some(settled) = session.deliveries().settle(message) else {
-                ShardStats::count(&self.stats.own().stray_acks, 1);
-                continue;
-            };
-            ShardStats::count(&self.stats.own().acked, 1);
-            self.outlet.tell(Event::Settled {
-                from,
-                client,
-                app,
-                source: settled.source,
-                position: settled.position,
-                message,
-                end: end_of_delivery(&settled),
-                shared,
-            });
-        }
-        connection.window_s = now_s;
-        connection.flags.waits_for_ack =
-            connection.live().is_some_and(|session| session.deliveries().has_unacked());
     }
 
     /// A device that sent too much is not read until it has caught up.
@@ -343,10 +196,9 @@ impl Shard {
         let now_s = self.time.now_s();
         let Some(connection) = self.slab.at(slot) else { return };
         let held = match &connection.conversation {
-            Conversation::Live(session) => session.held_bytes(),
             Conversation::Mqtt(live) => live.assembler.held_bytes(),
             // Before login its own deadline is shorter.
-            _ => 0,
+            other => other.seen_native().map_or(0, |session| session.held_bytes()),
         };
         let begun = connection.layers.as_ref().is_some_and(|layers| layers.is_under_way());
         let live = connection.heartbeat_s().is_some();
@@ -357,39 +209,6 @@ impl Shard {
             connection.frame_s = now_s;
             self.wheel.pull_in(&mut self.slab, slot, now_s + self.limits.frame_s);
         }
-    }
-}
-
-/// What came is counted against what the device may send: acks of receipt cost their bytes only, for they answer us.
-fn charge(
-    rate: &mut InboundRate,
-    from: &FromDevice<'_>,
-    now: Millis,
-    limits: &InboundLimits,
-) -> Result<Ping, CloseReason> {
-    match from {
-        FromDevice::Heartbeat => {
-            let ping = rate.ping(now, limits);
-            return if ping == Ping::Flood { Err(CloseReason::PingRate) } else { Ok(ping) };
-        }
-        FromDevice::Acked(ack) if ack.kind == AckKind::Received => {}
-        FromDevice::Upstream(message) => rate.message(message.payload.len(), limits),
-        FromDevice::HeartbeatChanged | FromDevice::Answered | FromDevice::Acked(_) => rate.message(0, limits),
-    }
-    if rate.pace(now, limits) == Pace::FarAhead { Err(CloseReason::InboundRate) } else { Ok(Ping::Due) }
-}
-
-/// A message for the business, out of the bytes that were read; the session has bounded it.
-fn copied(message: wire::Upstream<'_>, from: Handle, client: ClientId, app: AppId) -> Upstream {
-    Upstream {
-        from,
-        client,
-        app,
-        client_message: message.client_message,
-        durable: message.mode == 1,
-        kind: message.kind.into(),
-        to_device: !message.to.is_empty(),
-        payload: Bytes::copy_from_slice(message.payload),
     }
 }
 

@@ -3,6 +3,7 @@
 //! - `accept`: new connections; never ends on an error.
 //! - `turned_away`: those that are refused at the door.
 //! - `inbound`: bytes from devices.
+//! - `native`: conversations of devices that speak the native protocol.
 //! - `layered`: the same through TLS and WebSocket, and what a new connection speaks.
 //! - `commands`: what the hub says.
 //! - `phase`: when in its interval a device beats.
@@ -23,6 +24,7 @@ mod inbound;
 mod layered;
 mod members;
 mod mqtt;
+mod native;
 mod outbound;
 mod phase;
 mod scan;

@@ -101,15 +101,22 @@ impl Shard {
     }
 
     pub(super) fn flush_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for slot in dirty.drain(..) {
-            if let Some(connection) = self.slab.at(slot)
-                && std::mem::take(&mut connection.flags.dirty)
-            {
-                self.flush(slot);
+        // A flush may make room for messages that waited: those connections are in the list again, until their queues are empty or
+        // their sockets full.
+        while !self.dirty.is_empty() {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for slot in dirty.drain(..) {
+                if let Some(connection) = self.slab.at(slot)
+                    && std::mem::take(&mut connection.flags.dirty)
+                {
+                    self.flush(slot);
+                }
+            }
+            if self.dirty.is_empty() {
+                self.dirty = dirty;
+                return;
             }
         }
-        self.dirty = dirty;
     }
 
     /// Writes what waits, as far as the socket takes it.
@@ -273,7 +280,7 @@ impl Shard {
             return;
         }
         let app = connection.app;
-        if connection.mqtt().is_some_and(|live| live.burden.is_some()) {
+        if connection.topical().is_some_and(|topical| topical.burden.is_some()) {
             self.send_queued(slot);
         }
         let Some(connection) = self.slab.at(slot) else { return };

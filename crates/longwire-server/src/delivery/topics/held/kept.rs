@@ -125,13 +125,52 @@ impl Kept {
             return Some(found);
         }
         if expiry_s > 0 {
-            let (sent, wishes) = (NOTHING, Vec::new());
-            self.sessions.insert(
-                client,
-                Session { app, expiry_s, ended_ms: 0, sent, wishes, will: None, begun: None },
-            );
+            self.insert_new(client, app, expiry_s);
         }
         None
+    }
+
+    fn insert_new(&mut self, client: ClientId, app: AppId, expiry_s: u32) {
+        let (sent, wishes) = (NOTHING, Vec::new());
+        let session = Session { app, expiry_s, ended_ms: 0, sent, wishes, will: None, begun: None };
+        self.sessions.insert(client, session);
+    }
+
+    /// A device that is connected subscribes for longer than its connection lives: it has a session from now on, for so long at
+    /// least. What is to be written; nothing if that is no news. A session that ran out does not live again because nothing
+    /// has ended it yet.
+    pub(in crate::delivery::topics) fn keep(
+        &mut self,
+        client: ClientId,
+        app: AppId,
+        expiry_s: u32,
+        now_ms: u64,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let ran_out = |session: &Session| session.ended_ms != 0 && due_ms(session) <= now_ms;
+        if self.sessions.get(&client).is_some_and(ran_out) && self.end(client) {
+            changes.push(Change::End(client));
+        }
+        match self.sessions.get_mut(&client) {
+            Some(session) if session.expiry_s >= expiry_s && session.ended_ms == 0 => return changes,
+            Some(session) => {
+                self.due.remove(&(due_ms(session), client));
+                session.ended_ms = 0;
+                session.expiry_s = session.expiry_s.max(expiry_s);
+            }
+            None => {
+                self.insert_new(client, app, expiry_s);
+            }
+        }
+        self.unwritten.remove(&client);
+        changes.extend(self.row(client));
+        changes
+    }
+
+    /// How long the session of a device is kept, if it has one that is not over.
+    pub(in crate::delivery::topics) fn expiry_s(&self, client: ClientId, now_ms: u64) -> Option<u32> {
+        let session = self.sessions.get(&client)?;
+        (!self.is_over(client, now_ms)).then_some(session.expiry_s)
     }
 
     /// The session, if there is one, was begun for this connection.
@@ -139,6 +178,11 @@ impl Kept {
         if let Some(session) = self.sessions.get_mut(&client) {
             session.begun = Some((from, anew));
         }
+    }
+
+    /// The connection that it was begun for last.
+    pub(in crate::delivery::topics) fn begun_by(&self, client: ClientId) -> Option<Handle> {
+        self.sessions.get(&client)?.begun.map(|(from, _)| from)
     }
 
     /// The end of a connection that a newer one has displaced: what that has made of the session.
@@ -456,6 +500,24 @@ mod tests {
         kept.left(ClientId(1), 5000, NOTHING);
         assert_eq!(kept.end_due(u64::MAX, 10), [ClientId(1)]);
         assert!(kept.take_unwritten(10).is_empty());
+    }
+
+    #[test]
+    fn a_device_keeps_a_session_for_so_long_at_least_and_none_that_ran_out() {
+        let mut kept = kept();
+        assert_eq!(kept.keep(ClientId(1), APP, 100, 1000).len(), 1, "a new one");
+        assert!(kept.keep(ClientId(1), APP, 100, 1000).is_empty());
+        assert!(kept.subscribe(ClientId(1), wish("a", false)));
+        kept.left(ClientId(1), 5000, NOTHING);
+        assert_eq!(kept.keep(ClientId(1), APP, 100, 6000).len(), 1, "it goes on");
+        assert_eq!(kept.census(), (1, 1));
+        assert!(kept.end_due(u64::MAX, 10).is_empty(), "it has a connection");
+        kept.begin(ClientId(1), APP, 10, NOTHING);
+        assert_eq!(kept.keep(ClientId(1), APP, 100, 6000).len(), 1, "longer than it was to be kept");
+        kept.left(ClientId(1), 7000, NOTHING);
+        assert_eq!(kept.keep(ClientId(1), APP, 100, 107_000).len(), 2, "one ends, one begins");
+        assert_eq!(kept.census(), (1, 0));
+        assert_eq!(kept.expiry_s(ClientId(1), 107_000), Some(100));
     }
 
     #[test]

@@ -47,6 +47,10 @@ impl Shard {
                 }
                 Ok(())
             }
+            TopicCommand::Rights { rights, .. } => {
+                self.scratch.reply = out;
+                return self.rights_came(slot, rights);
+            }
             TopicCommand::Deliver { message, qos, identifier, number, .. } => {
                 self.give(slot, queued(message, qos, identifier, number));
                 Ok(())
@@ -103,17 +107,12 @@ impl Shard {
                 self.unsubscribe_one(slot, filter);
             }
         }
-        let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) else { return vec![] };
-        if subscribed {
-            live.session.subscribed(packet_id, &reasons, out);
-        } else {
-            live.session.unsubscribed(packet_id, &reasons, out);
-        }
+        self.say_subscribed(slot, packet_id, subscribed, &reasons, out);
         retained
     }
 
     fn take_unanswered(&mut self, slot: u32, packet_id: u16, subscribed: bool) -> Option<Unanswered> {
-        let live = self.slab.at(slot)?.mqtt()?;
+        let live = self.slab.at(slot)?.topical()?;
         let waiting = &mut live.burden.as_mut()?.unanswered;
         let is_meant = |one: &Unanswered| one.packet_id == packet_id && one.subscribed == subscribed;
         let answered = waiting.remove(waiting.iter().position(is_meant)?);

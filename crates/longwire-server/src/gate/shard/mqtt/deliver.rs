@@ -2,8 +2,9 @@
 
 use super::super::Shard;
 use crate::delivery::border::topics::{TopicEvent, TopicMessage};
+use crate::domain::ClientId;
 use crate::domain::topic::FilterId;
-use crate::gate::connection::{Connection, MqttLive, Piece, Queued};
+use crate::gate::connection::{Connection, Conversation, Piece, Queued};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Wish;
@@ -81,15 +82,17 @@ impl Shard {
 
     /// Gives one subscriber a message, by all of its subscriptions that match, taken together (MQTT-3.3.4-2).
     fn offer_topic(&mut self, slot: u32, message: &Arc<TopicMessage>, group: &[Listener]) {
-        let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) else { return };
-        let Some((qos, retain)) = manner_of(message, group, live) else { return };
+        let Some(connection) = self.slab.at(slot) else { return };
+        let Some((client, _)) = connection.deliveries() else { return };
+        let Some(topical) = connection.topical() else { return };
+        let Some((qos, retain)) = manner_of(message, group, client) else { return };
         if message.retain
-            && let Some(burden) = &mut live.burden
+            && let Some(burden) = &mut topical.burden
         {
             burden.passes(message.shared.topic());
         }
         let identified = group.iter().filter(|listener| listener.wish.is_identified());
-        let identifiers = identified.filter_map(|listener| live.subscription(listener.filter));
+        let identifiers = identified.filter_map(|listener| topical.subscription(listener.filter));
         let queued = Queued {
             message: message.clone(),
             qos,
@@ -105,6 +108,9 @@ impl Shard {
         let shed = self.stats.0.pressure.level() >= Level::Crowded;
         let Some(connection) = self.slab.at(slot) else { return };
         let unwritable = connection.flags.unwritable;
+        if matches!(connection.conversation, Conversation::Topics(_)) {
+            return self.give_native(slot, queued, unwritable, shed);
+        }
         let Some(live) = connection.mqtt() else { return };
         if queued.qos == QoS::AtMostOnce {
             return if unwritable || shed {
@@ -113,7 +119,7 @@ impl Shard {
                 self.send_topic(slot, queued, 0);
             };
         }
-        let packet_id = if unwritable || live.has_queued() {
+        let packet_id = if unwritable || live.topical.has_queued() {
             None
         } else {
             live.session.send_unstored(queued.qos, queued.number)
@@ -122,7 +128,7 @@ impl Shard {
             Some(packet_id) => self.send_topic(slot, queued, packet_id),
             None => {
                 let number = queued.number;
-                if !live.burden.get_or_insert_with(Box::default).queue.push(queued) {
+                if !live.topical.burden.get_or_insert_with(Box::default).queue.push(queued) {
                     self.lost(slot, number, TopicDrop::Queue);
                 }
             }
@@ -136,9 +142,12 @@ impl Shard {
             if connection.flags.unwritable {
                 return;
             }
+            if matches!(connection.conversation, Conversation::Topics(_)) {
+                return self.send_queued_native(slot);
+            }
             let Some(live) = connection.mqtt() else { return };
-            let Some(burden) = &mut live.burden else { return };
-            let Some(next) = burden.queue.first() else { return live.unburden() };
+            let Some(burden) = &mut live.topical.burden else { return };
+            let Some(next) = burden.queue.first() else { return live.topical.unburden() };
             let Some(packet_id) = live.session.send_unstored(next.qos, next.number) else { return };
             if let Some(queued) = burden.queue.pop() {
                 self.send_topic(slot, queued, packet_id);
@@ -194,12 +203,12 @@ impl Shard {
     }
 
     /// There was no room for a message.
-    fn lost(&mut self, slot: u32, number: u64, why: TopicDrop) {
+    pub(in super::super) fn lost(&mut self, slot: u32, number: u64, why: TopicDrop) {
         self.drop_topic(why, 1);
         self.tell_shared(slot, number, false);
     }
 
-    fn tell_shared(&mut self, slot: u32, number: u64, acked: bool) {
+    pub(in super::super) fn tell_shared(&mut self, slot: u32, number: u64, acked: bool) {
         if number != 0
             && let Some(from) = self.from(slot)
         {
@@ -209,8 +218,8 @@ impl Shard {
 }
 
 /// QoS and retain flag for a subscriber; `None`: it does not get the message, or not from here.
-fn manner_of(message: &TopicMessage, group: &[Listener], live: &MqttLive) -> Option<(QoS, bool)> {
-    let own = message.publisher == live.session.client();
+fn manner_of(message: &TopicMessage, group: &[Listener], client: ClientId) -> Option<(QoS, bool)> {
+    let own = message.publisher == client;
     let mut manner: Option<(QoS, bool)> = None;
     for Listener { wish, .. } in group {
         if wish.is_no_local() && own {

@@ -135,7 +135,7 @@ impl Shard {
                 let packet_id = incoming.packet_id;
                 let wall = (self.wall)();
                 let message = taken(&incoming, (from.app, from.client), wall, &mut self.scratch.properties)?;
-                if live.may(Act::Publish, message.shared.topic()) {
+                if live.topical.may(Act::Publish, message.shared.topic()) {
                     Step::Publish { message: Arc::new(message), packet_id }
                 } else {
                     Step::Refused { packet_id }

@@ -5,7 +5,7 @@ use super::publish::forwarded;
 use crate::delivery::border::topics::{MqttLogin, TopicEvent, TopicWish};
 use crate::delivery::border::{Attach, Event, Login};
 use crate::gate::connection::{
-    Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle, peer_of,
+    Connection, Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle, peer_of,
 };
 use crate::gate::stats::ShardStats;
 use crate::gate::topics::Wish;
@@ -153,7 +153,7 @@ impl Shard {
         for wish in subscriptions {
             let Some(live) = self.slab.at(slot).and_then(|connection| connection.mqtt()) else { return };
             if wish.filter.starts_with("$share/") {
-                live.note_shared(&wish.filter);
+                live.topical.note_shared(&wish.filter);
                 wishes.push((wish.clone(), DO_NOT_SEND));
                 continue;
             }
@@ -166,13 +166,13 @@ impl Shard {
     }
 
     /// Puts a subscription into the table and the session's list. True: it is new.
-    pub(super) fn enter(&mut self, slot: u32, wish: &TopicWish, kept: bool) -> bool {
+    pub(in super::super) fn enter(&mut self, slot: u32, wish: &TopicWish, kept: bool) -> bool {
         let Some(connection) = self.slab.at(slot) else { return false };
         let app = connection.app;
-        let Conversation::Mqtt(live) = &mut connection.conversation else { return false };
+        let Some(topical) = connection.topical() else { return false };
         let mut bits = Wish::new(wish.qos, wish.no_local, wish.retain_as_published);
         // What is asked for with QoS 0 is not stored: it comes from here, until the hub knows of more (`stored_from_now`).
-        let known = self.topics.find(app, &wish.filter).and_then(|filter| live.subscription(filter));
+        let known = self.topics.find(app, &wish.filter).and_then(|filter| topical.subscription(filter));
         let comes_from_here = known.is_some_and(|known| !known.wish.is_kept());
         if kept && wish.qos > 0 && !comes_from_here {
             bits = bits.kept();
@@ -181,14 +181,16 @@ impl Shard {
             bits = bits.identified();
         }
         let (filter, before) = self.topics.subscribe(app, slot, &wish.filter, bits);
-        live.note(Subscription { filter, wish: bits, identifier: wish.identifier });
+        if let Some(topical) = self.slab.at(slot).and_then(Connection::topical) {
+            topical.note(Subscription { filter, wish: bits, identifier: wish.identifier });
+        }
         self.stats.own().topics.subscriptions.store(self.topics.len(), Relaxed);
         before.is_none()
     }
 }
 
 /// Retained messages are not wanted.
-pub(super) const DO_NOT_SEND: u8 = 2;
+pub(in super::super) const DO_NOT_SEND: u8 = 2;
 
 /// A socket without a peer has broken.
 fn gone() -> Ending {

@@ -18,6 +18,7 @@ mod subscribe;
 
 pub(super) use deliver::Listener;
 pub(super) use login::CONNECT;
+pub(super) use subscribe::Wanted;
 
 use super::Shard;
 use crate::delivery::border::topics::{From, TopicEvent, Will};
@@ -36,7 +37,7 @@ impl Shard {
     }
 
     /// The session of a slot, as the hub knows it.
-    fn from(&mut self, slot: u32) -> Option<From> {
+    pub(super) fn from(&mut self, slot: u32) -> Option<From> {
         let handle = self.handle(slot);
         let connection = self.slab.at(slot)?;
         let app = connection.app;
@@ -53,24 +54,31 @@ impl Shard {
         connection: &mut Connection,
     ) -> Option<Box<Will>> {
         let app = connection.app;
-        let live = connection.mqtt()?;
-        let from = From { handle, client: live.session.client(), app };
-        let queued = live.burden.iter().flat_map(|burden| burden.queue.numbers());
-        for number in live.session.unstored().chain(queued).filter(|number| *number != 0) {
+        let (client, _) = connection.deliveries()?;
+        let from = From { handle, client, app };
+        for number in connection.mqtt().iter().flat_map(|live| live.session.unstored()) {
+            if number != 0 {
+                self.tell_topic(from, TopicEvent::Shared { number, acked: false });
+            }
+        }
+        let topical = connection.topical()?;
+        let queued = topical.burden.iter().flat_map(|burden| burden.queue.numbers());
+        for number in queued.filter(|number| *number != 0) {
             self.tell_topic(from, TopicEvent::Shared { number, acked: false });
         }
-        self.unsubscribe_all(slot, app, live);
+        self.unsubscribe_all(slot, app, topical);
         self.fanout.slot_left(slot);
+        let live = connection.mqtt()?;
         self.stats.own().topics.sessions.fetch_sub(1, Relaxed);
         let will = live.will.take()?;
-        if !live.may(Act::Publish, will.shared.topic()) {
+        if !live.topical.may(Act::Publish, will.shared.topic()) {
             self.drop_topic(TopicDrop::NotAllowed, 1);
             return None;
         }
         Some(Box::new(will.due(app, from.client, (self.wall)())))
     }
 
-    fn tell_topic(&mut self, from: From, event: TopicEvent) {
+    pub(super) fn tell_topic(&mut self, from: From, event: TopicEvent) {
         self.outlet.tell(Event::Topic(from, Box::new(event)));
     }
 }

@@ -2,10 +2,11 @@
 //! retained, for the business, or wanted by somebody whom the hub serves.
 
 use super::super::Shard;
+use super::subscribe::result_of;
 use crate::delivery::border::Command;
 use crate::delivery::border::topics::{From, TopicCommand, TopicEvent, TopicMessage};
 use crate::domain::{AppId, ClientId, WallMs};
-use crate::gate::connection::Connection;
+use crate::gate::connection::{Connection, Conversation, Owed};
 use crate::gate::pressure::Level;
 use crate::gate::stats::{ShardStats, TopicDrop};
 use bytes::Bytes;
@@ -14,13 +15,14 @@ use longwire_proto::session::mqtt::{Ending, Incoming};
 use longwire_proto::wire::mqtt::{
     Properties, PropertiesBuf, PropertyKey, QoS, Reason, SharedPublish, Version,
 };
+use longwire_proto::wire::{ServerFrame, UpAck};
 use std::sync::Arc;
 
 /// Topics under this are for the business.
 const UPSTREAM: &str = "$up/";
 
 impl Shard {
-    pub(super) fn publish(
+    pub(in super::super) fn publish(
         &mut self,
         slot: u32,
         from: From,
@@ -71,7 +73,7 @@ impl Shard {
     }
 
     /// A rule refuses a message.
-    pub(super) fn refuse_publish(
+    pub(in super::super) fn refuse_publish(
         &mut self,
         slot: u32,
         packet_id: u16,
@@ -92,8 +94,15 @@ impl Shard {
         reason: Reason,
         out: &mut Vec<u8>,
     ) -> Result<(), Ending> {
-        let live = self.slab.at(slot).and_then(Connection::mqtt).filter(|_| packet_id != 0);
-        let Some(live) = live else { return Ok(()) };
+        let Some(connection) = self.slab.at(slot).filter(|_| packet_id != 0) else { return Ok(()) };
+        if let Conversation::Topics(live) = &mut connection.conversation {
+            if let Some(Owed::UpAck(client_message)) = live.pay(packet_id) {
+                let answer = UpAck { client_message, outcome: result_of(reason) };
+                ServerFrame::UpAck(answer).encode(live.session.client(), out);
+            }
+            return Ok(());
+        }
+        let Some(live) = connection.mqtt() else { return Ok(()) };
         if reason.is_error() && live.session.terms().version == Version::V311 {
             let close = if reason == Reason::NotAuthorized { CloseReason::Kicked } else { CloseReason::Full };
             return Err(Ending { reason, close });

@@ -182,7 +182,7 @@ fn granted(
     properties: &mut PropertiesBuf,
 ) -> Option<(u8, bool)> {
     let mut granted: Option<(u8, bool)> = None;
-    for subscription in live.subscriptions() {
+    for subscription in live.topical.subscriptions() {
         if !topic::matches(topics.text(app, subscription.filter), name) {
             continue;
         }

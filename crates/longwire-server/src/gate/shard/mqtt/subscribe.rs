@@ -5,10 +5,11 @@ use super::super::Shard;
 use super::login::DO_NOT_SEND;
 use crate::delivery::border::topics::{From, TopicEvent, TopicWish};
 use crate::domain::topic::Act;
-use crate::gate::connection::{Connection, MqttLive, Passed, Subscription, Unanswered};
+use crate::gate::connection::{Connection, Conversation, Owed, Passed, Subscription, Topical, Unanswered};
 use crate::gate::topics::Ended;
 use longwire_proto::session::mqtt::FILTERS_PER_PACKET_MAX;
-use longwire_proto::wire::mqtt::{Reason, RetainHandling, Subscribe, Unsubscribe};
+use longwire_proto::wire::mqtt::{Reason, RetainHandling, Subscribe, Unsubscribe, topic};
+use longwire_proto::wire::{self, ResultCode, ServerFrame};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Answers of the hub that one session may await; a SUBSCRIBE beyond them is refused with 0x97.
@@ -17,12 +18,40 @@ const UNANSWERED_MAX: usize = 32;
 const SEND: u8 = 0;
 
 /// One filter of a SUBSCRIBE.
-pub(super) struct Wanted {
+pub(in super::super) struct Wanted {
     wish: TopicWish,
     /// What is matched: the filter without its group.
     pattern: Box<str>,
     is_shared: bool,
     retained: RetainHandling,
+}
+
+impl Wanted {
+    /// What a native device asks for.
+    pub(in super::super) fn of_native(wanted: &wire::Subscribe<'_>, filter: &topic::Filter<'_>) -> Wanted {
+        let wish = TopicWish {
+            filter: wanted.filter.into(),
+            qos: wanted.kept.into(),
+            no_local: wanted.no_local,
+            retain_as_published: false,
+            identifier: 0,
+        };
+        let is_shared = filter.group().is_some();
+        Wanted { wish, pattern: filter.pattern().into(), is_shared, retained: wanted.retained }
+    }
+
+    pub(in super::super) fn wish(&self) -> &TopicWish {
+        &self.wish
+    }
+
+    /// The filter without its group.
+    pub(in super::super) fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    pub(in super::super) fn wants_retained(&self) -> bool {
+        self.retained == RetainHandling::Send && !self.is_shared
+    }
 }
 
 /// The filters of a SUBSCRIBE.
@@ -58,12 +87,28 @@ impl Shard {
         out: &mut Vec<u8>,
     ) {
         let is_kept = self.slab.at(slot).and_then(Connection::mqtt).is_some_and(|live| live.is_kept());
+        self.subscribe_as(slot, from, packet_id, wanted, is_kept, out);
+    }
+
+    /// The same for a session of any protocol; `is_kept`: what is wanted outlives the connection.
+    pub(in super::super) fn subscribe_as(
+        &mut self,
+        slot: u32,
+        from: From,
+        packet_id: u16,
+        wanted: Vec<Wanted>,
+        is_kept: bool,
+        out: &mut Vec<u8>,
+    ) {
         let crowded = self.awaits_answers(slot) >= UNANSWERED_MAX;
         let (mut reasons, mut asked, mut wishes) = (Vec::with_capacity(wanted.len()), Vec::new(), Vec::new());
         for (index, wanted) in wanted.into_iter().enumerate() {
             let refused = crowded || index >= FILTERS_PER_PACKET_MAX;
-            let (reason, is_new) =
-                if refused { (Reason::QuotaExceeded, false) } else { self.subscribe_one(slot, &wanted) };
+            let (reason, is_new) = if refused {
+                (Reason::QuotaExceeded, false)
+            } else {
+                self.subscribe_one(slot, &wanted, is_kept)
+            };
             reasons.push(reason);
             let retained = match wanted.retained {
                 _ if wanted.is_shared => DO_NOT_SEND,
@@ -77,10 +122,7 @@ impl Shard {
             }
         }
         if wishes.is_empty() {
-            if let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) {
-                live.session.subscribed(packet_id, &reasons, out);
-            }
-            return;
+            return self.say_subscribed(slot, packet_id, true, &reasons, out);
         }
         self.await_answer(
             slot,
@@ -90,26 +132,25 @@ impl Shard {
     }
 
     /// Judges and makes one subscription: its reason code, and whether it is new.
-    fn subscribe_one(&mut self, slot: u32, wanted: &Wanted) -> (Reason, bool) {
+    fn subscribe_one(&mut self, slot: u32, wanted: &Wanted, is_kept: bool) -> (Reason, bool) {
         let app = self.slab.at(slot).map(|connection| connection.app);
         let known = app.and_then(|app| self.topics.find(app, &wanted.wish.filter));
-        let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) else {
+        let Some(topical) = self.slab.at(slot).and_then(Connection::topical) else {
             return (Reason::Unspecified, false);
         };
-        if !live.may(Act::Subscribe, &wanted.pattern) {
+        if !topical.may(Act::Subscribe, &wanted.pattern) {
             return (Reason::NotAuthorized, false);
         }
         let is_known = if wanted.is_shared {
-            live.knows_shared(&wanted.wish.filter)
+            topical.knows_shared(&wanted.wish.filter)
         } else {
-            known.is_some_and(|filter| live.subscription(filter).is_some())
+            known.is_some_and(|filter| topical.subscription(filter).is_some())
         };
-        if !is_known && !live.has_room() {
+        if !is_known && !topical.has_room() {
             return (Reason::QuotaExceeded, false);
         }
-        let is_kept = live.is_kept();
         if wanted.is_shared {
-            live.note_shared(&wanted.wish.filter);
+            topical.note_shared(&wanted.wish.filter);
         } else {
             self.enter(slot, &wanted.wish, is_kept);
         }
@@ -121,11 +162,15 @@ impl Shard {
     pub(super) fn stored_from_now(&mut self, slot: u32, filter: &str) {
         let Some(connection) = self.slab.at(slot) else { return };
         let app = connection.app;
-        let Some(live) = connection.mqtt().filter(|live| live.is_kept()) else { return };
-        let known = self.topics.find(app, filter).and_then(|filter| live.subscription(filter)).copied();
+        // Of a native device what is not to be kept has QoS 0.
+        if connection.mqtt().is_some_and(|live| !live.is_kept()) {
+            return;
+        }
+        let Some(topical) = connection.topical() else { return };
+        let known = self.topics.find(app, filter).and_then(|filter| topical.subscription(filter)).copied();
         let Some(known) = known.filter(|known| known.wish.qos() > 0 && !known.wish.is_kept()) else { return };
         let changed = Subscription { wish: known.wish.kept(), ..known };
-        live.note(changed);
+        topical.note(changed);
         self.topics.subscribe(app, slot, filter, changed.wish);
     }
 
@@ -147,10 +192,7 @@ impl Shard {
             }
         }
         if asked.is_empty() {
-            if let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) {
-                live.session.unsubscribed(packet_id, &reasons, out);
-            }
-            return;
+            return self.say_subscribed(slot, packet_id, false, &reasons, out);
         }
         let filters = asked.iter().map(|(_, filter)| filter.clone()).collect();
         self.await_answer(
@@ -161,19 +203,19 @@ impl Shard {
     }
 
     /// Ends one subscription. False: there was none.
-    pub(super) fn unsubscribe_one(&mut self, slot: u32, filter: &str) -> bool {
+    pub(in super::super) fn unsubscribe_one(&mut self, slot: u32, filter: &str) -> bool {
         let Some(connection) = self.slab.at(slot) else { return false };
         let app = connection.app;
         let known = self.topics.find(app, filter);
-        let Some(live) = connection.mqtt() else { return false };
+        let Some(topical) = connection.topical() else { return false };
         if filter.starts_with("$share/") {
-            let was_there = live.knows_shared(filter);
-            live.forget_shared(filter);
+            let was_there = topical.knows_shared(filter);
+            topical.forget_shared(filter);
             return was_there;
         }
         let Some(id) = known else { return false };
         let Some(ended) = self.topics.unsubscribe(app, slot, id) else { return false };
-        live.forget(id);
+        topical.forget(id);
         if ended == Ended::Filter {
             self.fanout.filter_ended(app, id);
         }
@@ -186,9 +228,9 @@ impl Shard {
         &mut self,
         slot: u32,
         app: crate::domain::AppId,
-        live: &MqttLive,
+        topical: &Topical,
     ) {
-        for subscription in live.subscriptions() {
+        for subscription in topical.subscriptions() {
             if self.topics.unsubscribe(app, slot, subscription.filter) == Some(Ended::Filter) {
                 self.fanout.filter_ended(app, subscription.filter);
             }
@@ -196,15 +238,48 @@ impl Shard {
         self.stats.own().topics.subscriptions.store(self.topics.len(), Relaxed);
     }
 
-    fn awaits_answers(&mut self, slot: u32) -> usize {
-        let live = self.slab.at(slot).and_then(Connection::mqtt);
-        live.and_then(|live| live.burden.as_ref()).map_or(0, |burden| burden.unanswered.len())
+    /// The answer to a SUBSCRIBE (`subscribed`) or UNSUBSCRIBE.
+    pub(in super::super) fn say_subscribed(
+        &mut self,
+        slot: u32,
+        packet_id: u16,
+        subscribed: bool,
+        reasons: &[Reason],
+        out: &mut Vec<u8>,
+    ) {
+        let Some(connection) = self.slab.at(slot) else { return };
+        match &mut connection.conversation {
+            Conversation::Mqtt(live) if subscribed => live.session.subscribed(packet_id, reasons, out),
+            Conversation::Mqtt(live) => live.session.unsubscribed(packet_id, reasons, out),
+            Conversation::Topics(live) => {
+                if let Some(Owed::Result(request)) = live.pay(packet_id) {
+                    let code = reasons.first().map_or(ResultCode::Done, |reason| result_of(*reason));
+                    ServerFrame::Result { request, code }.encode(live.session.client(), out);
+                }
+            }
+            _ => {}
+        }
     }
 
-    fn await_answer(&mut self, slot: u32, unanswered: Unanswered) {
-        if let Some(live) = self.slab.at(slot).and_then(Connection::mqtt) {
-            live.burden.get_or_insert_with(Box::default).unanswered.push(unanswered);
+    fn awaits_answers(&mut self, slot: u32) -> usize {
+        let topical = self.slab.at(slot).and_then(Connection::topical);
+        topical.and_then(|topical| topical.burden.as_ref()).map_or(0, |burden| burden.unanswered.len())
+    }
+
+    pub(in super::super) fn await_answer(&mut self, slot: u32, unanswered: Unanswered) {
+        if let Some(topical) = self.slab.at(slot).and_then(Connection::topical) {
+            topical.burden.get_or_insert_with(Box::default).unanswered.push(unanswered);
         }
+    }
+}
+
+/// What a native device is told.
+pub(super) fn result_of(reason: Reason) -> ResultCode {
+    match reason {
+        Reason::NotAuthorized => ResultCode::NotAllowed,
+        Reason::QuotaExceeded => ResultCode::Quota,
+        reason if reason.is_error() => ResultCode::Busy,
+        _ => ResultCode::Done,
     }
 }
 
