@@ -9,17 +9,13 @@
 # (cargo build --release), and for rows 1 and 2 root (network namespaces, nftables). Every command is ended after the seconds before it.
 set -u
 cd "$(dirname "$0")/.."
-longwire=${LONGWIRE:-target/release/longwire}
-out=${OUT:-target/figures}
-mkdir -p "$out"
-failed=0
-command -v jq >/dev/null || { echo "rows.sh needs jq" >&2; exit 2; }
-[ -x "$longwire" ] || { echo "no $longwire: cargo build --release" >&2; exit 2; }
+. bench/judge.sh
 
 # take SECONDS NAME COMMAND...: shows the table, keeps the line of JSON; `status` is how it ended.
 take() {
     limit=$1 file=$out/row-$row-$2.json
     shift 2
+    of="row $row "
     echo "== row $row: $*"
     timeout --signal=TERM --kill-after=20 "$limit" "$@" 2>"$file.err" | tee "$file.txt"
     status=${PIPESTATUS[0]}
@@ -31,21 +27,6 @@ bench() {
     limit=$1 name=$2
     shift 2
     take "$limit" "$name" "$longwire" bench "$@" --json
-}
-
-verdict() {
-    echo "row $row $1: $2"
-    [ "$1" = PASS ] || failed=1
-}
-
-# mark TEXT FIGURE CONDITION: both are jq filters over the last JSON; null, or no JSON at all, is a FAIL.
-mark() {
-    figure=$(jq -r "$2 | if type == \"number\" then (. * 1000 | round) / 1000 else . end" "$file" 2>/dev/null)
-    if jq -es "length == 1 and (.[0] | ($2) as \$x | \$x != null and ($3))" "$file" >/dev/null 2>&1; then
-        verdict PASS "$1: ${figure:-none}"
-    else
-        verdict FAIL "$1: ${figure:-none}"
-    fi
 }
 
 ended_well() {

@@ -9,12 +9,7 @@
 # (cargo build --release). Every command is ended after the seconds before it.
 set -u
 cd "$(dirname "$0")/.."
-longwire=${LONGWIRE:-target/release/longwire}
-out=${OUT:-target/figures}
-mkdir -p "$out"
-failed=0
-command -v jq >/dev/null || { echo "transports.sh needs jq" >&2; exit 2; }
-[ -x "$longwire" ] || { echo "no $longwire: cargo build --release" >&2; exit 2; }
+. bench/judge.sh
 
 # bench SECONDS NAME ARGUMENTS...: shows the table, keeps the line of JSON in $file.
 bench() {
@@ -25,21 +20,6 @@ bench() {
     status=${PIPESTATUS[0]}
     grep '^{' "$file.txt" | tail -n 1 >"$file"
     [ "$status" = 0 ] || { echo "ended with $status:" >&2; tail -n 3 "$file.err" >&2; }
-}
-
-verdict() {
-    echo "$1: $2"
-    [ "$1" = PASS ] || failed=1
-}
-
-# mark TEXT FIGURE CONDITION: both are jq filters over the last JSON; null, or no JSON at all, is a FAIL.
-mark() {
-    figure=$(jq -r "$2 | if type == \"number\" then (. * 1000 | round) / 1000 else . end" "$file" 2>/dev/null)
-    if jq -es "length == 1 and (.[0] | ($2) as \$x | \$x != null and ($3))" "$file" >/dev/null 2>&1; then
-        verdict PASS "$1: ${figure:-none}"
-    else
-        verdict FAIL "$1: ${figure:-none}"
-    fi
 }
 
 # Bytes per idle connection through each transport, and what that is above the bare socket's.
