@@ -4,6 +4,7 @@
 mod admission;
 mod mqtt;
 mod mqtt_aliases;
+mod mqtt_crowd;
 mod mqtt_life;
 mod mqtt_rig;
 mod mqtt_stored;
