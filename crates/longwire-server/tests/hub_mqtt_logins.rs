@@ -293,7 +293,9 @@ async fn a_kept_session_is_there_at_the_next_login_and_a_clean_start_ends_it() {
     let given = attach.mqtt.unwrap();
     assert_eq!((given.session_present, given.subscriptions.len()), (false, 0));
     hang_up(&rig, from, client).await;
-    // It is over when its time is.
+    // It is over when its time is, which counts from when the hub has seen the end.
+    let ended = |view: longwire_server::store::sessions::SessionView| view.session.ended_at.0 > 0;
+    until(|| async { rig.store.session(client).await.unwrap().is_some_and(ended) }).await;
     rig.now.fetch_add(61_000, SeqCst);
     until(|| async { rig.store.session(client).await.unwrap().is_none() }).await;
     assert!(!attached(&rig, kept(&rig, &token, false, 60)).await.session_present);
