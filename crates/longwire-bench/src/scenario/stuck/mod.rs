@@ -158,8 +158,8 @@ fn phases(
     };
     let alone =
         Plan { pushes: 0, durable: 0, seconds: args.seconds.min(ALONE_S), ..plan("nothing for them") };
-    let alone = phase(args, &alone, online, stuck)?;
-    let well = phase(args, &plan("they read"), online, stuck)?;
+    let alone = watched(args, &alone, online, stuck)?;
+    let well = watched(args, &plan("they read"), online, stuck)?;
     let cut = std::process::Command::new("sh").args(["-c", &args.cut]).status();
     if !cut.map_err(BenchError::system("run the cut"))?.success() {
         return Err(BenchError::Options(format!("the cut failed: {}", args.cut)));
@@ -172,6 +172,29 @@ fn phases(
         let ill = phase(args, &plan("stuck"), online, stuck)?;
         let closing = closing.join().map_err(|_| BenchError::Server("the watcher failed".into()))??;
         Ok(([alone, well, ill], closing))
+    })
+}
+
+/// A phase in which nobody is closed, under the same looks at the server as when somebody is: they cost it something too.
+fn watched(
+    args: &StuckArgs,
+    plan: &Plan,
+    online: &mut Online,
+    stuck: &[Device],
+) -> Result<Phase, BenchError> {
+    let (api, over) = (online.api.clone(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            while !over.load(Relaxed) {
+                page(&api)?;
+                std::thread::sleep(LOOK);
+            }
+            Ok(())
+        });
+        let phase = phase(args, plan, online, stuck);
+        over.store(true, Relaxed);
+        looks.join().map_err(|_| BenchError::Server("the watcher failed".into()))??;
+        phase
     })
 }
 
