@@ -199,6 +199,25 @@ async fn a_session_knows_what_it_was_sent_also_after_a_restart() {
     assert_eq!(rig.begin("tablet", false, 3600).await.sent, nothing);
 }
 
+/// The ends of connections are written now and then; a stop in order does not wait for that, and loses none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_order_forgets_no_end_of_a_connection() {
+    let mut rig = TopicRig::new(2).await;
+    for name in ["one", "two", "three", "four", "five"] {
+        let phone = rig.connect_to(1, name, 3600).await;
+        rig.subscribe(&phone, &[("a", 1)]).await;
+        rig.close(&phone).await;
+        let ended = rig.now.load(SeqCst);
+        rig.pass(1000);
+        let sender = rig.connect("sender", 0).await;
+        rig.publish(&sender, message(&rig, &sender, "a", 1)).await;
+        rig = rig.restarted().await;
+        let stored = rig.store.session(phone.client).await.unwrap().unwrap().session;
+        assert_eq!(stored.ended_at, WallMs(ended));
+        assert_eq!(rig.begin(name, false, 3600).await.sent, [Position::START; 2]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_received_delivery_waits_for_its_completion_across_connections() {
     let rig = TopicRig::new(1).await;

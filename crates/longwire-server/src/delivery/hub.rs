@@ -550,11 +550,12 @@ impl Hub {
         self.core.posts.stop();
     }
 
-    /// Waits for what is under way, then closes store and registry. The shards have ended before.
+    /// Waits for what is under way, writes the ends of sessions, then closes store and registry. The shards have ended before.
     pub async fn close(&self) {
         self.drain();
         self.core.topics.close();
         let _all = self.core.under_way.write().await;
+        topics::write_last_ends(&self.core).await;
         self.core.store.close().await;
         self.core.registry.close().await;
     }

@@ -15,6 +15,8 @@ const WILLS_PER_TICK: usize = 100;
 /// Changes written in one tick; a session that ends may drop a thousand references.
 const ENDS_PER_TICK: usize = 64;
 const CHANGES_PER_TICK: usize = 4096;
+/// So long the ends that no tick has written are written when the hub closes; the others are as after a crash.
+const LAST_ENDS_PATIENCE: Duration = Duration::from_secs(5);
 /// Retained messages are looked through this often, in ticks: a minute. Until then an expired one is held, but not sent.
 const RETAINED_EVERY: u64 = 600;
 
@@ -32,6 +34,33 @@ pub(in crate::delivery) async fn run(core: Arc<Core>) {
             return;
         }
         look(&core, tick).await;
+    }
+}
+
+/// Writes the ends of connections that no tick has written, before the store closes: of these the next start knows what they
+/// were sent (MQTT-3.3.1-2) and since when they are away.
+pub(in crate::delivery) async fn write_last_ends(core: &Core) {
+    if tokio::time::timeout(LAST_ENDS_PATIENCE, write_ends(core)).await.is_err() {
+        tracing::warn!("not all ends of sessions were written in time; the next start counts them from then");
+    }
+}
+
+async fn write_ends(core: &Core) {
+    let _order = core.topics.order.lock().await;
+    loop {
+        let changes = core.topics.kept.lock().take_unwritten(CHANGES_PER_TICK);
+        let count = changes.len();
+        if count == 0 {
+            return;
+        }
+        let done = core.store.together(changes.into_iter().map(Work::Change).collect()).await;
+        warn_of_failed(done.iter().filter(|done| done.is_err()).count(), count);
+    }
+}
+
+fn warn_of_failed(failed: usize, count: usize) {
+    if failed > 0 {
+        tracing::warn!(failed, count, "ends of sessions were not written; the next start finds them");
     }
 }
 
@@ -59,10 +88,7 @@ async fn look(core: &Arc<Core>, tick: u64) {
     core.post_all(out).await;
     let done = queued.outcomes().await;
     core.mailed(&mailed, &done);
-    let failed = done.iter().take(count).filter(|done| done.is_err()).count();
-    if failed > 0 {
-        tracing::warn!(failed, count, "ends of sessions were not written; the next start finds them");
-    }
+    warn_of_failed(done.iter().take(count).filter(|done| done.is_err()).count(), count);
     let wills = topics.wills.lock().take_due(now, WILLS_PER_TICK);
     // Side by side, so that they share commits.
     let mut under_way = JoinSet::new();

@@ -20,7 +20,7 @@ mod session;
 mod turn;
 
 pub use asked::Publication;
-pub(super) use clock::run as run_clock;
+pub(super) use clock::{run as run_clock, write_last_ends};
 pub use publish::Sent;
 pub use session::{SessionStart, SessionWish};
 pub(super) use turn::serve;
