@@ -20,13 +20,14 @@ const LOOK: Duration = Duration::from_millis(500);
 const SETTLE_TIME: Duration = Duration::from_secs(40);
 const CLOSED: &str = "longwire_connections_closed_total";
 
-/// Gauges that count nothing that a connection holds: maxima, a pace that adapts, the disk, sockets that the kernel
+/// Gauges that count nothing that a connection holds: maxima, a pace that adapts, logins of the last minute, the disk, sockets that the kernel
 /// keeps in TIME_WAIT, and the process, which is read from outside. They are shown and not judged.
-const NOT_HELD: [&str; 6] = [
+const NOT_HELD: [&str; 7] = [
     "longwire_reactor_loop_max_seconds",
     "longwire_store_commit_max_seconds",
     "longwire_store_free_bytes",
     "longwire_login_rate_allowed",
+    "longwire_reconnects_last_minute",
     "longwire_sockets",
     "process_",
 ];
