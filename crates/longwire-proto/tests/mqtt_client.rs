@@ -56,6 +56,7 @@ impl Talk {
             expiry_s: None,
             keep_alive_s: None,
             packet_bytes_max: 1_000,
+            response: None,
         };
         let (server, rest) =
             awaiting.decide(terms.unwrap(), &[]).accept(ClientId(7), start, start, &granted, &mut to_client);

@@ -71,6 +71,7 @@ fn whatever_ends_a_conversation_is_said_with_a_reason_that_its_packet_may_hold()
         expiry_s: None,
         keep_alive_s: None,
         packet_bytes_max: 65_536,
+        response: None,
     };
     for version in [Version::V311, Version::V5] {
         let level = if version == Version::V5 { 5 } else { 4 };
@@ -119,6 +120,7 @@ fn of_level(level: u8, properties: &[u8], last: u64) -> Session {
         expiry_s: None,
         keep_alive_s: None,
         packet_bytes_max: 65_536,
+        response: None,
     };
     let mailbox = FeedStart { last: Position::new(1, last), waiting: true };
     let log = FeedStart { last: Position::new(1, 0), waiting: false };
@@ -241,6 +243,7 @@ fn a_client_that_takes_no_connack_is_refused_with_what_it_takes() {
             expiry_s: Some(1),
             keep_alive_s: Some(1),
             packet_bytes_max: 65_536,
+            response: None,
         };
         let (start, mut out) = (FeedStart { last: Position::START, waiting: false }, Vec::new());
         let _session = awaiting.decide(terms, &[]).accept(ClientId(1), start, start, &granted, &mut out);

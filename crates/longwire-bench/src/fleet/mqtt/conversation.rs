@@ -55,6 +55,7 @@ fn serve(mut socket: TcpStream, subscribers: &Subscribers, refuse: Option<Reason
         expiry_s: None,
         keep_alive_s: None,
         packet_bytes_max: 65_536,
+        response: None,
     };
     let (mut session, _) = deciding.accept(ClientId(1), start, start, &granted, &mut out);
     let mut assembler = PacketAssembler::default();

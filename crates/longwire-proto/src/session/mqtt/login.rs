@@ -30,12 +30,16 @@ const WELCOME_BYTES_MAX: u32 = 5 + 3 + 3 + 5 + 3;
 const EXPIRY_BYTES: u32 = 5;
 /// The client id in it, where the server chooses one; and longer lengths.
 const ASSIGNED_BYTES_MAX: u32 = 3 + DEVICE_NAME_BYTES_MAX as u32 + 2;
+/// The front of its own topics in it, where the client asks: `device/`, its name, `/`; and longer lengths.
+const RESPONSE_BYTES_MAX: u32 = 3 + 7 + DEVICE_NAME_BYTES_MAX as u32 + 1 + 2;
 /// CONNACK with a refusal.
 const REFUSAL_BYTES: u32 = 5;
 
 fn welcome_bytes_max(connect: &Connect<'_>) -> u32 {
     let expiry = connect.properties.session_expiry().map_or(0, |_| EXPIRY_BYTES);
-    WELCOME_BYTES_MAX + expiry + if connect.client_id.is_empty() { ASSIGNED_BYTES_MAX } else { 0 }
+    let response =
+        if connect.properties.request_response_information() == Some(true) { RESPONSE_BYTES_MAX } else { 0 };
+    WELCOME_BYTES_MAX + expiry + response + if connect.client_id.is_empty() { ASSIGNED_BYTES_MAX } else { 0 }
 }
 
 /// The version that the front of a CONNECT asks for, if it is one of ours.
@@ -63,6 +67,8 @@ pub struct Terms {
     pub aliases_max: u16,
     /// The session outlives its connection.
     pub is_kept: bool,
+    /// The client asks where it may have answers sent (MQTT-3.1.2-28).
+    pub wants_response: bool,
 }
 
 impl Terms {
@@ -81,6 +87,7 @@ impl Terms {
             packet_bytes_max: properties.maximum_packet_size().unwrap_or(u32::MAX),
             aliases_max: properties.topic_alias_maximum().unwrap_or(0),
             is_kept,
+            wants_response: properties.request_response_information().unwrap_or(false),
         }
     }
 }
@@ -171,6 +178,8 @@ pub struct Granted<'a> {
     pub keep_alive_s: Option<u16>,
     /// The largest packet that the server takes, bytes.
     pub packet_bytes_max: u32,
+    /// What the topics begin with that are the client's own, for answers to it; only for one that asks.
+    pub response: Option<&'a str>,
 }
 
 impl Deciding {
@@ -235,12 +244,15 @@ fn welcome(version: Version, granted: &Granted<'_>, out: &mut Vec<u8>) {
         if let Some(client_id) = granted.assigned {
             properties.push(Property::AssignedClientId(client_id));
         }
+        if let Some(response) = granted.response {
+            properties.push(Property::ResponseInformation(response));
+        }
     }
     let answer = ConnAck {
         session_present: granted.session_present,
         reason: Reason::Success,
         properties: properties.as_properties(),
     };
-    // The only text is a client id within its limit.
+    // The only texts are a client id and a topic within their limits.
     let _ = encode(&Packet::ConnAck(answer), version, out);
 }

@@ -2,8 +2,9 @@
 
 use super::super::Shard;
 use super::publish::forwarded;
-use crate::delivery::border::topics::{MqttLogin, TopicEvent, TopicWish};
+use crate::delivery::border::topics::{MqttAttach, MqttLogin, TopicEvent, TopicWish};
 use crate::delivery::border::{Attach, Event, Login};
+use crate::domain::topic::Act;
 use crate::gate::connection::{
     Connection, Conversation, Identity, LastWill, MqttDeciding, MqttLive, Subscription, handle, peer_of,
 };
@@ -111,12 +112,14 @@ impl Shard {
         self.stats.own().deciding.fetch_sub(1, Relaxed);
         ShardStats::count(&self.stats.own().decided, 1);
         let MqttDeciding { deciding, will, expiry_s: asked_s } = *deciding;
+        let own = deciding.terms().wants_response.then(|| own_topics(&given)).flatten();
         let granted = Granted {
             session_present: given.session_present,
             assigned: given.assigned.as_deref(),
             expiry_s: (given.expiry_s != asked_s).then_some(given.expiry_s),
             keep_alive_s: imposed_keep_alive_s(deciding.terms(), &self.options, attach.heartbeat.interval_s),
             packet_bytes_max,
+            response: own.as_deref(),
         };
         self.scratch.reply.clear();
         let (mut session, rest) =
@@ -244,4 +247,12 @@ fn last_will(will: &Will<'_>, room: &mut PropertiesBuf) -> Result<Box<LastWill>,
         expiry_s: will.properties.message_expiry(),
         delay_s: will.properties.will_delay().unwrap_or(0).min(WILL_DELAY_MAX_S),
     }))
+}
+
+/// What the topics begin with that are the device's own, if it may subscribe to them: a client may have answers sent there.
+fn own_topics(given: &MqttAttach) -> Option<String> {
+    let own = format!("device/{}/", given.name);
+    let one = format!("{own}answers");
+    let is_level = !given.name.contains(['+', '#', '/']);
+    (is_level && given.rules.allow(Act::Subscribe, &one, &given.name, &given.user)).then_some(own)
 }
