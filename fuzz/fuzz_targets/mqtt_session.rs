@@ -84,6 +84,7 @@ fuzz_target!(|bytes: &[u8]| {
         expiry_s: None,
         keep_alive_s: None,
         packet_bytes_max: limits.packet_bytes_max,
+        response: None,
     };
     let start = FeedStart { last: Position::new(1, 0), waiting: false };
     let (mut session, behind) = deciding.accept(ClientId(1), start, start, &granted, &mut out);
@@ -102,7 +103,9 @@ fuzz_target!(|bytes: &[u8]| {
                 return judge(&mut out, version);
             };
             let publish = match from {
-                FromClient::Publish(incoming) => (incoming.qos != QoS::AtMostOnce).then_some(incoming.packet_id),
+                FromClient::Publish(incoming) => {
+                    (incoming.qos != QoS::AtMostOnce).then_some(incoming.packet_id)
+                }
                 _ => None,
             };
             if let Some(packet_id) = publish {
