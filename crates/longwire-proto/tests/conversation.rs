@@ -135,7 +135,7 @@ impl Conversation {
                 place(*sequence),
                 message(*sequence),
                 *bytes,
-                false,
+                None,
             ) {
                 PageEntry::Send { previous } => self.say_push(*sequence, previous),
                 PageEntry::Repeated => {}
@@ -219,7 +219,7 @@ fn a_push_is_received_and_acked() {
     assert_eq!(talk.device_reads(), [push(1)]);
     talk.ack(&[1]);
     let settled = talk.server_reads().unwrap();
-    assert_eq!(settled[0], Settled { source: MAILBOX, position: place(1), message: message(1), gap: false });
+    assert_eq!(settled[0], Settled { source: MAILBOX, position: place(1), message: message(1), gap: None });
     assert_eq!(talk.server.deliveries().unacked().count(), 0);
     talk.ack(&[1]);
     assert_eq!(talk.server_reads(), Ok(vec![]), "a repeated ack settles nothing");
@@ -333,10 +333,10 @@ fn a_broadcast_need_not_be_the_next_of_its_log_and_the_mailbox_goes_first() {
     assert_eq!(server.deliveries().pull().unwrap().source, log);
     server.deliveries().page_ends(MAILBOX, true);
     assert_eq!(
-        server.deliveries().page_entry(log, place(12), message(12), 10, false),
+        server.deliveries().page_entry(log, place(12), message(12), 10, None),
         PageEntry::Send { previous: place(9) }
     );
-    assert_eq!(server.deliveries().page_entry(log, place(12), message(12), 10, false), PageEntry::Repeated);
+    assert_eq!(server.deliveries().page_entry(log, place(12), message(12), 10, None), PageEntry::Repeated);
     server.deliveries().page_ends(log, true);
     assert_eq!(server.deliveries().pull(), None);
     assert_eq!(
@@ -417,7 +417,7 @@ fn a_gap_is_acked_by_the_session_and_keeps_the_chain() {
     let mut talk = Conversation::fresh();
     talk.offer(1, 10);
     let PageEntry::Send { previous } =
-        talk.server.deliveries().page_entry(MAILBOX, place(2), message(2), 0, true)
+        talk.server.deliveries().page_entry(MAILBOX, place(2), message(2), 0, Some(GapReason::Expired))
     else {
         panic!("the gap fits")
     };
@@ -433,7 +433,10 @@ fn a_gap_is_acked_by_the_session_and_keeps_the_chain() {
     talk.offer(3, 10);
     assert_eq!(talk.device_reads(), [push(1), Saw::Gap(2), push(3)]);
     let settled = talk.server_reads().unwrap();
-    assert_eq!(settled, [Settled { source: MAILBOX, position: place(2), message: message(2), gap: true }]);
+    assert_eq!(
+        settled,
+        [Settled { source: MAILBOX, position: place(2), message: message(2), gap: Some(GapReason::Expired) }]
+    );
 
     let many = Gap { position: place(9), previous: place(3), message: MessageId(0), count: 6, ..gap };
     talk.say(&ServerFrame::Gap(many));

@@ -140,7 +140,7 @@ fn only_what_an_earlier_connection_may_have_sent_repeats() {
     // An idle session forgets what it does not need, and nothing else.
     for sequence in 5..=7 {
         let (mut out, message) = (Vec::new(), MessageId(u128::from(sequence)));
-        known.deliveries().page_entry(Source::Mailbox, place(sequence), message, 1, false);
+        known.deliveries().page_entry(Source::Mailbox, place(sequence), message, 1, None);
         known.receive(Packet::PingReq, &mut out).unwrap();
         assert_eq!(known.may_repeat(Source::Mailbox, place(6)), sequence < 6, "{sequence}");
     }

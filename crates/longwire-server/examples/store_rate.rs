@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use longwire_proto::id::Kind;
-use longwire_server::domain::{AppId, ClientId, MessageId, Source, TraceId, WallMs};
+use longwire_server::domain::{AppId, ClientId, MessageId, Priority, Source, TraceId, WallMs};
 use longwire_server::store::messages::MessageStore;
 use longwire_server::store::messages::stats::{SYNC_BUCKETS_US, StoreStats};
 use longwire_server::store::port::{Accept, Committed, Destination, End, Settle, StoreOptions};
@@ -47,6 +47,10 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
                 accepted_at: wall(),
                 deadline: WallMs(wall().0 + 86_400_000),
                 shared: body.clone(),
+                priority: Priority::Normal,
+                collapse_key: Arc::from(""),
+                replaces: None,
+                once: None,
                 destination: Destination::Mailboxes(vec![client]),
                 received: None,
             })

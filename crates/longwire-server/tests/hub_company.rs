@@ -142,7 +142,7 @@ async fn a_broadcast_in_several_windows_of_a_device_is_one_delivery() {
     let device = rig.register("d1", None, &[]).await;
     let (one, _) = rig.login(0, &device).await;
     let (two, _) = join(&rig, 1, &device, Class::Phone).await;
-    let message = rig.hub.push(&rig.app, rig.push(Audience::All, 60)).await.unwrap().message;
+    let message = rig.hub.push(&rig.app, rig.push(Audience::all(), 60)).await.unwrap().message;
     let Command::Broadcast(broadcast) = rig.shards.next(1).await else { panic!() };
     let position = broadcast.position;
     let client = device.client;

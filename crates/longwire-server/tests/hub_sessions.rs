@@ -243,7 +243,7 @@ async fn a_shard_that_takes_no_commands_is_heard_all_the_same() {
     let mut pushes = tokio::task::JoinSet::new();
     for _ in 0..6000 {
         let rig = rig.clone();
-        pushes.spawn(async move { rig.hub.push(&rig.app, rig.push(Audience::All, 60)).await.unwrap() });
+        pushes.spawn(async move { rig.hub.push(&rig.app, rig.push(Audience::all(), 60)).await.unwrap() });
     }
     until(async || rig.shards.given_back.load(SeqCst) > 100).await;
     let heard = async {

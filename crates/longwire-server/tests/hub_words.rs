@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use longwire_proto::limit::{APP_KEY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX};
-use longwire_server::domain::{Alias, AppKey, AppSecret, Counts, DeviceName, Tag};
+use longwire_server::domain::{Alias, AppKey, AppSecret, Counts, DeviceName, DropReason, Dropped, Tag};
 
 #[test]
 fn names_of_allowed_characters_and_length_are_taken_as_they_are() {
@@ -51,7 +51,8 @@ fn a_secret_shows_itself_once_and_never_in_a_log() {
 
 #[test]
 fn what_has_no_end_is_pending() {
-    let counts = Counts { created: 9, delivered: 4, expired: 2, dropped: 1 };
+    let dropped = Dropped::of(DropReason::TooLarge, 1);
+    let counts = Counts { created: 10, delivered: 4, expired: 2, collapsed: 1, dropped, ..Counts::default() };
     assert_eq!(counts.pending(), 2);
     assert_eq!(Counts::default().pending(), 0);
 }

@@ -9,6 +9,7 @@ use longwire_server::domain::ClientId;
 use longwire_server::store::port::{Accepted, Destination, StoreError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use store_stage::{APP, Stage};
 
 const DISK_BYTES: u64 = 192 << 20;
@@ -94,7 +95,7 @@ async fn an_engine_that_meets_a_full_disk_refuses_everything_and_loses_nothing()
     // From here on nothing is taken, also when there is room again: what the engine holds is not known.
     assert!(stage.store.usable().is_err());
     std::fs::remove_file(filler).unwrap();
-    let next = stage.try_push(Destination::Log(vec![]), 60_000, b"more").await.unwrap_err();
+    let next = stage.try_push(Destination::Log(Arc::default()), 60_000, b"more").await.unwrap_err();
     assert!(matches!(next, StoreError::Unavailable(_)), "{next:?}");
     // Reads go on.
     for message in [&accepted[0], &accepted[accepted.len() - 1]] {

@@ -4,7 +4,9 @@
 mod store_stage;
 
 use longwire_proto::wire::GapReason;
-use longwire_server::domain::{Alias, AppId, ClientId, Counts, DeviceName, Position, Source, Target};
+use longwire_server::domain::{
+    Alias, AppId, ClientId, Counts, DeviceName, DropReason, Dropped, Position, Source, Target,
+};
 use longwire_server::store::messages::OpenError;
 use longwire_server::store::port::{
     Destination, End, MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, PageEntry, StoreError,
@@ -25,13 +27,13 @@ async fn a_message_for_three_devices_is_stored_once_and_ends_three_times() {
     assert_eq!(message.record.targets.len(), 3);
     assert_eq!(stage.counts(&message).await, Counts { created: 3, ..Counts::default() });
     for client in [1, 2, 3] {
-        let page = stage.page(client, Source::Mailbox, Position::START, &[]).await;
+        let page = stage.page(client, Source::Mailbox, Position::START).await;
         assert_eq!((ids(&page), page.end), (vec![id(&message)], true));
         stage.delivered(client, Source::Mailbox, &message).await;
         stage.delivered(client, Source::Mailbox, &message).await;
     }
     assert_eq!(stage.counts(&message).await, Counts { created: 3, delivered: 3, ..Counts::default() });
-    let page = stage.page(1, Source::Mailbox, Position::START, &[]).await;
+    let page = stage.page(1, Source::Mailbox, Position::START).await;
     assert!(page.entries.is_empty() && page.end);
 }
 
@@ -96,7 +98,7 @@ async fn a_login_sees_where_the_mailbox_stands() {
     // Out of order: the middle one first; the chain still begins before the first that waits.
     stage.delivered(1, Source::Mailbox, &b).await;
     assert_eq!(stage.login(1).await.mailbox.last, empty.last);
-    let page = stage.page(1, Source::Mailbox, empty.last, &[]).await;
+    let page = stage.page(1, Source::Mailbox, empty.last).await;
     assert_eq!(ids(&page), [id(&a), id(&c)]);
     stage.delivered(1, Source::Mailbox, &a).await;
     let start = stage.login(1).await.mailbox;
@@ -131,9 +133,9 @@ async fn a_log_reaches_each_device_by_its_tags_once() {
     let one = stage.to_tags(&["b"]).await;
     let view = stage.login(1).await;
     assert_eq!((view.log, view.log_head), (begin_at(begin.last), one.record.log_position));
-    let page = stage.page(1, Source::AppLog, begin.last, &["a", "b"]).await;
+    let page = stage.page(1, Source::AppLog, begin.last).await;
     assert_eq!((ids(&page), page.end), (vec![id(&all), id(&both), id(&one)], true));
-    let page = stage.page(2, Source::AppLog, begin.last, &["c"]).await;
+    let page = stage.page(2, Source::AppLog, begin.last).await;
     assert_eq!(ids(&page), [id(&all), id(&other)]);
     for message in [&all, &both, &one] {
         stage.delivered(1, Source::AppLog, message).await;
@@ -169,7 +171,7 @@ async fn log_acks_out_of_order_skip_nothing_and_count_once() {
     }
     let view = stage.login(1).await;
     assert_eq!((view.log.last, view.log.waiting), (begin, true));
-    let page = stage.page(1, Source::AppLog, begin, &["a"]).await;
+    let page = stage.page(1, Source::AppLog, begin).await;
     assert_eq!(ids(&page), [id(&messages[0]), id(&messages[2]), id(&messages[4])]);
     for at in [0, 2] {
         stage.delivered(1, Source::AppLog, &messages[at]).await;
@@ -199,7 +201,7 @@ async fn a_device_that_never_acks_one_message_does_not_grow_its_row_without_boun
     stage.delivered(1, Source::AppLog, &last).await;
     assert_eq!(stage.counts(&last).await.delivered, 1);
     let start = stage.login(1).await.log;
-    let page = stage.page(1, Source::AppLog, start.last, &[]).await;
+    let page = stage.page(1, Source::AppLog, start.last).await;
     assert_eq!(page.entries.len(), 5);
 }
 
@@ -232,16 +234,16 @@ async fn at_the_deadline_a_mailbox_delivery_ends_and_its_marker_waits_for_the_de
     stage.delivered(2, Source::Mailbox, &short).await;
     stage.pass(1000);
     stage.wait_for_expired(&short, 1).await;
-    let books = Counts { created: 2, delivered: 1, expired: 1, dropped: 0 };
+    let books = Counts { created: 2, delivered: 1, expired: 1, ..Counts::default() };
     let view = stage.store.device(APP, device(1, &[]).name).await.unwrap().unwrap();
     assert_eq!((view.mailbox_messages, view.mailbox_bytes), (1, 4));
     let start = stage.login(1).await.mailbox;
-    let page = stage.page(1, Source::Mailbox, start.last, &[]).await;
+    let page = stage.page(1, Source::Mailbox, start.last).await;
     assert_eq!(ids(&page), [-id(&short), id(&long)]);
-    stage.settle(1, Source::Mailbox, &short, End::GapNoted).await;
-    stage.settle(1, Source::Mailbox, &short, End::GapNoted).await;
+    stage.settle(1, Source::Mailbox, &short, End::GapNoted(GapReason::Expired)).await;
+    stage.settle(1, Source::Mailbox, &short, End::GapNoted(GapReason::Expired)).await;
     assert_eq!(stage.counts(&short).await, books);
-    let page = stage.page(1, Source::Mailbox, start.last, &[]).await;
+    let page = stage.page(1, Source::Mailbox, start.last).await;
     assert_eq!(ids(&page), [id(&long)]);
     // A late ack of what has ended changes nothing.
     stage.settle(1, Source::Mailbox, &short, End::Delivered).await;
@@ -253,7 +255,7 @@ async fn a_gap_noted_before_the_sweeper_came_is_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::open(folder.path());
     let short = stage.push(mailboxes(&[1]), 1000).await;
-    stage.settle(1, Source::Mailbox, &short, End::GapNoted).await;
+    stage.settle(1, Source::Mailbox, &short, End::GapNoted(GapReason::Expired)).await;
     assert_eq!(stage.counts(&short).await, Counts { created: 1, expired: 1, ..Counts::default() });
     stage.pass(2000);
     let later = stage.push(mailboxes(&[1]), 1).await;
@@ -269,16 +271,30 @@ async fn what_is_too_large_for_its_device_is_dropped() {
     let stage = Stage::open(folder.path());
     stage.register(1, &[]).await;
     let mail = stage.push(mailboxes(&[1, 2]), 1000).await;
-    let log = stage.push(Destination::Log(vec![]), 1000).await;
+    let log = stage.push(Destination::Log(Arc::default()), 1000).await;
     for _ in 0..2 {
-        stage.settle(1, Source::Mailbox, &mail, End::TooLarge).await;
-        stage.settle(1, Source::AppLog, &log, End::TooLarge).await;
+        stage.settle(1, Source::Mailbox, &mail, End::Dropped(DropReason::TooLarge)).await;
+        stage.settle(1, Source::AppLog, &log, End::Dropped(DropReason::TooLarge)).await;
     }
     stage.settle(1, Source::Mailbox, &mail, End::Delivered).await;
     stage.delivered(2, Source::Mailbox, &mail).await;
-    assert_eq!(stage.counts(&mail).await, Counts { created: 2, delivered: 1, expired: 0, dropped: 1 });
-    assert_eq!(stage.counts(&log).await, Counts { created: 1, dropped: 1, ..Counts::default() });
-    assert_eq!(stage.store.stats().dropped_too_large.load(std::sync::atomic::Ordering::Relaxed), 2);
+    assert_eq!(
+        stage.counts(&mail).await,
+        Counts {
+            created: 2,
+            delivered: 1,
+            dropped: Dropped::of(DropReason::TooLarge, 1),
+            ..Counts::default()
+        }
+    );
+    assert_eq!(
+        stage.counts(&log).await,
+        Counts { created: 1, dropped: Dropped::of(DropReason::TooLarge, 1), ..Counts::default() }
+    );
+    assert_eq!(
+        stage.store.stats().dropped[DropReason::TooLarge as usize].load(std::sync::atomic::Ordering::Relaxed),
+        2
+    );
     assert!(!stage.login(1).await.mailbox.waiting, "nothing is left");
 }
 
@@ -287,14 +303,14 @@ async fn an_expired_log_message_is_a_gap_whose_ack_is_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::open(folder.path());
     stage.register(1, &[]).await;
-    let short = stage.push(Destination::Log(vec![]), 1000).await;
+    let short = stage.push(Destination::Log(Arc::default()), 1000).await;
     let long = stage.to_all().await;
     stage.pass(1000);
     let start = stage.login(1).await.log;
-    let page = stage.page(1, Source::AppLog, start.last, &[]).await;
+    let page = stage.page(1, Source::AppLog, start.last).await;
     assert_eq!(ids(&page), [-id(&short), id(&long)]);
-    stage.settle(1, Source::AppLog, &short, End::GapNoted).await;
-    stage.settle(1, Source::AppLog, &short, End::GapNoted).await;
+    stage.settle(1, Source::AppLog, &short, End::GapNoted(GapReason::Expired)).await;
+    stage.settle(1, Source::AppLog, &short, End::GapNoted(GapReason::Expired)).await;
     stage.settle(1, Source::AppLog, &short, End::Delivered).await;
     assert_eq!(stage.counts(&short).await, Counts { created: 1, expired: 1, ..Counts::default() });
     assert_eq!(stage.login(1).await.log.last, short.record.log_position);
@@ -306,13 +322,13 @@ async fn after_retention_the_log_says_that_something_is_gone() {
     let stage = Stage::open(folder.path());
     stage.register(1, &["a"]).await;
     stage.register(2, &["b"]).await;
-    let gone = stage.push(Destination::Log(store_stage::tag_list(&["a"])), 1000).await;
+    let gone = stage.push(store_stage::to_tags(&["a"]), 1000).await;
     stage.pass(1000 + RETENTION_MS);
     stage.wait_for_end(&gone).await;
     let start = stage.login(1).await.log;
     assert!(start.waiting);
     let fresh = stage.to_all().await;
-    let page = stage.page(1, Source::AppLog, start.last, &["a"]).await;
+    let page = stage.page(1, Source::AppLog, start.last).await;
     assert!(page.end);
     assert!(
         matches!(page.entries[0], PageEntry::Gap { position, reason: GapReason::Retention, .. }
@@ -324,7 +340,7 @@ async fn after_retention_the_log_says_that_something_is_gone() {
     let start = stage.login(1).await.log;
     assert_eq!((start.last, start.waiting), (fresh.record.log_position, false));
     // Whoever had none of its tags missed nothing.
-    let page = stage.page(2, Source::AppLog, Position::START, &["b"]).await;
+    let page = stage.page(2, Source::AppLog, Position::START).await;
     assert_eq!(ids(&page), [id(&fresh)]);
 }
 
@@ -342,7 +358,7 @@ async fn after_retention_a_mailbox_says_that_something_is_gone() {
     let start = stage.login(1).await.mailbox;
     assert_eq!((start.last, start.waiting), (before, true));
     let fresh = stage.to(1).await;
-    let page = stage.page(1, Source::Mailbox, start.last, &[]).await;
+    let page = stage.page(1, Source::Mailbox, start.last).await;
     assert_eq!((ids(&page), page.end), (vec![0, id(&fresh)], true));
     stage.delivered(1, Source::Mailbox, &fresh).await;
     let start = stage.login(1).await.mailbox;
@@ -357,14 +373,14 @@ async fn a_page_ends_at_its_limits_and_the_next_goes_on() {
     for _ in 0..5 {
         sent.push(stage.try_push(mailboxes(&[1]), 60_000, &[1; 100]).await.unwrap());
     }
-    let page = stage.page_of(1, Source::Mailbox, Position::START, &[], 2, 64_000).await;
+    let page = stage.page_of(1, Source::Mailbox, Position::START, 2, 64_000).await;
     assert_eq!((ids(&page), page.end), (vec![id(&sent[0]), id(&sent[1])], false));
     let after = sent[1].record.targets[0].position;
-    let page = stage.page_of(1, Source::Mailbox, after, &[], 32, 250).await;
+    let page = stage.page_of(1, Source::Mailbox, after, 32, 250).await;
     assert_eq!((ids(&page), page.end), (vec![id(&sent[2]), id(&sent[3])], false));
     let after = sent[3].record.targets[0].position;
     // The first entry always comes.
-    let page = stage.page_of(1, Source::Mailbox, after, &[], 32, 1).await;
+    let page = stage.page_of(1, Source::Mailbox, after, 32, 1).await;
     assert_eq!((ids(&page), page.end), (vec![id(&sent[4])], true));
 }
 
@@ -458,7 +474,7 @@ async fn messages_are_dispatched_in_the_order_of_their_log() {
     let maker = Stage::open(tempfile::tempdir().unwrap().path());
     let mut waiting = Vec::new();
     for _ in 0..300 {
-        let (store, accept) = (store.clone(), maker.accept(Destination::Log(vec![]), 1000, b"x"));
+        let (store, accept) = (store.clone(), maker.accept(Destination::Log(Arc::default()), 1000, b"x"));
         waiting.push(tokio::spawn(async move { store.accept(accept).await.unwrap() }));
     }
     for expected in 1..=300 {
@@ -481,8 +497,8 @@ async fn a_tag_is_not_the_beginning_of_another() {
     stage.register(2, &["ab"]).await;
     let start = stage.login(1).await.log.last;
     let (short, long) = (stage.to_tags(&["a"]).await, stage.to_tags(&["ab"]).await);
-    assert_eq!(ids(&stage.page(1, Source::AppLog, start, &["a"]).await), [id(&short)]);
-    assert_eq!(ids(&stage.page(2, Source::AppLog, start, &["ab"]).await), [id(&long)]);
+    assert_eq!(ids(&stage.page(1, Source::AppLog, start).await), [id(&short)]);
+    assert_eq!(ids(&stage.page(2, Source::AppLog, start).await), [id(&long)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -528,7 +544,7 @@ async fn an_end_in_the_same_commit_as_a_new_log_message_does_not_hide_it() {
     let options = store_stage::options(folder.path(), &stage.clock, 0);
     stage.store = MessageStore::open(options, sender).unwrap();
     // Nobody takes what is committed, so the writer waits with the second of these, and the rest shares a commit.
-    let to_tag = || stage.accept(Destination::Log(store_stage::tag_list(&["a"])), 60_000, b"x");
+    let to_tag = || stage.accept(store_stage::to_tags(&["a"]), 60_000, b"x");
     let mut pushes = Vec::new();
     for accept in [stage.accept(mailboxes(&[2]), 60_000, b"x"), stage.accept(mailboxes(&[2]), 60_000, b"x")] {
         let mut push = Box::pin(stage.store.accept(accept));
@@ -554,5 +570,5 @@ async fn an_end_in_the_same_commit_as_a_new_log_message_does_not_hide_it() {
     stage.delivered(1, Source::AppLog, &last).await;
     let start = stage.login(1).await.log;
     assert_eq!((start.last, start.waiting), (second.record.log_position, true));
-    assert_eq!(ids(&stage.page(1, Source::AppLog, start.last, &["a"]).await), [id(&hidden)]);
+    assert_eq!(ids(&stage.page(1, Source::AppLog, start.last).await), [id(&hidden)]);
 }

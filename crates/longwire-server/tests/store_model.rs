@@ -4,11 +4,12 @@
 mod store_stage;
 
 use longwire_proto::id::Kind;
-use longwire_server::domain::{ClientId, Counts, Position, Source};
+use longwire_proto::wire::GapReason;
+use longwire_server::domain::{ClientId, Counts, DropReason, Position, Source};
 use longwire_server::store::port::{Accepted, Destination, End};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use store_stage::{RELEASED, Stage, id, ids, tag_list};
+use store_stage::{RELEASED, Stage, id, ids};
 
 const CLIENTS: u64 = 3;
 const SHORT_MS: u64 = 1000;
@@ -128,7 +129,7 @@ impl Model {
     fn end_session(&mut self, client: u64) {
         for message in self.messages.iter_mut().filter(|message| message.topic) {
             let Some(mail) = message.mail.get_mut(&client) else { continue };
-            message.counts.dropped += u64::from(*mail == Mail::Waiting);
+            message.counts.dropped.add(DropReason::SessionEnded, u64::from(*mail == Mail::Waiting));
             *mail = Mail::Gone;
         }
     }
@@ -168,8 +169,8 @@ impl Model {
 fn count(counts: &mut Counts, end: End) {
     match end {
         End::Delivered | End::Received => counts.delivered += 1,
-        End::TooLarge => counts.dropped += 1,
-        End::GapNoted => counts.expired += 1,
+        End::Dropped(reason) => counts.dropped.add(reason, 1),
+        End::GapNoted(_) => counts.expired += 1,
     }
 }
 
@@ -194,13 +195,13 @@ async fn take(stage: &mut Stage, model: &mut Model, folder: &std::path::Path, st
         }
         Step::Log { tags, short } => {
             let ttl = if short { SHORT_MS } else { LONG_MS };
-            let accepted = stage.push(Destination::Log(tag_list(&names(tags))), ttl).await;
+            let accepted = stage.push(store_stage::to_tags(&names(tags)), ttl).await;
             let deadline = stage.now() + ttl;
             let (mail, counts) = (BTreeMap::new(), Counts::default());
             model.messages.push(Message { accepted, deadline, log: Some(tags), topic: false, mail, counts });
         }
         Step::Settle { client, message, gap } => {
-            let end = if gap { End::GapNoted } else { End::Delivered };
+            let end = if gap { End::GapNoted(GapReason::Expired) } else { End::Delivered };
             settle(stage, model, client, message, end).await;
         }
         Step::SettleTwice { client, message } => {
@@ -244,13 +245,12 @@ async fn settle(stage: &Stage, model: &mut Model, client: u64, message: usize, e
 /// Logs in and pulls both sources to their ends.
 async fn look(stage: &Stage, model: &Model, client: u64, at_a_time: u16) {
     let view = stage.login(client).await;
-    let tags = names(model.readers[&client].tags);
     for (source, start) in [(Source::Mailbox, view.mailbox), (Source::AppLog, view.log)] {
         let expected = model.page(client, source, stage.now());
         assert_eq!(start.waiting, !expected.is_empty(), "{source:?} of {client}");
         let (mut after, mut seen) = (start.last, Vec::new());
         loop {
-            let page = stage.page_of(client, source, after, &tags, at_a_time, u32::MAX).await;
+            let page = stage.page_of(client, source, after, at_a_time, u32::MAX).await;
             seen.extend(ids(&page));
             assert!(page.end || !page.entries.is_empty(), "a page that brings nothing and is not the end");
             after = page.entries.last().map_or(after, position);

@@ -54,11 +54,11 @@ async fn a_restored_store_gives_no_position_twice_and_delivers_what_it_holds() {
     for (source, accepted) in [(Source::Mailbox, &mail), (Source::AppLog, &log)] {
         let all: Vec<i128> = accepted.iter().map(id).collect();
         for acked in 0..accepted.len() {
-            let page = stage.page(1, source, Position::START, &[]).await;
+            let page = stage.page(1, source, Position::START).await;
             assert_eq!(ids(&page), all[acked..], "{source:?} after {acked}");
             stage.delivered(1, source, &accepted[acked]).await;
         }
-        assert_eq!(ids(&stage.page(1, source, Position::START, &[]).await), Vec::<i128>::new());
+        assert_eq!(ids(&stage.page(1, source, Position::START).await), Vec::<i128>::new());
     }
     // Without the file nothing is raised.
     stage.reopen(saved.path()).await;

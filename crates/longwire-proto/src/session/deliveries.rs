@@ -4,6 +4,7 @@ use super::feed::{self, Feed, FeedStart, Pull};
 use super::window::{InFlight, Stage, Window};
 use crate::id::{MessageId, Position, Source};
 use crate::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
+use crate::wire::GapReason;
 
 /// The deliveries of one session. Idle, it owns nothing beyond itself.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub struct Settled {
     pub position: Position,
     /// Its message.
     pub message: MessageId,
-    /// It was a GAP, so the message was not delivered.
-    pub gap: bool,
+    /// It was a GAP for this reason, so the message was not delivered.
+    pub gap: Option<GapReason>,
 }
 
 /// What to do with an entry of a page.
@@ -94,7 +95,7 @@ impl Deliveries {
             self.change(source, Feed::fall_behind);
             return Offer::Later;
         }
-        Offer::Send { previous: self.sent(source, position, message, bytes, false) }
+        Offer::Send { previous: self.sent(source, position, message, bytes, None) }
     }
 
     /// The source grew, but the caller will not send now (its outbox is full): the message will be pulled.
@@ -136,7 +137,7 @@ impl Deliveries {
         position: Position,
         message: MessageId,
         bytes: u32,
-        gap: bool,
+        gap: Option<GapReason>,
     ) -> PageEntry {
         if position <= self.feed(source).last() {
             return PageEntry::Repeated;
@@ -221,7 +222,7 @@ impl Deliveries {
         position: Position,
         message: MessageId,
         bytes: u32,
-        gap: bool,
+        gap: Option<GapReason>,
     ) -> Position {
         // A gap over several messages has no id to ack, so it takes no place in the window.
         if message != MessageId(0) {

@@ -2,6 +2,7 @@
 
 use crate::id::{MessageId, Position, Source};
 use crate::limit::WINDOW_BYTES_MAX;
+use crate::wire::GapReason;
 
 /// One unacked delivery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,7 +12,7 @@ pub(super) struct InFlight {
     pub(super) position: Position,
     pub(super) bytes: u32,
     /// The delivery is a GAP: an ack of it does not mean "delivered".
-    pub(super) gap: bool,
+    pub(super) gap: Option<GapReason>,
     pub(super) stage: Stage,
 }
 

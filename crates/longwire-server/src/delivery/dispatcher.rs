@@ -31,8 +31,8 @@ async fn dispatch(core: &Core, accepted: &Accepted) {
         shared: accepted.shared.clone(),
     });
     if record.log_position != Position::START {
-        let tags = core.tags.audience(record.app, &accepted.tags);
-        let broadcast = Broadcast { app: record.app, tags, position: record.log_position, message };
+        let (tags, exact) = core.tags.audience(record.app, &accepted.filter);
+        let broadcast = Broadcast { app: record.app, tags, exact, position: record.log_position, message };
         // Every shard sees every position, also when nobody online has the tags: a login whose view of the log is older
         // is recognized by that.
         core.posts.broadcast(&Arc::new(broadcast)).await;

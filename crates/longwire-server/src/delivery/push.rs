@@ -6,7 +6,8 @@ use super::memory::live::OnlineOnly;
 use crate::domain::audience::ADDRESSES_MAX;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::{
-    App, AppId, Audience, ClientId, Counts, MessageId, MessageRecord, Position, Push, Tag, WallMs,
+    App, AppId, Audience, ClientId, Counts, DropReason, Dropped, Filter, MessageId, MessageRecord, Position,
+    Priority, Push, WallMs,
 };
 use crate::store::port::{Accept, Destination, MessageView, StoreError};
 use bytes::Bytes;
@@ -23,14 +24,13 @@ struct Targets {
 /// An audience as far as it needs reading.
 enum Reach {
     Addressed(Targets),
-    /// Empty = all.
-    Tagged(Vec<Tag>),
+    Filtered(Arc<Filter>),
 }
 
 impl Core {
     /// See [`super::hub::Hub::push`].
     pub(super) async fn push(&self, app: &App, push: Push) -> Result<Receipt, PushError> {
-        if let Audience::Topic(topic) = &push.audience {
+        if let Some(topic) = &push.audience.topic {
             return self.push_to_topic(app.id, topic, &push).await;
         }
         let _under_way = self.under_way.read().await;
@@ -59,7 +59,7 @@ impl Core {
             let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000));
             let (destination, unknown) = match reach {
                 Reach::Addressed(targets) => (Destination::Mailboxes(targets.clients), Some(targets.unknown)),
-                Reach::Tagged(tags) => (Destination::Log(tags), None),
+                Reach::Filtered(filter) => (Destination::Log(filter), None),
             };
             let accept = Accept {
                 message,
@@ -71,6 +71,10 @@ impl Core {
                 shared,
                 destination,
                 received: None,
+                priority: push.priority,
+                collapse_key: push.collapse_key.as_str().into(),
+                replaces: push.replaces,
+                once: push.once,
             };
             self.push_stored(accept, unknown, ttl_s).await?
         };
@@ -130,9 +134,9 @@ impl Core {
                 receipt.unknown = targets.unknown;
                 receipt.online = Some(online);
             }
-            Reach::Tagged(tags) => {
-                let tags = self.tags.audience(app, &tags);
-                let broadcast = Broadcast { app, tags, position: Position::START, message: outgoing };
+            Reach::Filtered(filter) => {
+                let (tags, exact) = self.tags.audience(app, &filter);
+                let broadcast = Broadcast { app, tags, exact, position: Position::START, message: outgoing };
                 self.posts.broadcast(&Arc::new(broadcast)).await;
             }
         }
@@ -140,16 +144,13 @@ impl Core {
     }
 
     async fn reach(&self, app: AppId, audience: &Audience) -> Result<Reach, PushError> {
-        let found: Vec<Vec<ClientId>> = match audience {
-            // Who subscribed is not looked up but matched, in `topics`.
-            Audience::Topic(_) => return Err(PushError::NobodyMatches),
-            Audience::All => return Ok(Reach::Tagged(Vec::new())),
-            Audience::AnyTag(tags) => return Ok(Reach::Tagged(tags.clone())),
-            Audience::Devices(names) => {
-                let clients = self.store.resolve_names(app, names.clone()).await?;
-                clients.into_iter().map(|client| client.into_iter().collect()).collect()
-            }
-            Audience::Aliases(aliases) => self.store.resolve_aliases(app, aliases.clone()).await?,
+        let found: Vec<Vec<ClientId>> = if let Some(names) = &audience.names {
+            let clients = self.store.resolve_names(app, names.clone()).await?;
+            clients.into_iter().map(|client| client.into_iter().collect()).collect()
+        } else if let Some(aliases) = &audience.aliases {
+            self.store.resolve_aliases(app, aliases.clone()).await?
+        } else {
+            return Ok(Reach::Filtered(Arc::new(audience.filter.clone())));
         };
         let targets = gather(&found);
         match targets.clients.len() {
@@ -188,9 +189,16 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
         deadline: kept.accepted_at,
         log_position: Position::START,
         targets: Vec::new(),
+        priority: Priority::Normal,
+        collapse_key: Arc::from(""),
+        replaces: None,
     };
     // What was sent has no end that anybody could know of, so only what was dropped is a delivery in the books.
-    let counts = Counts { created: dropped, dropped, ..Counts::default() };
+    let counts = Counts {
+        created: dropped,
+        dropped: Dropped::of(DropReason::OutboxFull, dropped),
+        ..Counts::default()
+    };
     let view = MessageView { record: Arc::new(record), counts };
     MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
 }

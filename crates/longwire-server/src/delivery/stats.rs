@@ -117,13 +117,7 @@ impl HubStats {
     }
 
     pub(super) fn push_accepted(&self, audience: &Audience, stored: bool) {
-        let index = match audience {
-            Audience::Devices(_) => 0,
-            Audience::Aliases(_) => 1,
-            Audience::AnyTag(_) => 2,
-            Audience::All => 3,
-            Audience::Topic(_) => 4,
-        };
+        let index = audience.kind() as usize;
         let counters = if stored { &self.accepted } else { &self.online_only };
         counters[index].fetch_add(1, Relaxed);
     }

@@ -1,7 +1,7 @@
 //! A tenant: key, hashed secret, policies.
 
 use super::topic::Rules;
-use super::{HeartbeatPolicy, Invalid, LoginWays};
+use super::{AppSettings, HeartbeatPolicy, Invalid, LoginWays};
 use longwire_proto::limit::APP_KEY_BYTES_MAX;
 use std::fmt;
 use std::sync::Arc;
@@ -143,4 +143,6 @@ pub struct App {
     pub topic_rules: Arc<Rules>,
     /// How its MQTT clients may prove who they are beside device tokens.
     pub login_ways: Arc<LoginWays>,
+    /// What else was set for it.
+    pub settings: Arc<AppSettings>,
 }

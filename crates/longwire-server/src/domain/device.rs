@@ -71,6 +71,43 @@ fn check(field: &str, text: &str, bytes_max: usize, apart: &[char]) -> Result<()
 
 /// Tags that one device may have.
 pub const TAGS_PER_DEVICE_MAX: usize = 100;
+/// Attributes that one device may have.
+pub const ATTRIBUTES_PER_DEVICE_MAX: usize = 16;
+/// Name of an attribute, bytes.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 32;
+
+name!(
+    /// What an attribute says, as text; 1 to 64 bytes without controls.
+    AttributeValue, LABEL_BYTES_MAX, &[]
+);
+
+/// The name of an attribute: a letter, then letters, digits and `_`; 1 to [`ATTRIBUTE_NAME_BYTES_MAX`] bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct AttributeName(Arc<str>);
+
+impl AttributeName {
+    /// # Errors
+    /// Not such a word, or one that conditions use themselves (`in`, `tags`).
+    pub fn parse(field: &str, text: &str) -> Result<AttributeName, Invalid> {
+        let word = text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !word || text.len() > ATTRIBUTE_NAME_BYTES_MAX || matches!(text, "in" | "tags") {
+            let problem = format!(
+                "must be a letter, then letters, digits and _, at most {ATTRIBUTE_NAME_BYTES_MAX}, and not in or tags"
+            );
+            return Err(Invalid::new(field, problem));
+        }
+        Ok(AttributeName(text.into()))
+    }
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An attribute of a device, for example `app_version` = `3.2.1`.
+pub type Attribute = (AttributeName, AttributeValue);
 
 /// What a registration asks for. A name that exists already is updated: given fields replace, `None` leaves.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +118,8 @@ pub struct Registration {
     pub alias: Option<Alias>,
     /// New set of tags (≤ [`TAGS_PER_DEVICE_MAX`], sorted, without repeats); `None` leaves it.
     pub tags: Option<Vec<Tag>>,
+    /// New set of attributes (≤ [`ATTRIBUTES_PER_DEVICE_MAX`], sorted by name, without repeats); `None` leaves it.
+    pub attributes: Option<Vec<Attribute>>,
 }
 
 /// A device as the registry knows it, and as the store keeps it close for logins.
@@ -96,6 +135,8 @@ pub struct Device {
     pub alias: Option<Alias>,
     /// Its tags, sorted.
     pub tags: Vec<Tag>,
+    /// Its attributes, sorted by name.
+    pub attributes: Vec<Attribute>,
     /// Tokens of a lower generation are revoked.
     pub generation: u32,
 }

@@ -1,7 +1,8 @@
 //! What was asked to be pushed, and what became of it.
 
-use super::{AppId, Audience, ClientId, Kind, Position, TraceId, WallMs};
+use super::{AppId, Audience, ClientId, Kind, MessageId, Position, TraceId, WallMs};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// `time_to_live` when none is given, seconds.
 pub const TTL_S_DEFAULT: u32 = 86_400;
@@ -44,6 +45,32 @@ pub struct Push {
     pub collapse_key: String,
     /// The trace it belongs to.
     pub trace: TraceId,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// An earlier message that this one replaces, delivered or not (`override_msg_id`).
+    pub replaces: Option<MessageId>,
+    /// The caller's key for it, if there is one.
+    pub once: Option<Once>,
+    /// How it is spread over time; `None` = at once.
+    pub spread: Option<Spread>,
+}
+
+/// A caller's key for a push (`cid`, `Idempotency-Key`): within 24 h of its first use it makes no second message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Once {
+    /// Of the key, BLAKE3 cut to 16 bytes.
+    pub key: [u8; 16],
+    /// Of what was asked, BLAKE3 cut to 16 bytes: the same key with another request is refused.
+    pub request: [u8; 16],
+}
+
+/// How a message for many is spread over time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spread {
+    /// So many devices a second.
+    Speed(u32),
+    /// Over so many seconds.
+    Duration(u32),
 }
 
 /// One device of an addressed message.
@@ -72,27 +99,10 @@ pub struct MessageRecord {
     pub log_position: Position,
     /// The devices of an addressed audience; empty otherwise.
     pub targets: Vec<Target>,
-}
-
-/// Deliveries of one message by state, as the store recorded them. `created = delivered + expired + dropped + pending`
-/// holds for every message: for an addressed audience `created` is the number of targets; for a log message a delivery
-/// is created together with its end, and those now in the windows of live connections are added by the hub.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Deliveries that exist.
-    pub created: u64,
-    /// The device said that it has the message.
-    pub delivered: u64,
-    /// Expired before that.
-    pub expired: u64,
-    /// Dropped for a recorded reason.
-    pub dropped: u64,
-}
-
-impl Counts {
-    /// Deliveries without an end.
-    #[must_use]
-    pub fn pending(&self) -> u64 {
-        self.created.saturating_sub(self.delivered + self.expired + self.dropped)
-    }
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Its collapse key; empty = none.
+    pub collapse_key: Arc<str>,
+    /// The message that it replaces.
+    pub replaces: Option<MessageId>,
 }

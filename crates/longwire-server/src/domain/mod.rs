@@ -2,7 +2,9 @@
 //! valid, because it was parsed into being.
 
 mod app;
+mod app_settings;
 pub mod audience;
+mod counts;
 pub mod device;
 pub mod heartbeat;
 pub mod login_ways;
@@ -12,11 +14,13 @@ mod token;
 pub mod topic;
 
 pub use app::{App, AppId, AppKey, AppSecret, DuplicateLogin, SecretHash};
-pub use audience::Audience;
+pub use app_settings::AppSettings;
+pub use audience::{Audience, Condition, Filter};
+pub use counts::{Counts, DropReason, Dropped};
 pub use device::{Alias, Device, DeviceName, Registration, Tag};
 pub use heartbeat::{AssignedHeartbeat, HeartbeatPolicy, HeartbeatProfile, HeartbeatRules};
 pub use login_ways::LoginWays;
-pub use message::{Content, Counts, MessageRecord, Priority, Push, Target};
+pub use message::{Content, MessageRecord, Priority, Push, Target};
 pub use tally::Tally;
 pub use token::{Token, TokenFault, TokenKey};
 

@@ -1,7 +1,9 @@
 //! What the message store is asked, and what it answers, as data.
 
+use crate::domain::message::Once;
 use crate::domain::{
-    AppId, ClientId, Counts, Device, Kind, MessageId, MessageRecord, Position, Source, Tag, TraceId, WallMs,
+    AppId, ClientId, Counts, Device, DropReason, Filter, Kind, MessageId, MessageRecord, Position, Priority,
+    Source, TraceId, WallMs,
 };
 use bytes::Bytes;
 use longwire_proto::session::FeedStart;
@@ -44,8 +46,8 @@ pub enum StoreError {
 pub enum Destination {
     /// A reference into each of these mailboxes; without repeats, at least one.
     Mailboxes(Vec<ClientId>),
-    /// Once into the app's log. Empty = for all devices; else for those with one of the tags.
-    Log(Vec<Tag>),
+    /// Once into the app's log, for those whom the filter fits.
+    Log(Arc<Filter>),
 }
 
 /// A message to be made durable.
@@ -70,6 +72,14 @@ pub struct Accept {
     /// The identifier of QoS 2 under which a kept session published it: remembered in the same commit, and refused as
     /// [`StoreError::Repeated`] while it is.
     pub received: Option<(ClientId, u16)>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Replaces undelivered ones of the same key: in a mailbox, or in the log for the same filter. Empty = none.
+    pub collapse_key: Arc<str>,
+    /// An earlier message that it replaces.
+    pub replaces: Option<MessageId>,
+    /// The caller's key: a second message of it is refused as [`StoreError::Repeated`].
+    pub once: Option<Once>,
 }
 
 /// A message that is durable.
@@ -79,8 +89,8 @@ pub struct Accepted {
     pub message: MessageId,
     /// What the store keeps of it; `targets` are those that were taken.
     pub record: Arc<MessageRecord>,
-    /// The tags of a log message; empty for all devices and for addressed audiences.
-    pub tags: Arc<[Tag]>,
+    /// Whom a log message is for; fits everybody for an addressed one.
+    pub filter: Arc<Filter>,
     /// Its shared part.
     pub shared: Bytes,
     /// Targets whose mailbox was full; nothing was stored for them.
@@ -105,11 +115,11 @@ pub enum End {
     /// The device has the message and will say so again (PUBREC of QoS 2): counted as delivered, and a marker stays in the
     /// mailbox until [`End::Delivered`] (PUBCOMP). In a log, which keeps no markers, it is the end.
     Received,
-    /// It was not sent, for the device takes no packet so large: it is dropped.
-    TooLarge,
-    /// The device took note that it was left out as expired. Of a mailbox delivery the end was recorded at the
-    /// deadline already, so this only removes the marker; of a log delivery it is the end.
-    GapNoted,
+    /// It is dropped, and the device was not sent it.
+    Dropped(DropReason),
+    /// The device took note that it was left out, for this reason. Of a mailbox delivery the end was recorded
+    /// already, so this only removes the marker; of a log delivery it is the end.
+    GapNoted(GapReason),
 }
 
 /// The end of one delivery. Idempotent: an end of a delivery that has one changes nothing.
@@ -151,8 +161,6 @@ pub struct PageRequest {
     pub client: ClientId,
     /// Its app.
     pub app: AppId,
-    /// Its tags, for the log.
-    pub tags: Arc<[Tag]>,
     /// Which source.
     pub source: Source,
     /// Everything after this position.

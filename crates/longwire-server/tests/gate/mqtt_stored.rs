@@ -8,6 +8,7 @@ use longwire_proto::wire::mqtt::{Packet, Properties, Property, QoS, Reason, Shar
 use longwire_proto::wire::{GapReason, TopicBody, encode_push_shared};
 use longwire_server::delivery::border::topics::{TopicCommand, TopicEvent, TopicMessage};
 use longwire_server::delivery::border::{Broadcast, Command, Event, Handle, Outgoing};
+use longwire_server::domain::DropReason;
 use longwire_server::domain::WallMs;
 use longwire_server::gate::TopicDrop;
 use longwire_server::store::port::{End, Page, PageEntry};
@@ -194,7 +195,12 @@ fn a_stored_message_of_qos_2_is_recorded_before_it_is_released() {
     client.ack(Packet::PubAck, new.packet_id);
     assert_eq!(
         settled(&rig, 5)[1..],
-        [(3, End::GapNoted), (2, End::Delivered), (4, End::Delivered), (5, End::Delivered)]
+        [
+            (3, End::GapNoted(GapReason::Expired)),
+            (2, End::Delivered),
+            (4, End::Delivered),
+            (5, End::Delivered)
+        ]
     );
 }
 
@@ -204,12 +210,13 @@ fn broadcasts_reach_both_kinds_of_clients() {
     let (mut mqtt, mut old, mut native) = (rig.v5(1), rig.v311(2), rig.login(3));
     for number in 1..=20_u64 {
         let message = outgoing(number.into(), Kind::Text, &number.to_be_bytes());
-        let broadcast = Broadcast { app: APP, tags: Box::default(), position: position(number), message };
+        let broadcast =
+            Broadcast { app: APP, tags: Box::default(), exact: true, position: position(number), message };
         let broadcast = Arc::new(broadcast);
         rig.to_all(|| Command::Broadcast(broadcast.clone()));
     }
     let message = outgoing(99, Kind::Text, b"now");
-    let now = Broadcast { app: APP, tags: Box::default(), position: Position::START, message };
+    let now = Broadcast { app: APP, tags: Box::default(), exact: true, position: Position::START, message };
     let now = Arc::new(now);
     rig.to_all(|| Command::Broadcast(now.clone()));
     for client in [&mut mqtt, &mut old] {
@@ -274,7 +281,7 @@ fn a_stored_message_that_is_too_large_is_dropped_and_the_next_one_comes() {
     let previous = format!("mailbox:{}", position(1).0);
     assert!(message.properties.user_properties().any(|told| told == ("longwire-previous", &previous)));
     small.ack(Packet::PubAck, message.packet_id);
-    assert_eq!(settled(&rig, 2), [(1, End::TooLarge), (2, End::Delivered)]);
+    assert_eq!(settled(&rig, 2), [(1, End::Dropped(DropReason::TooLarge)), (2, End::Delivered)]);
     let page = vec![stored(3, &to_topic("a", 1, &[7; 300])), stored(4, &to_topic("a", 1, b"fits"))];
     let page = Some(Box::new(Page { entries: page, end: true }));
     rig.shards.post(to.shard(), Command::Page { to, source: Source::Mailbox, page }).unwrap();
@@ -282,11 +289,19 @@ fn a_stored_message_that_is_too_large_is_dropped_and_the_next_one_comes() {
     assert_eq!(message.payload, b"fits");
     small.ack(Packet::PubAck, message.packet_id);
     let shared = outgoing(5, Kind::Text, &[7; 300]);
-    let broadcast = Broadcast { app: APP, tags: Box::default(), position: position(1), message: shared };
+    let broadcast =
+        Broadcast { app: APP, tags: Box::default(), exact: true, position: position(1), message: shared };
     let broadcast = Arc::new(broadcast);
     rig.to_all(|| Command::Broadcast(broadcast.clone()));
     let ends = settled(&rig, 5);
-    assert_eq!(ends[2..], [(3, End::TooLarge), (4, End::Delivered), (1, End::TooLarge)]);
+    assert_eq!(
+        ends[2..],
+        [
+            (3, End::Dropped(DropReason::TooLarge)),
+            (4, End::Delivered),
+            (1, End::Dropped(DropReason::TooLarge))
+        ]
+    );
     let sent = |rig: &Rig| -> u32 {
         let events = rig.events.lock().unwrap();
         events.iter().map(|event| if let Event::Sent { sent, .. } = event { *sent } else { 0 }).sum()

@@ -118,7 +118,7 @@ impl Rig {
     pub(crate) fn broadcast(&self, position: Position, tags: &[u32], number: u128, payload: &[u8]) {
         let message = outgoing(number, payload);
         let tags: Box<[TagId]> = tags.iter().map(|tag| TagId(*tag)).collect();
-        let broadcast = Arc::new(Broadcast { app: APP, tags, position, message });
+        let broadcast = Arc::new(Broadcast { app: APP, tags, exact: true, position, message });
         self.to_all(|| Command::Broadcast(broadcast.clone()));
     }
 

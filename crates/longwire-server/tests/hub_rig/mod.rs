@@ -13,8 +13,8 @@ use longwire_server::delivery::border::{
 use longwire_server::delivery::hub::{Hub, Parts, Registered};
 use longwire_server::domain::topic::Interests;
 use longwire_server::domain::{
-    Alias, App, AppId, AppKey, AppSecret, Audience, Content, DeviceName, DuplicateLogin, HeartbeatPolicy,
-    HeartbeatRules, Push, Registration, SecretHash, Tag, WallMs,
+    Alias, App, AppId, AppKey, AppSecret, Audience, Condition, Content, DeviceName, DuplicateLogin,
+    HeartbeatPolicy, HeartbeatRules, Priority, Push, Registration, SecretHash, Tag, WallMs,
 };
 use longwire_server::store::messages::MessageStore;
 use longwire_server::store::port::{End, StoreOptions};
@@ -219,6 +219,7 @@ impl Rig {
             heartbeat: HeartbeatPolicy::default(),
             topic_rules: Arc::default(),
             login_ways: Arc::default(),
+            settings: Arc::default(),
         });
         let secret = AppSecret::presented("");
         Rig { hub, shards, events, app, secret, now, store, slots: AtomicU32::new(1), folder }
@@ -229,6 +230,7 @@ impl Rig {
             name: Some(DeviceName::parse("registration_id", name).unwrap()),
             alias: alias.map(|alias| Alias::parse("alias", alias).unwrap()),
             tags: Some(tags.iter().map(|tag| Tag::parse("tag", tag).unwrap()).collect()),
+            attributes: None,
         };
         self.hub.register(&self.app, registration, true).await.unwrap()
     }
@@ -323,20 +325,24 @@ impl Rig {
             ttl_s,
             collapse_key: String::new(),
             trace: TraceId(7),
+            priority: Priority::Normal,
+            replaces: None,
+            once: None,
+            spread: None,
         }
     }
 }
 
 pub fn devices(names: &[&str]) -> Audience {
-    Audience::Devices(names.iter().map(|name| DeviceName::parse("registration_id", name).unwrap()).collect())
+    Audience::devices(names.iter().map(|name| DeviceName::parse("registration_id", name).unwrap()).collect())
 }
 
 pub fn aliases(names: &[&str]) -> Audience {
-    Audience::Aliases(names.iter().map(|name| Alias::parse("alias", name).unwrap()).collect())
+    Audience::aliases(names.iter().map(|name| Alias::parse("alias", name).unwrap()).collect())
 }
 
 pub fn any_tag(names: &[&str]) -> Audience {
-    Audience::AnyTag(names.iter().map(|name| Tag::parse("tag", name).unwrap()).collect())
+    Audience::of(Condition::any_tag(names.iter().map(|name| Tag::parse("tag", name).unwrap())))
 }
 
 /// Waits until `seen` holds; it is asked again whenever other tasks had a turn.

@@ -189,7 +189,6 @@ impl TopicRig {
         let request = PageRequest {
             client,
             app: self.app.id,
-            tags: Arc::default(),
             source: Source::Mailbox,
             after: Position::START,
             messages_max: 1000,

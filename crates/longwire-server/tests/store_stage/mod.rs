@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use longwire_proto::id::Kind;
 use longwire_server::domain::{
-    Alias, AppId, ClientId, Counts, Device, DeviceName, MessageId, Position, Source, Tag, TraceId, WallMs,
+    Alias, AppId, ClientId, Condition, Counts, Device, DeviceName, Filter, MessageId, Position, Priority,
+    Source, Tag, TraceId, WallMs,
 };
 use longwire_server::store::messages::{MessageStore, OpenError};
 use longwire_server::store::port::{
@@ -79,6 +80,10 @@ impl Stage {
             accepted_at: WallMs(self.now()),
             deadline: WallMs(self.now() + ttl_ms),
             shared: Bytes::copy_from_slice(body),
+            priority: Priority::Normal,
+            collapse_key: Arc::from(""),
+            replaces: None,
+            once: None,
             destination,
             received: None,
         }
@@ -98,10 +103,10 @@ impl Stage {
         self.push(Destination::Mailboxes(vec![ClientId(client)]), 60_000).await
     }
     pub async fn to_all(&self) -> Accepted {
-        self.push(Destination::Log(vec![]), 60_000).await
+        self.push(Destination::Log(Arc::default()), 60_000).await
     }
     pub async fn to_tags(&self, tags: &[&str]) -> Accepted {
-        self.push(Destination::Log(tag_list(tags)), 60_000).await
+        self.push(to_tags(tags), 60_000).await
     }
     pub async fn register(&self, client: u64, tags: &[&str]) {
         self.store.project(vec![device(client, tags)]).await.unwrap();
@@ -133,15 +138,14 @@ impl Stage {
         self.settled().await;
         self.store.logins(vec![ClientId(client)]).await.unwrap().remove(0).unwrap()
     }
-    pub async fn page(&self, client: u64, source: Source, after: Position, tags: &[&str]) -> Page {
-        self.page_of(client, source, after, tags, 32, 64 * 1024).await
+    pub async fn page(&self, client: u64, source: Source, after: Position) -> Page {
+        self.page_of(client, source, after, 32, 64 * 1024).await
     }
     pub async fn page_of(
         &self,
         client: u64,
         source: Source,
         after: Position,
-        tags: &[&str],
         messages_max: u16,
         bytes_max: u32,
     ) -> Page {
@@ -149,7 +153,6 @@ impl Stage {
         let request = PageRequest {
             client: ClientId(client),
             app: APP,
-            tags: tag_list(tags).into(),
             source,
             after,
             messages_max,
@@ -180,6 +183,12 @@ pub fn tag_list(tags: &[&str]) -> Vec<Tag> {
     tags.iter().map(|tag| Tag::parse("tag", tag).unwrap()).collect()
 }
 
+/// Once into the log, for devices with any of these tags; for all if there are none.
+pub fn to_tags(tags: &[&str]) -> Destination {
+    let condition = if tags.is_empty() { Condition::Everyone } else { Condition::any_tag(tag_list(tags)) };
+    Destination::Log(Arc::new(Filter::of(condition)))
+}
+
 pub fn device(client: u64, tags: &[&str]) -> Device {
     Device {
         app: APP,
@@ -187,6 +196,7 @@ pub fn device(client: u64, tags: &[&str]) -> Device {
         name: DeviceName::parse("name", &format!("device-{client}")).unwrap(),
         alias: Some(Alias::parse("alias", &format!("owner-{}", client / 10)).unwrap()),
         tags: tag_list(tags),
+        attributes: Vec::new(),
         generation: 0,
     }
 }

@@ -133,7 +133,7 @@ impl Session {
         let stored = self.deliveries.take(|entry| {
             packet_id_of(begins_live, entry.source, entry.position) == packet_id
                 && entry.stage == Stage::Ack
-                && !entry.gap
+                && entry.gap.is_none()
         });
         match stored {
             Some(settled) => Ok(FromClient::Settled(settled)),
@@ -227,9 +227,9 @@ impl Session {
 
     fn is_under_way(&mut self, packet_id: u16) -> bool {
         let begins_live = self.begins_live;
-        let stored = self
-            .deliveries
-            .find(|entry| packet_id_of(begins_live, entry.source, entry.position) == packet_id && !entry.gap);
+        let stored = self.deliveries.find(|entry| {
+            packet_id_of(begins_live, entry.source, entry.position) == packet_id && entry.gap.is_none()
+        });
         stored.is_some()
             || self.flows.iter().flat_map(|flows| &flows.unstored).any(|one| one.packet_id == packet_id)
     }

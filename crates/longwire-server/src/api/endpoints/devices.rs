@@ -149,7 +149,7 @@ fn registration(request: RegisterRequest) -> Result<Registration, Invalid> {
     name.as_ref().map_or(Ok(()), |name| name.is_level("registration_id"))?;
     let alias = request.alias.map(|text| Alias::parse("alias", &text)).transpose()?;
     let tags = request.tags.map(tags).transpose()?;
-    Ok(Registration { name, alias, tags })
+    Ok(Registration { name, alias, tags, attributes: None })
 }
 
 fn tags(texts: Vec<String>) -> Result<Vec<Tag>, Invalid> {

@@ -35,7 +35,8 @@ pub(in crate::api) struct MessageAnswer {
     counts: DeliveryCounts,
 }
 
-/// Deliveries by state: created = delivered + expired + dropped + pending. A delivery is created when a message meets a
+/// Deliveries by state: created = delivered + expired + collapsed + recalled +
+/// dropped + pending. A delivery is created when a message meets a
 /// device: at acceptance for addressed audiences, when the device reads it for the others.
 #[derive(Serialize, ToSchema)]
 struct DeliveryCounts {
@@ -47,8 +48,18 @@ struct DeliveryCounts {
     delivered: u64,
     /// Expired before that.
     expired: u64,
+    /// Replaced before that by a newer one.
+    collapsed: u64,
+    /// Recalled before that.
+    recalled: u64,
     /// Dropped.
     dropped: u64,
+    /// Devices that said that a person could see it.
+    displayed: u64,
+    /// Devices that said that a person acted on it.
+    clicked: u64,
+    /// Devices that said that a person put it away.
+    dismissed: u64,
     /// Without an end.
     pending: u64,
 }
@@ -106,7 +117,12 @@ fn counts(story: &MessageStory) -> DeliveryCounts {
         sent: story.sent,
         delivered: known.delivered,
         expired: known.expired,
-        dropped: known.dropped,
+        collapsed: known.collapsed,
+        recalled: known.recalled,
+        dropped: known.dropped.total(),
+        displayed: known.displayed,
+        clicked: known.clicked,
+        dismissed: known.dismissed,
         pending: known.pending(),
     }
 }

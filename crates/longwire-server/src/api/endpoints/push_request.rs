@@ -4,7 +4,9 @@ use crate::api::exchange::fault::Fault;
 use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
 use crate::domain::message::{MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, TTL_S_DEFAULT, TTL_S_MAX};
 use crate::domain::topic::TopicName;
-use crate::domain::{Alias, Audience, Content, DeviceName, Invalid, Kind, Push, Tag, TraceId};
+use crate::domain::{
+    Alias, Audience, Condition, Content, DeviceName, Invalid, Kind, Priority, Push, Tag, TraceId,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -179,31 +181,41 @@ impl PushRequest {
             let problem = format!("at most {COLLAPSE_KEY_BYTES_MAX} bytes without control characters");
             return Err(Invalid::new("options.collapse_key", problem).into());
         }
-        Ok(Push { audience, content, ttl_s: ttl as u32, collapse_key, trace })
+        Ok(Push {
+            audience,
+            content,
+            ttl_s: ttl as u32,
+            collapse_key,
+            trace,
+            priority: Priority::Normal,
+            replaces: None,
+            once: None,
+            spread: None,
+        })
     }
 }
 
 impl AudienceField {
     fn into_audience(self) -> Result<Audience, Fault> {
         let object = match self {
-            AudienceField::All(Everyone::All) => return Ok(Audience::All),
+            AudienceField::All(Everyone::All) => return Ok(Audience::all()),
             AudienceField::Some(object) => object,
         };
         match (object.registration_id, object.alias, object.tag, object.topic) {
             (Some(names), None, None, None) => {
                 list("audience.registration_id", &names, ADDRESSES_MAX, DeviceName::parse)
-                    .map(Audience::Devices)
+                    .map(Audience::devices)
             }
             (None, Some(aliases), None, None) => {
-                list("audience.alias", &aliases, ADDRESSES_MAX, Alias::parse).map(Audience::Aliases)
+                list("audience.alias", &aliases, ADDRESSES_MAX, Alias::parse).map(Audience::aliases)
             }
             (None, None, Some(tags), None) => {
                 let mut tags = list("audience.tag", &tags, TAGS_IN_AUDIENCE_MAX, Tag::parse)?;
                 tags.sort();
-                Ok(Audience::AnyTag(tags))
+                Ok(Audience::of(Condition::any_tag(tags)))
             }
             (None, None, None, Some(topic)) => {
-                Ok(Audience::Topic(TopicName::parse("audience.topic", &topic)?))
+                Ok(Audience::topic(TopicName::parse("audience.topic", &topic)?))
             }
             _ => Err(Fault::invalid("audience: exactly one of registration_id, alias, tag, topic is needed")),
         }

@@ -17,13 +17,16 @@ fn every_audience_becomes_the_domains() {
         push(&format!(r#"{{"audience":{audience},"notification":{{"title":"t"}}}}"#))
             .map(|push| push.audience)
     };
-    assert_eq!(of(r#""all""#).unwrap(), Audience::All);
+    assert_eq!(of(r#""all""#).unwrap(), Audience::all());
     let names = of(r#"{"registration_id":["b","a","b"]}"#).unwrap();
     let name = |text| DeviceName::parse("", text).unwrap();
-    assert_eq!(names, Audience::Devices(vec![name("b"), name("a")]));
+    assert_eq!(names, Audience::devices(vec![name("b"), name("a")]));
     let tag = |text| Tag::parse("", text).unwrap();
-    assert_eq!(of(r#"{"tag":["z","a","z"]}"#).unwrap(), Audience::AnyTag(vec![tag("a"), tag("z")]));
-    assert_eq!(of(r#"{"alias":["x"]}"#).unwrap(), Audience::Aliases(vec![Alias::parse("", "x").unwrap()]));
+    assert_eq!(
+        of(r#"{"tag":["z","a","z"]}"#).unwrap(),
+        Audience::of(Condition::any_tag([tag("a"), tag("z")]))
+    );
+    assert_eq!(of(r#"{"alias":["x"]}"#).unwrap(), Audience::aliases(vec![Alias::parse("", "x").unwrap()]));
     let bad = [
         r#""some""#,
         "{}",

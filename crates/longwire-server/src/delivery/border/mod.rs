@@ -197,6 +197,8 @@ pub struct Broadcast {
     pub app: AppId,
     /// Empty = every connection of the app; else those with one of these.
     pub tags: Box<[TagId]>,
+    /// Every one of these is meant; else each that is behind asks the store.
+    pub exact: bool,
     /// The place in the app's log; [`Position::START`] = online-only: sent if the outbox has room, else dropped and
     /// counted.
     pub position: Position,

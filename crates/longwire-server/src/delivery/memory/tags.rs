@@ -1,7 +1,7 @@
 //! Tags as small numbers, so that a shard compares four bytes and not text.
 
 use crate::delivery::border::TagId;
-use crate::domain::{AppId, Tag};
+use crate::domain::{AppId, Filter, Tag};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 
@@ -52,13 +52,14 @@ impl Tags {
         Ok(ids.into())
     }
 
-    /// The numbers of an audience's tags as far as there are any, sorted; [`NOBODY`] if there are none. Empty for empty.
-    pub(crate) fn audience(&self, app: AppId, tags: &[Tag]) -> Box<[TagId]> {
-        if tags.is_empty() {
-            return Box::default();
-        }
-        let known = self.known(app, tags);
-        if known.is_empty() { Box::new([NOBODY]) } else { known.into() }
+    /// The numbers of the tags that cover a filter, as far as there are any, sorted: [`NOBODY`] if there are none, empty for
+    /// every device. And whether everybody who has one of them is meant.
+    pub(crate) fn audience(&self, app: AppId, filter: &Filter) -> (Box<[TagId]>, bool) {
+        let exact = filter.is_its_cover();
+        let Some(cover) = filter.condition.cover() else { return (Box::default(), exact) };
+        let tags: Vec<Tag> = cover.into_iter().collect();
+        let known = self.known(app, &tags);
+        (if known.is_empty() { Box::new([NOBODY]) } else { known.into() }, exact)
     }
 
     fn known(&self, app: AppId, tags: &[Tag]) -> Vec<TagId> {
@@ -90,6 +91,7 @@ impl Numbers {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::domain::Condition;
 
     fn tag(text: &str) -> Tag {
         Tag::parse("tag", text).unwrap()
@@ -107,10 +109,11 @@ mod tests {
     #[test]
     fn an_audience_of_unknown_tags_is_nobody_and_never_everybody() {
         let tags = Tags::new(10);
-        assert_eq!(*tags.audience(AppId(1), &[tag("a")]), [NOBODY]);
+        let any = |names: &[&str]| Filter::of(Condition::any_tag(names.iter().map(|name| tag(name))));
+        assert_eq!(*tags.audience(AppId(1), &any(&["a"])).0, [NOBODY]);
         let ids = tags.intern(AppId(1), &[tag("a")]).unwrap();
-        assert_eq!(tags.audience(AppId(1), &[tag("a"), tag("b")]), ids);
-        assert!(tags.audience(AppId(1), &[]).is_empty());
+        assert_eq!(tags.audience(AppId(1), &any(&["a", "b"])), (ids, true));
+        assert_eq!(tags.audience(AppId(1), &Filter::default()), (Box::default(), true));
     }
 
     #[test]

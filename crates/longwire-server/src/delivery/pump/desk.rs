@@ -5,7 +5,7 @@ use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
 use super::logins::{self, Wish};
 use super::strangers::{self, Stranger};
-use crate::domain::{AppId, ClientId, Source, Tag};
+use crate::domain::{AppId, ClientId};
 use crate::store::port::{Page, PageRequest, StoreError};
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::Pull;
@@ -98,7 +98,6 @@ async fn page(core: &Core, client: ClientId, app: AppId, pull: Pull) -> Result<P
     let request = PageRequest {
         client,
         app,
-        tags: tags(core, client, pull.source).await?,
         source: pull.source,
         after: pull.after,
         messages_max: pull.messages_max,
@@ -106,16 +105,4 @@ async fn page(core: &Core, client: ClientId, app: AppId, pull: Pull) -> Result<P
         now: (core.clock)(),
     };
     core.store.page(request).await
-}
-
-/// The device's tags are read again for each page of the log: pages are rare, and kept tags would cost every session.
-async fn tags(core: &Core, client: ClientId, source: Source) -> Result<Arc<[Tag]>, StoreError> {
-    if source == Source::Mailbox {
-        return Ok(Arc::default());
-    }
-    let views = core.store.logins(vec![client]).await?;
-    let view = views.into_iter().next().flatten();
-    // Without a profile the tags are not known; a page read without them would skip messages for good.
-    let view = view.ok_or_else(|| StoreError::Unavailable("the device has no profile".into()))?;
-    Ok(view.device.tags.into())
 }

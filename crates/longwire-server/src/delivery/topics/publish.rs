@@ -8,7 +8,7 @@ use crate::delivery::border::{Command, ShardId};
 use crate::delivery::hub::{Core, new_trace};
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::topic::is_reserved;
-use crate::domain::{AppId, ClientId, Kind, MessageId, TraceId, WallMs};
+use crate::domain::{AppId, ClientId, Kind, MessageId, Priority, TraceId, WallMs};
 use crate::store::port::{Accept, Destination, StoreError};
 use crate::store::sessions::{Change, Done, Work};
 use crate::store::upstream::{Upstream, UpstreamOutcome};
@@ -270,6 +270,10 @@ impl Core {
             shared: Bytes::from(shared),
             destination,
             received,
+            priority: Priority::Normal,
+            collapse_key: Arc::from(""),
+            replaces: None,
+            once: None,
         }))
     }
 

@@ -88,7 +88,7 @@ impl Shard {
             return;
         }
         let Some((client, deliveries)) = connection.deliveries() else { return };
-        for delivery in deliveries.unacked().filter(|delivery| !delivery.gap) {
+        for delivery in deliveries.unacked().filter(|delivery| delivery.gap.is_none()) {
             self.outlet.tell(Event::Held { client, message: delivery.message });
         }
     }
@@ -212,11 +212,13 @@ impl Shard {
             let speaks_mqtt = connection.mqtt().is_some();
             let (position, message, bytes, gap) = match entry {
                 Stored::Message { position, message, shared, .. } => {
-                    (*position, *message, shared.len() as u32, false)
+                    (*position, *message, shared.len() as u32, None)
                 }
-                Stored::Gap { position, message, .. } => (*position, *message, 0, true),
+                Stored::Gap { position, message, reason, .. } => (*position, *message, 0, Some(*reason)),
                 // Only an MQTT client completes it.
-                Stored::Released { position, message } => (*position, *message, 0, !speaks_mqtt),
+                Stored::Released { position, message } => {
+                    (*position, *message, 0, (!speaks_mqtt).then_some(GapReason::Dropped))
+                }
             };
             let Some((_, deliveries)) = connection.deliveries() else { return };
             match deliveries.page_entry(source, position, message, bytes, gap) {
@@ -243,7 +245,9 @@ impl Shard {
                 self.send_delivery(slot, *message, shared, head);
             }
             // MQTT has no word for what was left out.
-            Stored::Gap { message, .. } if speaks_mqtt => self.ends_at_once(slot, *message, End::GapNoted),
+            Stored::Gap { message, reason, .. } if speaks_mqtt => {
+                self.ends_at_once(slot, *message, End::GapNoted(*reason));
+            }
             Stored::Released { position, .. } if speaks_mqtt => self.send_release(slot, source, *position),
             Stored::Gap { position, message, reason, count } => {
                 let (position, message, reason, count) = (*position, *message, *reason, *count);

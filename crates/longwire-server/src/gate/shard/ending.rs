@@ -131,7 +131,7 @@ impl Shard {
         let tagged = connection.flags.tagged;
         let (client, sent, unacked) = match connection.deliveries() {
             Some((client, deliveries)) => {
-                let unacked = deliveries.unacked().filter(|delivery| !delivery.gap);
+                let unacked = deliveries.unacked().filter(|delivery| delivery.gap.is_none());
                 let unacked = unacked.map(|delivery| delivery.message).collect();
                 (Some(client), deliveries.sent_until(), unacked)
             }

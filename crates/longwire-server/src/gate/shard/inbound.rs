@@ -214,7 +214,7 @@ impl Shard {
 
 /// How a delivery ended that the device settled.
 pub(super) fn end_of_delivery(settled: &Settled) -> End {
-    if settled.gap { End::GapNoted } else { End::Delivered }
+    settled.gap.map_or(End::Delivered, End::GapNoted)
 }
 
 /// Why the connection is over, if the peer has closed or it broke, without taking bytes off the socket. Bytes that wait in front

@@ -105,6 +105,7 @@ mod tests {
         Broadcast {
             app: AppId(app),
             tags: tags.iter().map(|tag| TagId(*tag)).collect(),
+            exact: true,
             position: Position::START,
             message: Arc::new(message),
         }

@@ -4,11 +4,10 @@ use super::Page;
 use super::hub::by_label;
 use crate::delivery::PUBLISH_LABELS;
 use crate::delivery::hub::Hub;
-use crate::store::messages::stats::StoreStats;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(super) fn hub_topics(page: &mut Page<'_>, hub: &Hub, store: &StoreStats) -> fmt::Result {
+pub(super) fn hub_topics(page: &mut Page<'_>, hub: &Hub) -> fmt::Result {
     let (stats, held) = (hub.topic_stats(), hub.topic_census());
     let text = ["longwire_topic_publishes", "publishes that came to the hub"];
     by_label(page, "result", text, &PUBLISH_LABELS, &stats.published)?;
@@ -27,8 +26,6 @@ pub(super) fn hub_topics(page: &mut Page<'_>, hub: &Hub, store: &StoreStats) -> 
             &stats.wills_dropped,
         ),
         ("longwire_shared_sent", "deliveries of shared groups", &stats.shared_sent),
-        ("longwire_session_ended_dropped", "deliveries dropped with sessions", &store.dropped_with_session),
-        ("longwire_too_large_dropped", "deliveries larger than their device takes", &store.dropped_too_large),
     ];
     for (name, help, counter) in counters {
         page.counter(name, help, counter.load(Relaxed))?;

@@ -79,7 +79,7 @@ impl Collector for Sources {
         )?;
         page.gauge("longwire_reconnects_last_minute", "such logins in the last 60 seconds", last_minute)?;
         store::store(&mut page, &self.store)?;
-        hub_topics::hub_topics(&mut page, &self.names, &self.store)?;
+        hub_topics::hub_topics(&mut page, &self.names)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
         page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped)?;

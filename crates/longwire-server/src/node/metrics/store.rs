@@ -1,6 +1,8 @@
 //! The message store's numbers.
 
+use super::hub::by_label;
 use super::{Page, Scale};
+use crate::domain::DropReason;
 use crate::store::messages::stats::{SYNC_BUCKETS_US, StoreStats};
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +24,19 @@ pub(super) fn store(page: &mut Page<'_>, store: &StoreStats) -> fmt::Result {
         store.settled.load(Relaxed),
     )?;
     page.counter("longwire_messages_expired", "deliveries recorded as expired", store.expired.load(Relaxed))?;
+    page.counter(
+        "longwire_messages_collapsed",
+        "deliveries replaced by newer ones",
+        store.collapsed.load(Relaxed),
+    )?;
+    page.counter(
+        "longwire_messages_recalled",
+        "deliveries recorded as recalled",
+        store.recalled.load(Relaxed),
+    )?;
+    let labels = DropReason::ALL.map(DropReason::label);
+    let text = ["longwire_messages_dropped", "deliveries recorded as dropped"];
+    by_label(page, "reason", text, &labels, &store.dropped)?;
     page.counter(
         "longwire_settles_deferred",
         "ends not recorded because too many were out of order",

@@ -1,5 +1,6 @@
 //! What the message store counts.
 
+use crate::domain::DropReason;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -27,10 +28,12 @@ pub struct StoreStats {
     pub settled: AtomicU64,
     /// Ends recorded as expired.
     pub expired: AtomicU64,
-    /// Deliveries of topic messages that ended with the session that they waited for (`session_ended`).
-    pub dropped_with_session: AtomicU64,
-    /// Deliveries that ended because their device takes no packet so large (`too_large`).
-    pub dropped_too_large: AtomicU64,
+    /// Ends recorded as collapsed.
+    pub collapsed: AtomicU64,
+    /// Ends recorded as recalled.
+    pub recalled: AtomicU64,
+    /// Ends recorded as dropped, by reason.
+    pub dropped: [AtomicU64; DropReason::ALL.len()],
     /// Kept sessions.
     pub sessions: AtomicU64,
     /// Retained messages.

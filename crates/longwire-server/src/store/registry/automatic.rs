@@ -80,6 +80,7 @@ async fn enrol_app(
             name: name.clone(),
             alias: None,
             tags: Vec::new(),
+            attributes: Vec::new(),
             generation: 0,
         }),
         (None, None) => Enrolled::Full,

@@ -8,7 +8,7 @@ pub(super) const READ_APPLICATION_ID: &str = "PRAGMA application_id";
 pub(super) const COUNT_TABLES: &str = "SELECT COUNT(*) FROM sqlite_master";
 pub(super) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
 
-pub(super) const APPS: &str = "SELECT id, app_key, secret_hash, open_registration, duplicate_login, heartbeat, heartbeat_padding, topic_rules, login_ways FROM apps ORDER BY id";
+pub(super) const APPS: &str = "SELECT id, app_key, secret_hash, open_registration, duplicate_login, heartbeat, heartbeat_padding, topic_rules, login_ways, settings FROM apps ORDER BY id";
 pub(super) const INSERT_APP: &str =
     "INSERT INTO apps (app_key, secret_hash, open_registration) VALUES (?1, ?2, ?3) RETURNING id";
 pub(super) const SET_HEARTBEAT: &str = "UPDATE apps SET heartbeat = ?2, heartbeat_padding = ?3 WHERE id = ?1";
@@ -17,6 +17,8 @@ pub(super) const SET_DUPLICATE_LOGIN: &str = "UPDATE apps SET duplicate_login = 
 pub(super) const SET_TOPIC_RULES: &str = "UPDATE apps SET topic_rules = ?2 WHERE id = ?1";
 
 pub(super) const SET_LOGIN_WAYS: &str = "UPDATE apps SET login_ways = ?2 WHERE id = ?1";
+
+pub(super) const SET_SETTINGS: &str = "UPDATE apps SET settings = ?2 WHERE id = ?1";
 
 pub(super) const DEVICE_BY_NAME: &str =
     "SELECT client, app, name, alias, generation FROM devices WHERE app = ?1 AND name = ?2";
@@ -38,6 +40,11 @@ pub(super) const SET_ALIAS: &str = "UPDATE devices SET alias = ?2 WHERE client =
 pub(super) const REMOVE_TAGS: &str = "DELETE FROM device_tags WHERE client = ?1";
 pub(super) const INSERT_TAG: &str =
     "INSERT INTO device_tags (client, tag) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+
+pub(super) const ATTRIBUTES: &str = "SELECT name, value FROM device_attributes WHERE client = ?1";
+pub(super) const REMOVE_ATTRIBUTES: &str = "DELETE FROM device_attributes WHERE client = ?1";
+pub(super) const INSERT_ATTRIBUTE: &str =
+    "INSERT INTO device_attributes (client, name, value) VALUES (?1, ?2, ?3)";
 
 pub(super) const INSERT_SETTING: &str =
     "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";

@@ -21,8 +21,8 @@ use super::lock::FolderLock;
 use super::messages::OpenError;
 use super::port::StoreError;
 use crate::domain::{
-    App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy, LoginWays,
-    Registration, SecretHash, TokenKey,
+    App, AppId, AppKey, AppSettings, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy,
+    LoginWays, Registration, SecretHash, TokenKey,
 };
 use parking_lot::Mutex;
 use sqlx::SqlitePool;
@@ -127,6 +127,7 @@ impl Registry {
                     heartbeat: HeartbeatPolicy::default(),
                     topic_rules: Arc::default(),
                     login_ways: Arc::default(),
+                    settings: Arc::default(),
                 })
             }
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -179,6 +180,16 @@ impl Registry {
     pub async fn set_login_ways(&self, app: AppId, ways: &LoginWays) -> Result<(), StoreError> {
         let text = (*ways != LoginWays::default()).then(|| login_ways::encode(ways));
         self.set_text(dialect::SET_LOGIN_WAYS, app, text).await
+    }
+
+    /// Sets what else holds for the app.
+    ///
+    /// # Errors
+    /// The registry failed.
+    pub async fn set_settings(&self, app: AppId, settings: &AppSettings) -> Result<(), StoreError> {
+        let text = serde_json::to_string(settings)
+            .map_err(|error| StoreError::Unavailable(format!("settings: {error}")))?;
+        self.set_text(dialect::SET_SETTINGS, app, (*settings != AppSettings::default()).then_some(text)).await
     }
 
     async fn set_text(

@@ -109,6 +109,20 @@ async fn register(
         }
         device.tags = tags;
     }
+    if let Some(attributes) = registration.attributes
+        && device.attributes != attributes
+    {
+        sqlx::query(dialect::REMOVE_ATTRIBUTES).bind(signed(device.client)).execute(&mut *connection).await?;
+        for (name, value) in &attributes {
+            sqlx::query(dialect::INSERT_ATTRIBUTE)
+                .bind(signed(device.client))
+                .bind(name.as_str())
+                .bind(value.as_str())
+                .execute(&mut *connection)
+                .await?;
+        }
+        device.attributes = attributes;
+    }
     Ok(Ok(Registered { device, created }))
 }
 
@@ -120,7 +134,7 @@ async fn insert(connection: &mut SqliteConnection, app: AppId, name: DeviceName)
         .fetch_one(connection)
         .await?;
     let client = ClientId(client.unsigned_abs());
-    Ok(Device { app, client, name, alias: None, tags: Vec::new(), generation: 0 })
+    Ok(Device { app, client, name, alias: None, tags: Vec::new(), attributes: Vec::new(), generation: 0 })
 }
 
 /// 16 random bytes in hexadecimal: nobody guesses another device's name, and two never meet.

@@ -1,9 +1,10 @@
 //! Rows of the registry and how they become values of the domain.
 
 use super::{dialect, login_ways};
+use crate::domain::device::{AttributeName, AttributeValue};
 use crate::domain::topic::Rules;
 use crate::domain::{
-    Alias, App, AppId, AppKey, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy,
+    Alias, App, AppId, AppKey, AppSettings, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy,
     HeartbeatProfile, Invalid, LoginWays, SecretHash, Tag,
 };
 use crate::store::port::StoreError;
@@ -37,6 +38,7 @@ impl FromRow<'_, SqliteRow> for AppRow {
             heartbeat: heartbeat(row)?,
             topic_rules: topic_rules(row)?,
             login_ways: login_ways(row)?,
+            settings: settings(row)?,
         }))
     }
 }
@@ -51,6 +53,7 @@ impl FromRow<'_, SqliteRow> for DeviceRow {
             name: DeviceName::parse("name", row.try_get("name")?).map_err(invalid)?,
             alias: alias.map(|alias| Alias::parse("alias", alias)).transpose().map_err(invalid)?,
             tags: Vec::new(),
+            attributes: Vec::new(),
             generation: number(row.try_get("generation")?, "generation")?,
         }))
     }
@@ -78,6 +81,11 @@ fn login_ways(row: &SqliteRow) -> sqlx::Result<Arc<LoginWays>> {
     login_ways::decode(text).map(Arc::new).map_err(|problem| unreadable("login_ways", problem))
 }
 
+fn settings(row: &SqliteRow) -> sqlx::Result<Arc<AppSettings>> {
+    let Some(text) = row.try_get::<Option<&str>, _>("settings")? else { return Ok(Arc::default()) };
+    serde_json::from_str(text).map(Arc::new).map_err(|error| unreadable("settings", error))
+}
+
 fn number<T: TryFrom<i64>>(value: i64, column: &str) -> sqlx::Result<T> {
     T::try_from(value).map_err(|_| unreadable(column, "out of range"))
 }
@@ -94,12 +102,20 @@ pub(super) async fn with_tags(
 ) -> sqlx::Result<Option<Device>> {
     let Some(DeviceRow(mut device)) = row else { return Ok(None) };
     let tags: Vec<(String,)> =
-        sqlx::query_as(dialect::TAGS).bind(signed(device.client)).fetch_all(connection).await?;
+        sqlx::query_as(dialect::TAGS).bind(signed(device.client)).fetch_all(&mut *connection).await?;
     for (tag,) in tags {
         device.tags.push(Tag::parse("tag", &tag).map_err(|invalid| unreadable("tag", invalid))?);
     }
+    let attributes: Vec<(String, String)> =
+        sqlx::query_as(dialect::ATTRIBUTES).bind(signed(device.client)).fetch_all(connection).await?;
+    for (name, value) in attributes {
+        let invalid = |invalid: Invalid| unreadable("attribute", invalid);
+        let name = AttributeName::parse("name", &name).map_err(invalid)?;
+        device.attributes.push((name, AttributeValue::parse("value", &value).map_err(invalid)?));
+    }
     // The database's order of texts need not be ours.
     device.tags.sort();
+    device.attributes.sort();
     Ok(Some(device))
 }
 

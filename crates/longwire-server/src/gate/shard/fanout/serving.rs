@@ -42,7 +42,7 @@ impl Shard {
                 continue;
             }
             if online_only {
-                if unwritable || shed || planned + bytes.len() > room {
+                if unwritable || shed || !broadcast.exact || planned + bytes.len() > room {
                     rider.dropped += 1;
                     continue;
                 }
@@ -93,8 +93,11 @@ impl Shard {
     fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, full: bool) -> Option<PushHead> {
         let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
         let (position, message) = (broadcast.position, &broadcast.message);
-        if full {
+        if full || !broadcast.exact {
             deliveries.defer(Source::AppLog, position);
+            if !full {
+                self.pull(slot);
+            }
             return None;
         }
         match deliveries.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {

@@ -4,7 +4,7 @@
 use super::super::Shard;
 use super::deliver::named;
 use crate::delivery::border::Event;
-use crate::domain::AppId;
+use crate::domain::{AppId, DropReason};
 use crate::gate::connection::{Connection, Conversation, MqttLive, Piece};
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Topics;
@@ -49,7 +49,7 @@ impl Shard {
         });
         let Some((packet, qos)) = packet else {
             self.drop_topic(TopicDrop::TooLarge, 1);
-            self.ends_at_once(slot, message, End::TooLarge);
+            self.ends_at_once(slot, message, End::Dropped(DropReason::TooLarge));
             return false;
         };
         if qos == QoS::ExactlyOnce {
@@ -93,7 +93,7 @@ impl Shard {
         let Some(from) = self.from(slot) else { return };
         let deliveries = self.slab.at(slot).and_then(Connection::deliveries);
         let Some(settled) = deliveries.and_then(|(_, deliveries)| deliveries.settle(message)) else { return };
-        if end != End::TooLarge {
+        if end != End::Dropped(DropReason::TooLarge) {
             ShardStats::count(&self.stats.own().acked, 1);
         }
         let shared = self.slab.at(slot).is_some_and(|connection| connection.flags.shared);

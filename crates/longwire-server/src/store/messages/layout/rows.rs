@@ -1,9 +1,10 @@
 //! Values. Big-endian, fixed fields first, lists with their length before them.
 
 use super::space::SPACE_COUNT;
+use crate::domain::device::{AttributeName, AttributeValue};
 use crate::domain::{
-    Alias, AppId, ClientId, Counts, Device, DeviceName, Kind, MessageId, MessageRecord, Position, Tag,
-    Target, TraceId, WallMs,
+    Alias, AppId, ClientId, Counts, Device, DeviceName, Dropped, Kind, MessageId, MessageRecord, Position,
+    Priority, Tag, Target, TraceId, WallMs,
 };
 
 /// Reads fields off the front; `None` when the row is too short.
@@ -58,7 +59,7 @@ pub(crate) struct Meta {
 }
 
 /// The layout that this code reads and writes.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 impl Meta {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -189,6 +190,8 @@ pub(crate) struct Reference {
     pub(crate) state: State,
     /// The message was published to a topic: it goes with the session.
     pub(crate) topic: bool,
+    /// Of a log: whoever reads the index may not be meant; the filter decides.
+    pub(crate) filtered: bool,
 }
 
 /// Where a delivery of a mailbox is.
@@ -200,10 +203,18 @@ pub(crate) enum State {
     Expired = 1,
     /// Its end was recorded when the device had it (PUBREC); it waits for PUBCOMP.
     Released = 2,
+    /// Its end was recorded when a newer one replaced it; it waits for the device to take note. In an index, each device's
+    /// end is recorded when it takes note.
+    Collapsed = 3,
+    /// The same, when it was recalled.
+    Recalled = 4,
+    /// The same, when its device had had as many as it may.
+    Dropped = 5,
 }
 
 /// In the last byte of a reference, beside the state.
 const OF_A_TOPIC: u8 = 0x80;
+const FILTERED: u8 = 0x40;
 
 impl Reference {
     pub(crate) fn encode(&self) -> [u8; 29] {
@@ -211,7 +222,8 @@ impl Reference {
         row[..16].copy_from_slice(&self.message.0.to_be_bytes());
         row[16..24].copy_from_slice(&self.deadline.0.to_be_bytes());
         row[24..28].copy_from_slice(&self.bytes.to_be_bytes());
-        row[28] = self.state as u8 | if self.topic { OF_A_TOPIC } else { 0 };
+        let (topic, filtered) = (u8::from(self.topic), u8::from(self.filtered));
+        row[28] = self.state as u8 | topic * OF_A_TOPIC | filtered * FILTERED;
         row
     }
     pub(crate) fn decode(row: &[u8]) -> Option<Reference> {
@@ -220,31 +232,32 @@ impl Reference {
         let deadline = WallMs(fields.u64()?);
         let bytes = fields.u32()?;
         let last = fields.byte()?;
-        let state = match last & !OF_A_TOPIC {
+        let state = match last & !(OF_A_TOPIC | FILTERED) {
             0 => State::Waiting,
             1 => State::Expired,
             2 => State::Released,
+            3 => State::Collapsed,
+            4 => State::Recalled,
+            5 => State::Dropped,
             _ => return None,
         };
-        fields.end(Reference { message, deadline, bytes, state, topic: last & OF_A_TOPIC != 0 })
+        fields.end(Reference {
+            message,
+            deadline,
+            bytes,
+            state,
+            topic: last & OF_A_TOPIC != 0,
+            filtered: last & FILTERED != 0,
+        })
     }
 }
 
-/// The tags of a place in the log.
-pub(crate) fn encode_tags(tags: &[Tag]) -> Vec<u8> {
-    let mut row = Vec::with_capacity(1 + tags.iter().map(|tag| 1 + tag.as_str().len()).sum::<usize>());
+fn put_tags(row: &mut Vec<u8>, tags: &[Tag]) {
+    // A device has at most 100.
     row.push(tags.len() as u8);
     for tag in tags {
-        put_text(&mut row, tag.as_str());
+        put_text(row, tag.as_str());
     }
-    row
-}
-
-/// Reads what [`encode_tags`] wrote.
-pub(crate) fn decode_tags(row: &[u8]) -> Option<Vec<Tag>> {
-    let mut fields = Fields(row);
-    let tags = read_tags(&mut fields)?;
-    fields.end(tags)
 }
 
 fn read_tags(fields: &mut Fields<'_>) -> Option<Vec<Tag>> {
@@ -266,6 +279,9 @@ pub(crate) fn encode_record(record: &MessageRecord) -> Vec<u8> {
         row.extend_from_slice(&target.client.0.to_be_bytes());
         row.extend_from_slice(&target.position.0.to_be_bytes());
     }
+    row.push(u8::from(record.priority == Priority::High));
+    row.extend_from_slice(&record.replaces.unwrap_or(MessageId(0)).0.to_be_bytes());
+    put_text(&mut row, &record.collapse_key);
     row
 }
 
@@ -280,35 +296,65 @@ pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
     let log_position = Position(fields.u64()?);
     let count = fields.u32()? as usize;
     // The rest of the row bounds the list, whatever the count says.
-    if fields.0.len() != count * 16 {
+    if fields.0.len() < count.checked_mul(16)? {
         return None;
     }
     let mut targets = Vec::with_capacity(count);
     for _ in 0..count {
         targets.push(Target { client: ClientId(fields.u64()?), position: Position(fields.u64()?) });
     }
-    fields.end(MessageRecord { app, kind, trace, accepted_at, deadline, log_position, targets })
+    let priority = if fields.byte()? == 0 { Priority::Normal } else { Priority::High };
+    let replaces = Some(MessageId(fields.u128()?)).filter(|replaced| *replaced != MessageId(0));
+    let collapse_key = fields.text()?.into();
+    fields.end(MessageRecord {
+        app,
+        kind,
+        trace,
+        accepted_at,
+        deadline,
+        log_position,
+        targets,
+        priority,
+        collapse_key,
+        replaces,
+    })
 }
 
-/// A message's counts.
-pub(crate) fn encode_counts(counts: &Counts) -> [u8; 32] {
-    let mut row = [0; 32];
-    let fields = [counts.created, counts.delivered, counts.expired, counts.dropped];
-    for (place, field) in row.chunks_exact_mut(8).zip(fields) {
-        place.copy_from_slice(&field.to_be_bytes());
-    }
-    row
+/// A message's counts, of one app or one message.
+pub(crate) fn encode_counts(counts: &Counts) -> Vec<u8> {
+    let fields = [
+        counts.created,
+        counts.delivered,
+        counts.expired,
+        counts.collapsed,
+        counts.recalled,
+        counts.displayed,
+        counts.clicked,
+        counts.dismissed,
+    ];
+    fields.into_iter().chain(counts.dropped.0).flat_map(u64::to_be_bytes).collect()
 }
 
-/// Reads what [`encode_counts`] wrote.
+/// Reads what [`encode_counts`] wrote; reasons that are newer than the row count none.
 pub(crate) fn decode_counts(row: &[u8]) -> Option<Counts> {
     let mut fields = Fields(row);
-    let counts = Counts {
+    let mut counts = Counts {
         created: fields.u64()?,
         delivered: fields.u64()?,
         expired: fields.u64()?,
-        dropped: fields.u64()?,
+        collapsed: fields.u64()?,
+        recalled: fields.u64()?,
+        displayed: fields.u64()?,
+        clicked: fields.u64()?,
+        dismissed: fields.u64()?,
+        dropped: Dropped::default(),
     };
+    for dropped in &mut counts.dropped.0 {
+        if fields.0.is_empty() {
+            break;
+        }
+        *dropped = fields.u64()?;
+    }
     fields.end(counts)
 }
 
@@ -321,7 +367,12 @@ pub(crate) fn encode_profile(device: &Device) -> Vec<u8> {
     put_text(&mut row, device.name.as_str());
     // No alias is empty, so an empty text stands for none.
     put_text(&mut row, device.alias.as_ref().map_or("", Alias::as_str));
-    row.extend_from_slice(&encode_tags(&device.tags));
+    put_tags(&mut row, &device.tags);
+    row.push(device.attributes.len() as u8);
+    for (name, value) in &device.attributes {
+        put_text(&mut row, name.as_str());
+        put_text(&mut row, value.as_str());
+    }
     row
 }
 
@@ -337,7 +388,12 @@ pub(crate) fn decode_profile(row: &[u8]) -> Option<Device> {
         text => Some(Alias::parse("alias", text).ok()?),
     };
     let tags = read_tags(&mut fields)?;
-    fields.end(Device { app, client, name, alias, tags, generation })
+    let attributes = (0..fields.byte()?).map(|_| {
+        let name = AttributeName::parse("attributes", fields.text()?).ok()?;
+        Some((name, AttributeValue::parse("attributes", fields.text()?).ok()?))
+    });
+    let attributes = attributes.collect::<Option<_>>()?;
+    fields.end(Device { app, client, name, alias, tags, attributes, generation })
 }
 
 /// A position alone: `heads` and `floors`.
@@ -360,7 +416,7 @@ mod tests {
         let meta = Meta { incarnation: 3, commits: 9, touched: std::array::from_fn(|space| space as u64) };
         let row = meta.encode();
         assert_eq!(Meta::decode(&row), Some(meta.clone()));
-        for newer in 1..=7 {
+        for newer in 1..=21 {
             let older = Meta::decode(&row[..row.len() - newer * 8]).unwrap();
             let known = SPACE_COUNT - newer;
             assert_eq!((older.commits, &older.touched[..known]), (9, &meta.touched[..known]));

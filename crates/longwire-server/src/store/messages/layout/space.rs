@@ -23,7 +23,7 @@ pub(crate) enum Space {
     Names,
     /// App, alias, device → nothing.
     Aliases,
-    /// App, position → message and its tags.
+    /// App, position → whom the message there is for.
     Log,
     /// App, tag (empty = all), position → message.
     Index,
@@ -47,10 +47,38 @@ pub(crate) enum Space {
     Unreleased,
     /// App, topic → the retained message.
     Retained,
+    /// App or device, filter, collapse key → the newest place of it.
+    Collapse,
+    /// App, caller's key → the message that it made.
+    Once,
+    /// App, schedule → what is to be pushed, and when.
+    Schedules,
+    /// Time, app, schedule → nothing: when each is due next.
+    Due,
+    /// Message → how far its spreading is.
+    Spreads,
+    /// Message, device → how its delivery ended, and what the device said of it.
+    Stories,
+    /// App, number → a receipt.
+    Receipts,
+    /// App, number → an event of presence.
+    Presence,
+    /// App, stream, what → where it stands: its head, its floor, the cursors of its sinks.
+    Streams,
+    /// App → deliveries by state, of all its messages.
+    Books,
+    /// App, tag (empty = all) → devices that have it.
+    TagCounts,
+    /// Device or app, position → nothing: what goes ahead of its turn.
+    Urgent,
+    /// App, tag, device → nothing.
+    TagMembers,
+    /// Number → an act of an operator, chained to the one before.
+    Audit,
 }
 
 /// How many there are.
-pub(crate) const SPACE_COUNT: usize = 21;
+pub(crate) const SPACE_COUNT: usize = 35;
 
 /// All of them, in the order of their numbers; a new one goes to the end, so that older stores open.
 pub(crate) const SPACES: [Space; SPACE_COUNT] = [
@@ -75,6 +103,20 @@ pub(crate) const SPACES: [Space; SPACE_COUNT] = [
     Space::Wishes,
     Space::Unreleased,
     Space::Retained,
+    Space::Collapse,
+    Space::Once,
+    Space::Schedules,
+    Space::Due,
+    Space::Spreads,
+    Space::Stories,
+    Space::Receipts,
+    Space::Presence,
+    Space::Streams,
+    Space::Books,
+    Space::TagCounts,
+    Space::Urgent,
+    Space::TagMembers,
+    Space::Audit,
 ];
 
 const MIB: u64 = 1024 * 1024;
@@ -104,15 +146,34 @@ impl Space {
             Space::Wishes => "wishes",
             Space::Unreleased => "unreleased",
             Space::Retained => "retained",
+            Space::Collapse => "collapse",
+            Space::Once => "once",
+            Space::Schedules => "schedules",
+            Space::Due => "due",
+            Space::Spreads => "spreads",
+            Space::Stories => "stories",
+            Space::Receipts => "receipts",
+            Space::Presence => "presence",
+            Space::Streams => "streams",
+            Space::Books => "books",
+            Space::TagCounts => "tag_counts",
+            Space::Urgent => "urgent",
+            Space::TagMembers => "tag_members",
+            Space::Audit => "audit",
         }
     }
 
-    /// What it may buffer in memory before it goes to a table, bytes. The sum is 148 MiB; up to three more buffers of
+    /// What it may buffer in memory before it goes to a table, bytes. The sum is 212 MiB; up to three more buffers of
     /// a space may wait to be written, then commits wait.
     fn memtable_bytes(self) -> u64 {
         match self {
             Space::Messages | Space::Bodies | Space::Mailbox | Space::Devices => 16 * MIB,
-            Space::Counts | Space::Expiry | Space::Upstream | Space::UpstreamIds => 8 * MIB,
+            Space::Counts
+            | Space::Expiry
+            | Space::Upstream
+            | Space::UpstreamIds
+            | Space::Stories
+            | Space::Receipts => 8 * MIB,
             _ => 4 * MIB,
         }
     }

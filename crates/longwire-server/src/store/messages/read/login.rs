@@ -4,9 +4,10 @@
 //! head that is told is also not in `waiting`, and the shard makes the feed behind when it has sent more.
 
 use super::lookup::{profile, row, standing};
+use super::page::is_meant;
 use crate::domain::{ClientId, Device, Position, Tag};
 use crate::store::messages::engine::{Engine, Fault};
-use crate::store::messages::layout::rows::DeviceRow;
+use crate::store::messages::layout::rows::{DeviceRow, Reference};
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::layout::{keys, rows};
 use crate::store::port::LoginView;
@@ -80,8 +81,12 @@ fn waits(
     let range = keys::index(device.app, tag.as_bytes(), cursor.next())
         ..=keys::index(device.app, tag.as_bytes(), Position(u64::MAX));
     for entry in snapshot.range(engine.spaces.of(Space::Index), range) {
-        let position = keys::last_position(&entry.key()?).ok_or_else(|| Fault::damaged(Space::Index))?;
-        if settled.binary_search(&position).is_err() {
+        let (key, value) = entry.into_inner()?;
+        let position = keys::last_position(&key).ok_or_else(|| Fault::damaged(Space::Index))?;
+        let entry = Reference::decode(&value).ok_or_else(|| Fault::damaged(Space::Index))?;
+        if settled.binary_search(&position).is_err()
+            && (!entry.filtered || is_meant(engine, snapshot, device, position)?)
+        {
             return Ok(true);
         }
     }

@@ -1,11 +1,11 @@
 //! What waits for a device after a position.
 
-use super::lookup::{get, row, standing};
-use crate::domain::{Position, Tag, WallMs};
+use super::lookup::{get, profile, row, standing};
+use crate::domain::{Device, Position, Tag, WallMs};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::{DeviceRow, Reference, State};
 use crate::store::messages::layout::space::Space;
-use crate::store::messages::layout::{keys, rows};
+use crate::store::messages::layout::{filters, keys, rows};
 use crate::store::port::{Page, PageEntry, PageRequest, StoreOptions};
 use fjall::{Readable, Snapshot};
 use longwire_proto::id::{MessageId, Source};
@@ -70,8 +70,15 @@ impl Filling<'_> {
             self.page.entries.push(PageEntry::Released { position, message });
             return Ok(true);
         }
-        if entry.state == State::Expired || entry.deadline <= self.now {
-            self.page.entries.push(gap(GapReason::Expired));
+        let left_out = match entry.state {
+            State::Collapsed => Some(GapReason::Collapsed),
+            State::Recalled => Some(GapReason::Recalled),
+            State::Dropped => Some(GapReason::Dropped),
+            State::Expired => Some(GapReason::Expired),
+            State::Waiting | State::Released => (entry.deadline <= self.now).then_some(GapReason::Expired),
+        };
+        if let Some(reason) = left_out {
+            self.page.entries.push(gap(reason));
             return Ok(true);
         }
         let bytes = self.bytes + u64::from(entry.bytes);
@@ -122,9 +129,13 @@ fn log(filling: &mut Filling<'_>, standing: &DeviceRow) -> Result<(), Fault> {
         filling.page.end = true;
         return Ok(());
     };
+    let Some(device) = profile(filling.engine, filling.snapshot, request.client)? else {
+        filling.page.end = true;
+        return Ok(());
+    };
     let from = request.after.max(cursor);
-    let mut indexes = Vec::with_capacity(1 + request.tags.len());
-    for tag in std::iter::once("").chain(request.tags.iter().map(Tag::as_str)) {
+    let mut indexes = Vec::with_capacity(1 + device.tags.len());
+    for tag in std::iter::once("").chain(device.tags.iter().map(Tag::as_str)) {
         let floor_key = keys::floor(request.app, tag.as_bytes());
         let floor = row(filling.engine, filling.snapshot, Space::Floors, &floor_key, rows::decode_position)?;
         if let Some(floor) = floor
@@ -159,7 +170,8 @@ fn log(filling: &mut Filling<'_>, standing: &DeviceRow) -> Result<(), Fault> {
             }
         }
         let Some(entry) = found else { break };
-        if standing.beyond.binary_search(&least).is_ok() {
+        let settled = standing.beyond.binary_search(&least).is_ok();
+        if settled || (entry.filtered && !is_meant(filling.engine, filling.snapshot, &device, least)?) {
             continue;
         }
         if !filling.add(least, &entry)? {
@@ -168,6 +180,17 @@ fn log(filling: &mut Filling<'_>, standing: &DeviceRow) -> Result<(), Fault> {
     }
     filling.finish();
     Ok(())
+}
+
+/// Whether a place of its app's log is for a device.
+pub(crate) fn is_meant(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    device: &Device,
+    position: Position,
+) -> Result<bool, Fault> {
+    let filter = row(engine, snapshot, Space::Log, &keys::log(device.app, position), filters::decode)?;
+    Ok(filter.is_some_and(|filter| filter.fits(device.client, &device.tags, &device.attributes)))
 }
 
 fn next_entry(entries: &mut fjall::Iter) -> Result<Option<(Position, Reference)>, Fault> {

@@ -1,9 +1,10 @@
 //! Keeping sessions and ending them.
 
 use super::rows::{self, SessionRow};
-use crate::domain::{ClientId, Position};
+use crate::domain::{AppId, ClientId, MessageId, Position};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::keys;
+use crate::store::messages::layout::rows::decode_record;
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::stats::{StoreStats, add};
 use crate::store::messages::upstream::write::store;
@@ -100,11 +101,21 @@ fn end(turn: &mut Turn<'_>, client: ClientId, stats: &StoreStats) -> Result<(), 
     for key in with_prefix(turn, Space::Mailbox, client)? {
         let position = keys::last_position(&key).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
         match reference(turn, client, position)? {
-            Some(row) if row.topic => drop_reference(turn, client, position, &row, stats)?,
+            Some(row) if row.topic => {
+                let Some(app) = app_of(turn, row.message)? else { continue };
+                drop_reference(turn, app, client, position, &row, stats)?;
+            }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The app of a message; `None` past its retention.
+fn app_of(turn: &Turn<'_>, message: MessageId) -> Result<Option<AppId>, Fault> {
+    let Some(row) = turn.get(Space::Messages, &keys::message(message))? else { return Ok(None) };
+    let record = decode_record(&row).ok_or_else(|| Fault::damaged(Space::Messages))?;
+    Ok(Some(record.app))
 }
 
 /// The keys of a device, rising: those that are stored and those that this turn adds.

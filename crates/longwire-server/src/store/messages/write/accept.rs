@@ -1,8 +1,9 @@
 //! Accepting a message.
 
 use super::turn::Turn;
-use crate::domain::{ClientId, Counts, Kind, MessageRecord, Position, Tag, Target};
+use crate::domain::{ClientId, Counts, Filter, Kind, MessageRecord, Position, Tag, Target};
 use crate::store::messages::engine::Fault;
+use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::{self, Reference, State};
 use crate::store::messages::layout::space::Space;
@@ -10,6 +11,7 @@ use crate::store::messages::sessions::write as sessions;
 use crate::store::port::{
     Accept, Accepted, Destination, MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, StoreError,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Adds a message to the turn. The inner error is the caller's: nothing of the message is in the turn then.
@@ -27,9 +29,12 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
         deadline: accept.deadline,
         log_position: Position::START,
         targets: Vec::new(),
+        priority: accept.priority,
+        collapse_key: accept.collapse_key.clone(),
+        replaces: accept.replaces,
     };
     let mut refused = Vec::new();
-    let mut tags: Arc<[Tag]> = Arc::new([]);
+    let mut filter = Arc::default();
     match &accept.destination {
         Destination::Mailboxes(clients) => {
             for &client in clients {
@@ -43,7 +48,7 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
             }
         }
         Destination::Log(wanted) => {
-            tags = wanted.as_slice().into();
+            filter = wanted.clone();
             record.log_position = append(turn, &accept, wanted)?;
         }
     }
@@ -58,7 +63,7 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
     Ok(Ok(Accepted {
         message: accept.message,
         record: Arc::new(record),
-        tags,
+        filter,
         shared: accept.shared,
         refused: refused.into(),
     }))
@@ -77,33 +82,48 @@ fn refer(turn: &mut Turn<'_>, accept: &Accept, client: ClientId) -> Result<Optio
     row.next += 1;
     row.waiting += 1;
     row.waiting_bytes = bytes_after;
-    let reference = reference(accept, bytes);
+    let reference = reference(accept, bytes, false);
     turn.put(Space::Mailbox, keys::mailbox(client, position), reference.encode());
     Ok(Some(position))
 }
 
-fn reference(accept: &Accept, bytes: u32) -> Reference {
+fn reference(accept: &Accept, bytes: u32, filtered: bool) -> Reference {
     let topic = accept.kind == Kind::Topic;
-    Reference { message: accept.message, deadline: accept.deadline, bytes, state: State::Waiting, topic }
+    let (message, deadline) = (accept.message, accept.deadline);
+    Reference { message, deadline, bytes, state: State::Waiting, topic, filtered }
 }
 
-/// Puts the message into its app's log and the indexes of its tags.
-fn append(turn: &mut Turn<'_>, accept: &Accept, tags: &[Tag]) -> Result<Position, Fault> {
+/// Puts the message into its app's log and the indexes that those read whom it is for.
+fn append(turn: &mut Turn<'_>, accept: &Accept, filter: &Filter) -> Result<Position, Fault> {
     // A store that was restored has a younger incarnation than its logs.
     let position = turn.head(accept.app)?.max(Position::new(turn.engine.incarnation, 0)).next();
     turn.set_head(accept.app, position);
-    turn.put(Space::Log, keys::log(accept.app, position), rows::encode_tags(tags));
+    turn.put(Space::Log, keys::log(accept.app, position), filters::encode(filter));
     let bytes = accept.shared.len() as u32;
-    let entry = reference(accept, bytes);
-    for tag in index_tags(tags) {
+    let indexes = Indexes::of(filter);
+    let entry = reference(accept, bytes, indexes.filtered);
+    for tag in indexes.names() {
         turn.put(Space::Index, keys::index(accept.app, tag.as_bytes(), position), entry.encode());
-        turn.memory.tails.push(accept.app, tag, position);
+        turn.memory.tails.push(accept.app, tag, position, indexes.filtered);
     }
     Ok(position)
 }
 
-/// The indexes that a log message is in: its tags', or the one for all devices.
-pub(crate) fn index_tags(tags: &[Tag]) -> impl Iterator<Item = &str> {
-    let for_all = tags.is_empty().then_some("");
-    tags.iter().map(Tag::as_str).chain(for_all)
+/// The indexes that a log message is in: those of the tags that cover its condition, or the one that every device reads.
+pub(crate) struct Indexes {
+    cover: Option<BTreeSet<Tag>>,
+    /// Not everybody who reads them is meant.
+    pub(crate) filtered: bool,
+}
+
+impl Indexes {
+    pub(crate) fn of(filter: &Filter) -> Indexes {
+        Indexes { cover: filter.condition.cover(), filtered: !filter.is_its_cover() }
+    }
+
+    /// Their names; the empty one is for every device.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let for_all = self.cover.is_none().then_some("");
+        self.cover.iter().flatten().map(Tag::as_str).chain(for_all)
+    }
 }

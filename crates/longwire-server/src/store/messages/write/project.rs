@@ -1,11 +1,12 @@
 //! Keeping the profiles that logins and pushes read.
 
-use super::turn::Turn;
+use super::turn::{Traits, Turn};
 use crate::domain::Device;
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys;
 use crate::store::messages::layout::rows;
 use crate::store::messages::layout::space::Space;
+use std::sync::Arc;
 
 /// Adds a profile to the turn. A device that is new begins at the head of its app's log.
 pub(crate) fn project(turn: &mut Turn<'_>, device: &Device) -> Result<(), Fault> {
@@ -26,7 +27,7 @@ pub(crate) fn project(turn: &mut Turn<'_>, device: &Device) -> Result<(), Fault>
     }
     turn.put(Space::Names, keys::name(device.app, device.name.as_str()), device.client.0.to_be_bytes());
     turn.put(Space::Profiles, key, rows::encode_profile(device));
-    turn.remember_tags(device.client, device.tags.as_slice().into());
+    turn.remember_traits(device.client, Arc::new(Traits::of(device)));
     let head = turn.head(device.app)?;
     let row = turn.device(device.client)?;
     if row.cursor.is_none() {

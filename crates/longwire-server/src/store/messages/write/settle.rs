@@ -4,8 +4,9 @@
 //! settled when its position is at or below the device's cursor, or in its list `beyond`. The cursor moves to a settled
 //! position when no index of the device's tags (as they are now) holds an unsettled entry before it.
 
+use super::ends::{Ended, Ending, end};
 use super::turn::Turn;
-use crate::domain::{ClientId, Counts, MessageId, Position, Tag};
+use crate::domain::{AppId, ClientId, DropReason, Position, Tag};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys;
 use crate::store::messages::layout::rows::{BEYOND_MAX, Reference, State};
@@ -28,7 +29,9 @@ fn settle_mailbox(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> R
         return Ok(());
     }
     if reference.state == State::Waiting {
-        count_end(turn, settle.message, settle.end, stats)?;
+        let ended = Ended::of(settle.end);
+        let Settle { app, client, message, source, .. } = *settle;
+        end(turn, Ending { app, client, message, source, ended }, stats)?;
     }
     if settle.end == End::Received {
         return release(turn, settle, reference);
@@ -102,49 +105,19 @@ pub(crate) fn remove_reference(
     Ok(())
 }
 
-/// Raises the count of an end of an addressed message; the body goes with the last one.
-fn count_end(turn: &mut Turn<'_>, message: MessageId, end: End, stats: &StoreStats) -> Result<(), Fault> {
-    let Some(counts) = turn.counts(message)? else { return Ok(()) };
-    count(counts, end, stats);
-    if counts.pending() == 0 {
-        turn.remove(Space::Bodies, keys::message(message));
-    }
-    Ok(())
-}
-
-fn count(counts: &mut Counts, end: End, stats: &StoreStats) {
-    match end {
-        End::Delivered | End::Received => {
-            counts.delivered += 1;
-            add(&stats.settled, 1);
-        }
-        End::TooLarge => {
-            counts.dropped += 1;
-            add(&stats.dropped_too_large, 1);
-        }
-        End::GapNoted => {
-            counts.expired += 1;
-            add(&stats.expired, 1);
-        }
-    }
-}
-
 /// Takes a reference out because its session is over: what had no end is dropped.
 pub(crate) fn drop_reference(
     turn: &mut Turn<'_>,
+    app: AppId,
     client: ClientId,
     position: Position,
     reference: &Reference,
     stats: &StoreStats,
 ) -> Result<(), Fault> {
-    if reference.state == State::Waiting
-        && let Some(counts) = turn.counts(reference.message)?
-    {
-        counts.dropped += 1;
-        add(&stats.dropped_with_session, 1);
-        if counts.pending() == 0 {
-            turn.remove(Space::Bodies, keys::message(reference.message));
-        }
+    if reference.state == State::Waiting {
+        let ended = Ended::Dropped(DropReason::SessionEnded);
+        let (message, source) = (reference.message, Source::Mailbox);
+        end(turn, Ending { app, client, message, source, ended }, stats)?;
     }
     remove_reference(turn, client, position, reference)
 }
@@ -160,8 +133,7 @@ fn settle_log(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> Resul
     let mut settled = row.beyond.clone();
     let place = settled.partition_point(|&other| other < position);
     settled.insert(place, position);
-    let tags = turn.tags(settle.client)?;
-    let unsettled = first_unsettled(turn, settle, &tags, cursor, &settled)?;
+    let unsettled = first_unsettled(turn, settle, cursor, &settled)?;
     // Everything before the first unsettled entry is done, so the cursor is the last settled position below it.
     let done = settled.partition_point(|&other| unsettled.is_none_or(|first| other < first));
     let cursor = done.checked_sub(1).map_or(cursor, |last| settled[last]);
@@ -173,33 +145,44 @@ fn settle_log(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> Resul
     let row = turn.device(settle.client)?;
     row.cursor = Some(cursor);
     row.beyond = settled;
-    // Retention may have taken the message and its counts meanwhile.
-    let Some(counts) = turn.counts(settle.message)? else { return Ok(()) };
-    counts.created += 1;
-    count(counts, settle.end, stats);
-    Ok(())
+    let ended = Ended::of(settle.end);
+    let Settle { app, client, message, source, .. } = *settle;
+    end(turn, Ending { app, client, message, source, ended }, stats).map(drop)
 }
 
+/// The first entry after the cursor that is for this device and not settled. What is for others only is stepped over.
 fn first_unsettled(
     turn: &mut Turn<'_>,
     settle: &Settle,
-    tags: &[Tag],
     cursor: Position,
     settled: &[Position],
 ) -> Result<Option<Position>, Fault> {
-    let mut first: Option<Position> = None;
     // The very next position needs no look when nothing else is settled beyond it.
     if let [only] = settled
         && *only == cursor.next()
     {
         return Ok(None);
     }
-    for tag in std::iter::once("").chain(tags.iter().map(Tag::as_str)) {
-        let found = turn.memory.tails.first_after(turn.engine, settle.app, tag, cursor, settled)?;
-        first = match (first, found) {
-            (Some(first), Some(found)) => Some(first.min(found)),
-            (first, found) => first.or(found),
-        };
-    }
-    Ok(first)
+    let traits = turn.traits(settle.client)?;
+    let mut first: Option<Position> = None;
+    // Looking for what is unsettled reads filters through the turn, so the tails are taken out meanwhile.
+    let (mut tails, engine) = (std::mem::take(&mut turn.memory.tails), turn.engine);
+    let mut look = || {
+        for tag in std::iter::once("").chain(traits.tags.iter().map(Tag::as_str)) {
+            let mut wanted = |position: Position, filtered: bool| {
+                let open =
+                    settled.binary_search(&position).is_err() && first.is_none_or(|first| position < first);
+                Ok(open && (!filtered || turn.is_meant(settle.app, position, settle.client, &traits)?))
+            };
+            let found = tails.first_after(engine, settle.app, tag, cursor, &mut wanted)?;
+            first = match (first, found) {
+                (Some(first), Some(found)) => Some(first.min(found)),
+                (first, found) => first.or(found),
+            };
+        }
+        Ok(())
+    };
+    let looked = look();
+    turn.memory.tails = tails;
+    looked.map(|()| first)
 }

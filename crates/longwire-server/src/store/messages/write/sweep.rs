@@ -1,15 +1,18 @@
 //! What time ends: deliveries at the deadline, and what is left of a message when its retention is over. Bounded work per
 //! turn, in the order of the calendar.
 
-use super::accept::index_tags;
+use super::accept::Indexes;
+use super::ends::{Ended, Ending, end};
 use super::settle::{reference, remove_reference};
 use super::turn::Turn;
 use crate::domain::{ClientId, MessageId, MessageRecord, Position, WallMs};
 use crate::store::messages::engine::Fault;
+use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::{self, State};
 use crate::store::messages::layout::space::Space;
-use crate::store::messages::stats::{StoreStats, add};
+use crate::store::messages::stats::StoreStats;
+use longwire_proto::id::Source;
 
 /// Deliveries that one turn looks at; a message is never split, so the last one may add its targets (≤ 1000).
 const DELIVERIES_PER_TURN: usize = 2048;
@@ -63,14 +66,15 @@ fn expire(
     record: &MessageRecord,
     stats: &StoreStats,
 ) -> Result<(), Fault> {
-    let mut expired = 0;
     for target in &record.targets {
         let Some(mut row) = reference(turn, target.client, target.position)? else { continue };
         if row.message != message || row.state != State::Waiting {
             continue;
         }
-        expired += 1;
-        row.state = State::Expired;
+        let ended = Ended::Expired;
+        let (app, client, source) = (record.app, target.client, Source::Mailbox);
+        end(turn, Ending { app, client, message, source, ended }, stats)?;
+        row.state = ended.marker();
         turn.put(Space::Mailbox, keys::mailbox(target.client, target.position), row.encode());
         let device = turn.device(target.client)?;
         device.waiting = device.waiting.saturating_sub(1);
@@ -79,12 +83,6 @@ fn expire(
         if device.markers > MARKERS_MAX {
             drop_oldest_marker(turn, target.client)?;
         }
-    }
-    if expired > 0
-        && let Some(counts) = turn.counts(message)?
-    {
-        counts.expired += expired;
-        add(&stats.expired, expired);
     }
     turn.remove(Space::Bodies, keys::message(message));
     Ok(())
@@ -99,7 +97,9 @@ fn drop_oldest_marker(turn: &mut Turn<'_>, client: ClientId) -> Result<(), Fault
     for entry in turn.engine.spaces.of(Space::Mailbox).range(range) {
         let position = keys::last_position(&entry.key()?).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
         match reference(turn, client, position)? {
-            Some(row) if row.state == State::Expired => return take_marker(turn, client, position),
+            Some(row) if !matches!(row.state, State::Waiting | State::Released) => {
+                return take_marker(turn, client, position);
+            }
             _ => {}
         }
     }
@@ -133,8 +133,8 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
     if position != Position::START {
         let key = keys::log(record.app, position);
         if let Some(row) = turn.get(Space::Log, &key)? {
-            let tags = rows::decode_tags(&row).ok_or_else(|| Fault::damaged(Space::Log))?;
-            for tag in index_tags(&tags) {
+            let filter = filters::decode(&row).ok_or_else(|| Fault::damaged(Space::Log))?;
+            for tag in Indexes::of(&filter).names() {
                 turn.remove(Space::Index, keys::index(record.app, tag.as_bytes(), position));
                 turn.memory.tails.remove(record.app, tag, position);
                 raise_floor(turn, record, tag)?;

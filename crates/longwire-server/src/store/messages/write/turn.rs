@@ -2,8 +2,10 @@
 //! changed.
 
 use super::tails::Tails;
-use crate::domain::{AppId, ClientId, Counts, MessageId, Position, Tag};
+use crate::domain::device::Attribute;
+use crate::domain::{AppId, ClientId, Counts, Device, Filter, MessageId, Position, Tag};
 use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::{self, DeviceRow, Meta};
 use crate::store::messages::layout::space::{SPACE_COUNT, SPACES, Space};
@@ -14,10 +16,27 @@ use std::sync::Arc;
 /// Device rows that the writer keeps in memory, about 150 bytes each; all are forgotten when there are more.
 const DEVICES_CACHED_MAX: usize = 100_000;
 
+/// Filters of log entries that the writer keeps in memory, at most about 2 KiB each; all are forgotten when there are more.
+const FILTERS_CACHED_MAX: usize = 4096;
+
+/// What filters ask of a device.
+#[derive(Default)]
+pub(crate) struct Traits {
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) attributes: Vec<Attribute>,
+}
+
+impl Traits {
+    pub(crate) fn of(device: &Device) -> Traits {
+        Traits { tags: device.tags.clone(), attributes: device.attributes.clone() }
+    }
+}
+
 /// What the writer keeps between batches. It is the only one who writes, so this is never stale.
 pub(crate) struct Memory {
     devices: HashMap<ClientId, DeviceRow>,
-    tags: HashMap<ClientId, Arc<[Tag]>>,
+    traits: HashMap<ClientId, Arc<Traits>>,
+    filters: HashMap<(AppId, Position), Filter>,
     pub(crate) tails: Tails,
     /// Nothing in the calendar is before this time, milliseconds, but for what was scheduled since. Without it each look
     /// would step over all that was taken out before.
@@ -32,7 +51,8 @@ impl Memory {
     pub(crate) fn new() -> Memory {
         Memory {
             devices: HashMap::new(),
-            tags: HashMap::new(),
+            traits: HashMap::new(),
+            filters: HashMap::new(),
             tails: Tails::default(),
             calendar_from: 0,
             scheduled_from: u64::MAX,
@@ -142,26 +162,49 @@ impl<'a> Turn<'a> {
         self.heads.insert(app, head);
     }
 
-    /// A device's tags as its profile has them; none without a profile.
-    pub(crate) fn tags(&mut self, client: ClientId) -> Result<Arc<[Tag]>, Fault> {
-        if let Some(tags) = self.memory.tags.get(&client) {
-            return Ok(tags.clone());
+    /// A device's tags and attributes as its profile has them; none without a profile.
+    pub(crate) fn traits(&mut self, client: ClientId) -> Result<Arc<Traits>, Fault> {
+        if let Some(traits) = self.memory.traits.get(&client) {
+            return Ok(traits.clone());
         }
-        let tags: Arc<[Tag]> = match self.get(Space::Profiles, &keys::client(client))? {
+        let traits = match self.get(Space::Profiles, &keys::client(client))? {
             Some(row) => {
-                rows::decode_profile(&row).ok_or_else(|| Fault::damaged(Space::Profiles))?.tags.into()
+                Traits::of(&rows::decode_profile(&row).ok_or_else(|| Fault::damaged(Space::Profiles))?)
             }
-            None => Arc::new([]),
+            None => Traits::default(),
         };
-        self.remember_tags(client, tags.clone());
-        Ok(tags)
+        let traits = Arc::new(traits);
+        self.remember_traits(client, traits.clone());
+        Ok(traits)
     }
 
-    pub(crate) fn remember_tags(&mut self, client: ClientId, tags: Arc<[Tag]>) {
-        if self.memory.tags.len() >= DEVICES_CACHED_MAX {
-            self.memory.tags.clear();
+    pub(crate) fn remember_traits(&mut self, client: ClientId, traits: Arc<Traits>) {
+        if self.memory.traits.len() >= DEVICES_CACHED_MAX {
+            self.memory.traits.clear();
         }
-        self.memory.tags.insert(client, tags);
+        self.memory.traits.insert(client, traits);
+    }
+
+    /// Whether a place of a log is for a device.
+    pub(crate) fn is_meant(
+        &mut self,
+        app: AppId,
+        position: Position,
+        client: ClientId,
+        traits: &Traits,
+    ) -> Result<bool, Fault> {
+        if !self.memory.filters.contains_key(&(app, position)) {
+            let row = self.get(Space::Log, &keys::log(app, position))?;
+            // Retention took it: nobody is meant any more.
+            let Some(row) = row else { return Ok(false) };
+            let filter = filters::decode(&row).ok_or_else(|| Fault::damaged(Space::Log))?;
+            if self.memory.filters.len() >= FILTERS_CACHED_MAX {
+                self.memory.filters.clear();
+            }
+            self.memory.filters.insert((app, position), filter);
+        }
+        let filter = &self.memory.filters[&(app, position)];
+        Ok(filter.fits(client, &traits.tags, &traits.attributes))
     }
 
     /// Makes the changes durable as commit number `meta.commits + 1`. False: there was nothing to commit.

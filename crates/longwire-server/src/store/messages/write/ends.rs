@@ -1,0 +1,96 @@
+//! The one place where a delivery ends: its message's counts, and whoever else keeps a book of it.
+
+use super::turn::Turn;
+use crate::domain::{AppId, ClientId, Counts, DropReason, MessageId};
+use crate::store::messages::engine::Fault;
+use crate::store::messages::layout::keys;
+use crate::store::messages::layout::rows::State;
+use crate::store::messages::layout::space::Space;
+use crate::store::messages::stats::{StoreStats, add};
+use crate::store::port::End;
+use longwire_proto::id::Source;
+use longwire_proto::wire::GapReason;
+
+/// A delivery that ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ending {
+    pub(crate) app: AppId,
+    pub(crate) client: ClientId,
+    pub(crate) message: MessageId,
+    pub(crate) source: Source,
+    pub(crate) ended: Ended,
+}
+
+/// How.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    Delivered,
+    Expired,
+    Collapsed,
+    Recalled,
+    Dropped(DropReason),
+}
+
+impl Ended {
+    /// What an end that was told means for a delivery that had none.
+    pub(crate) fn of(end: End) -> Ended {
+        match end {
+            End::Delivered | End::Received => Ended::Delivered,
+            End::Dropped(reason) => Ended::Dropped(reason),
+            End::GapNoted(reason) => match reason {
+                GapReason::Expired | GapReason::Retention => Ended::Expired,
+                GapReason::Collapsed => Ended::Collapsed,
+                GapReason::Recalled => Ended::Recalled,
+                GapReason::Dropped => Ended::Dropped(DropReason::Frequency),
+                GapReason::Corrupt => Ended::Dropped(DropReason::Corrupt),
+            },
+        }
+    }
+
+    /// The marker that an end leaves in a mailbox until the device has taken note.
+    pub(crate) fn marker(self) -> State {
+        match self {
+            Ended::Delivered => State::Released,
+            Ended::Expired => State::Expired,
+            Ended::Collapsed => State::Collapsed,
+            Ended::Recalled => State::Recalled,
+            Ended::Dropped(_) => State::Dropped,
+        }
+    }
+}
+
+/// Records an end. A mailbox delivery was created at acceptance; one of a log is created here. The body goes with the
+/// last addressed delivery. False: the message is past its retention, and nothing is counted.
+pub(crate) fn end(turn: &mut Turn<'_>, ending: Ending, stats: &StoreStats) -> Result<bool, Fault> {
+    let Some(counts) = turn.counts(ending.message)? else { return Ok(false) };
+    if ending.source == Source::AppLog {
+        counts.created += 1;
+    }
+    count(counts, ending.ended);
+    let over = ending.source == Source::Mailbox && counts.pending() == 0;
+    tally(stats, ending.ended);
+    if over {
+        turn.remove(Space::Bodies, keys::message(ending.message));
+    }
+    Ok(true)
+}
+
+fn count(counts: &mut Counts, ended: Ended) {
+    match ended {
+        Ended::Delivered => counts.delivered += 1,
+        Ended::Expired => counts.expired += 1,
+        Ended::Collapsed => counts.collapsed += 1,
+        Ended::Recalled => counts.recalled += 1,
+        Ended::Dropped(reason) => counts.dropped.add(reason, 1),
+    }
+}
+
+fn tally(stats: &StoreStats, ended: Ended) {
+    match ended {
+        Ended::Delivered => add(&stats.settled, 1),
+        Ended::Expired => add(&stats.expired, 1),
+        Ended::Collapsed => add(&stats.collapsed, 1),
+        Ended::Recalled => add(&stats.recalled, 1),
+        Ended::Dropped(reason) => add(&stats.dropped[reason as usize], 1),
+    }
+}
