@@ -223,7 +223,7 @@ impl Reference {
         row[16..24].copy_from_slice(&self.deadline.0.to_be_bytes());
         row[24..28].copy_from_slice(&self.bytes.to_be_bytes());
         let (topic, filtered) = (u8::from(self.topic), u8::from(self.filtered));
-        row[28] = self.state as u8 | topic * OF_A_TOPIC | filtered * FILTERED;
+        row[28] = self.state as u8 | (topic * OF_A_TOPIC) | (filtered * FILTERED);
         row
     }
     pub(crate) fn decode(row: &[u8]) -> Option<Reference> {
