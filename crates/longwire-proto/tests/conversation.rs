@@ -102,6 +102,7 @@ impl Conversation {
             message: message(sequence),
             kind: Kind::Text,
             trace: TraceId(0),
+            replaces: None,
             collapse_key: "",
             payload: b"hello",
         }));
@@ -475,6 +476,7 @@ fn a_new_incarnation_of_the_store_is_no_hole() {
         message: MessageId(99),
         kind: Kind::Custom,
         trace: TraceId(0),
+        replaces: None,
         collapse_key: "",
         payload: b"",
     };
@@ -495,6 +497,7 @@ fn an_online_only_message_has_no_place_and_is_not_remembered() {
         message: MessageId(5),
         kind: Kind::Custom,
         trace: TraceId(0),
+        replaces: None,
         collapse_key: "",
         payload: b"now",
     };

@@ -68,7 +68,6 @@ impl Talk {
                 self.gap(&gap, out);
                 FromServer::Gap(gap)
             }
-            (ServerFrame::Recall(message), State::Live) => FromServer::Recall(message),
             (ServerFrame::UpAck(answer), State::Live) => FromServer::UpAck(answer),
             (ServerFrame::Result { request, code }, State::Live) => FromServer::Result { request, code },
             _ => return Err(CloseReason::OutOfOrder),
@@ -96,6 +95,10 @@ impl Talk {
     }
 
     fn push<'a>(&mut self, push: Push<'a>) -> FromServer<'a> {
+        // What is recalled or replaced before it came is not shown when it comes.
+        for gone in push.replaces.into_iter().chain(push.recalls()) {
+            self.memory.meet(gone);
+        }
         // Online-only messages are not stored, so they are never sent again and have no place.
         let Some(source) = push.source else {
             return FromServer::Push { push, repeated: false, hole: false };

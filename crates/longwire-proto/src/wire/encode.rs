@@ -3,7 +3,7 @@
 
 use super::frame::{AckKind, Connect, DeviceFrame, Gap, Push, Refusal, SelfService, ServerFrame, Welcome};
 use super::header::{Command, Header};
-use super::push::{PushHead, encode_push_shared};
+use super::push::{PushHead, PushShared};
 use crate::id::{ClientId, MessageId};
 use crate::limit::{
     ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, BACK_OFF_STEPS_MAX, DEVICE_NAME_BYTES_MAX,
@@ -73,7 +73,6 @@ impl ServerFrame<'_> {
                 put_text(out, to, ADDRESS_BYTES_MAX);
             }
             ServerFrame::Push(push) => put_push(out, push),
-            ServerFrame::Recall(message) => put(out, message.0.to_be_bytes()),
             ServerFrame::Gap(gap) => put_gap(out, gap),
             ServerFrame::UpAck(answer) => {
                 put(out, answer.client_message.to_be_bytes());
@@ -96,7 +95,6 @@ impl ServerFrame<'_> {
             ServerFrame::GoAway { .. } => Command::GoAway,
             ServerFrame::Close(_) => Command::Close,
             ServerFrame::Push(_) => Command::Push,
-            ServerFrame::Recall(_) => Command::Recall,
             ServerFrame::Gap(_) => Command::Gap,
             ServerFrame::UpAck(_) => Command::UpAck,
             ServerFrame::Result { .. } => Command::Result,
@@ -191,7 +189,8 @@ fn put_push(out: &mut Vec<u8>, push: &Push<'_>) {
     let Push { source, position, previous, ttl_s, flags, .. } = *push;
     let head = PushHead { source, position, previous, ttl_s, flags };
     out.extend_from_slice(&head.encode(0)[HEADER_BYTES..]);
-    encode_push_shared(push.message, push.kind, push.trace, push.collapse_key, push.payload, out);
+    let Push { message, kind, trace, replaces, collapse_key, payload, .. } = *push;
+    PushShared { message, kind, trace, replaces, collapse_key, payload }.encode(out);
 }
 
 fn put_gap(out: &mut Vec<u8>, gap: &Gap) {

@@ -129,10 +129,21 @@ pub struct Push<'a> {
     pub kind: Kind,
     /// The trace that the push belongs to.
     pub trace: TraceId,
+    /// An earlier message that this one replaces, shown or not.
+    pub replaces: Option<MessageId>,
     /// Newest of the same key replaces the older on the device; empty = none.
     pub collapse_key: &'a str,
     /// The content, by kind.
     pub payload: &'a [u8],
+}
+
+impl Push<'_> {
+    /// The message that this one recalls, if it is of kind recall and its payload an id.
+    #[must_use]
+    pub fn recalls(&self) -> Option<MessageId> {
+        let id = (self.kind == Kind::Recall).then(|| self.payload.try_into().ok()).flatten()?;
+        Some(MessageId(u128::from_be_bytes(id)))
+    }
 }
 
 /// Bits of [`Push::flags`].
@@ -317,8 +328,6 @@ pub enum ServerFrame<'a> {
     Close(Refusal),
     /// One delivery.
     Push(Push<'a>),
-    /// Forget this message.
-    Recall(MessageId),
     /// What was left out.
     Gap(Gap),
     /// The answer to UPSTREAM and PUBLISH.

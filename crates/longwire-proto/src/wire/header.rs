@@ -30,8 +30,6 @@ pub enum Command {
     Close = 0x14,
     /// Server → device: one delivery.
     Push = 0x20,
-    /// Server → device: forget a delivered message.
-    Recall = 0x21,
     /// Server → device: what was left out, and why.
     Gap = 0x22,
     /// Device → server: what became of deliveries.
@@ -70,7 +68,6 @@ impl Command {
             0x13 => Command::GoAway,
             0x14 => Command::Close,
             0x20 => Command::Push,
-            0x21 => Command::Recall,
             0x22 => Command::Gap,
             0x30 => Command::Ack,
             0x40 => Command::Upstream,

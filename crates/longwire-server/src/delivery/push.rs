@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use crate::store::port::{Accept, Destination, MessageView, StoreError};
 use bytes::Bytes;
-use longwire_proto::wire::encode_push_shared;
+use longwire_proto::wire::PushShared;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -43,14 +43,15 @@ impl Core {
         let message = self.ids.next(accepted_at);
         let mut shared = Vec::new();
         let content = &push.content;
-        encode_push_shared(
+        let parts = PushShared {
             message,
-            content.kind,
-            push.trace,
-            &push.collapse_key,
-            &content.payload,
-            &mut shared,
-        );
+            kind: content.kind,
+            trace: push.trace,
+            replaces: push.replaces,
+            collapse_key: &push.collapse_key,
+            payload: &content.payload,
+        };
+        parts.encode(&mut shared);
         let shared = Bytes::from(shared);
         let receipt = if ttl_s == 0 {
             let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
@@ -192,6 +193,8 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
         priority: Priority::Normal,
         collapse_key: Arc::from(""),
         replaces: None,
+        refused: 0,
+        recalled: None,
     };
     // What was sent has no end that anybody could know of, so only what was dropped is a delivery in the books.
     let counts = Counts {

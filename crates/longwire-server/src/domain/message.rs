@@ -105,4 +105,20 @@ pub struct MessageRecord {
     pub collapse_key: Arc<str>,
     /// The message that it replaces.
     pub replaces: Option<MessageId>,
+    /// Devices that it was refused for, because their mailbox was full.
+    pub refused: u32,
+    /// What became of it when it was recalled; `None`: it was not.
+    pub recalled: Option<Recalled>,
+}
+
+/// What a recall came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recalled {
+    /// Deliveries that ended by it at once. Those of a log end when each device takes note.
+    pub now: u32,
+    /// Devices that a message of kind recall went to, because they have the message or may have it in hand; `None`: to all whom
+    /// it was for, by the log.
+    pub following: Option<u32>,
+    /// Such devices whose mailbox had no room for it.
+    pub refused: u32,
 }

@@ -20,7 +20,7 @@ pub use counts::{Counts, DropReason, Dropped};
 pub use device::{Alias, Device, DeviceName, Registration, Tag};
 pub use heartbeat::{AssignedHeartbeat, HeartbeatPolicy, HeartbeatProfile, HeartbeatRules};
 pub use login_ways::LoginWays;
-pub use message::{Content, MessageRecord, Priority, Push, Target};
+pub use message::{Content, MessageRecord, Priority, Push, Recalled, Target};
 pub use tally::Tally;
 pub use token::{Token, TokenFault, TokenKey};
 

@@ -33,6 +33,9 @@ pub enum StoreError {
     /// The publisher's identifier awaits its release: the message was stored before, and is not stored again.
     #[error("this message was stored before")]
     Repeated,
+    /// The message that it is to replace is not there, or another app's: nothing was stored.
+    #[error("no such message")]
+    NoSuchMessage,
     /// The engine failed before anything was stored.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
@@ -95,6 +98,29 @@ pub struct Accepted {
     pub shared: Bytes,
     /// Targets whose mailbox was full; nothing was stored for them.
     pub refused: Arc<[ClientId]>,
+}
+
+/// A message to be recalled.
+#[derive(Debug)]
+pub struct Recall {
+    /// The message.
+    pub message: MessageId,
+    /// Its app.
+    pub app: AppId,
+    /// When it was asked.
+    pub at: WallMs,
+    /// Devices that may have it in a live window.
+    pub windows: Vec<ClientId>,
+    /// Any device may have it in hand without an ack: it was sent more often than acked, or nobody knows.
+    pub in_hand: bool,
+    /// The id of the message of kind recall that follows if any device has the message.
+    pub follower: MessageId,
+    /// When that expires.
+    pub deadline: WallMs,
+    /// Its trace.
+    pub trace: TraceId,
+    /// The shared part of its PUSH.
+    pub shared: Bytes,
 }
 
 /// A durable message on its way to the hub's dispatcher, in the order of commits. The dispatcher hands it to the shards

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use longwire_proto::id::Kind;
 use longwire_server::domain::{
     Alias, AppId, ClientId, Condition, Counts, Device, DeviceName, Filter, MessageId, Position, Priority,
-    Source, Tag, TraceId, WallMs,
+    Recalled, Source, Tag, TraceId, WallMs,
 };
 use longwire_server::store::messages::{MessageStore, OpenError};
 use longwire_server::store::port::{
-    Accept, Accepted, Committed, Destination, End, LoginView, Page, PageEntry, PageRequest, Settle,
+    Accept, Accepted, Committed, Destination, End, LoginView, Page, PageEntry, PageRequest, Recall, Settle,
     StoreError, StoreOptions,
 };
 use std::path::Path;
@@ -22,6 +22,7 @@ pub const APP: AppId = AppId(7);
 /// 2026-06-01, so that incarnations are as in life.
 pub const BEGIN_MS: u64 = 1_780_272_000_000;
 pub const RETENTION_MS: u64 = 10_000;
+pub const RECALL_TTL_MS: u64 = 1_000_000;
 
 #[derive(Clone)]
 pub struct Stage {
@@ -98,6 +99,27 @@ impl Stage {
         body: &[u8],
     ) -> Result<Accepted, StoreError> {
         self.store.accept(self.accept(destination, ttl_ms, body)).await
+    }
+    /// Recalls a message; the id is that of the message that may follow.
+    pub async fn recall(
+        &self,
+        message: MessageId,
+        windows: &[u64],
+        in_hand: bool,
+    ) -> (MessageId, Option<Recalled>) {
+        let follower = MessageId(u128::from(self.ids.fetch_add(1, Ordering::SeqCst)));
+        let recall = Recall {
+            message,
+            app: APP,
+            at: WallMs(self.now()),
+            windows: windows.iter().map(|&client| ClientId(client)).collect(),
+            in_hand,
+            follower,
+            deadline: WallMs(self.now() + RECALL_TTL_MS),
+            trace: TraceId(9),
+            shared: Bytes::from_static(b"recall"),
+        };
+        (follower, self.store.recall(recall).await.unwrap())
     }
     pub async fn to(&self, client: u64) -> Accepted {
         self.push(Destination::Mailboxes(vec![ClientId(client)]), 60_000).await

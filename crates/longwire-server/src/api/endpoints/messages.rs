@@ -19,7 +19,7 @@ pub(in crate::api) struct MessageAnswer {
     msg_id: String,
     /// The trace that it belongs to.
     trace_id: String,
-    /// `notification`, `text` or `custom`.
+    /// `notification`, `text`, `custom`, `topic` or `recall`.
     kind: &'static str,
     /// `addressed` (registration ids, aliases) or `log` (all, tags).
     audience: &'static str,
@@ -100,6 +100,7 @@ fn answer(id: MessageId, story: &MessageStory) -> MessageAnswer {
             Kind::Text => "text",
             Kind::Custom => "custom",
             Kind::Topic => "topic",
+            Kind::Recall => "recall",
         },
         audience: if in_log { "log" } else { "addressed" },
         accepted_at: rfc3339(record.accepted_at),

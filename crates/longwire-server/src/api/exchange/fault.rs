@@ -158,6 +158,7 @@ impl From<StoreError> for Fault {
             }
             // Only publishes of devices carry identifiers.
             StoreError::Repeated => Fault::new(StatusCode::CONFLICT, 1007, "taken", text),
+            StoreError::NoSuchMessage => Fault::not_found(text),
             // The cause is for the log: it may name paths.
             StoreError::Unavailable(cause) => {
                 tracing::warn!(cause, "the store is unavailable");

@@ -138,6 +138,13 @@ pub enum Command {
         /// Its app.
         app: AppId,
     },
+    /// A message is recalled: from now on it is sent to nobody. The shard drops `done` when it knows.
+    Recall {
+        /// The message.
+        message: MessageId,
+        /// Whoever holds the other end waits until every shard has dropped it.
+        done: tokio::sync::mpsc::Sender<()>,
+    },
     /// About topics.
     Topic(topics::TopicCommand),
     /// End a connection: say why, then close.

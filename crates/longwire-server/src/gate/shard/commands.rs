@@ -46,6 +46,8 @@ impl Shard {
                 }
             }
             Command::Share { to } => self.share(to),
+            // Dropping the other half tells whoever waits.
+            Command::Recall { message, done: _ } => self.recall(message),
             Command::EndIfSilent { to, client, app } => self.end_if_silent(to, client, app),
             Command::Deliver { to, position, message } => self.deliver(to, position, &message),
             Command::DeliverNow { to, message } => self.deliver_now(to, &message),
@@ -162,6 +164,7 @@ impl Shard {
         let Some(slot) = self.find(to) else { return };
         let Some(connection) = self.slab.at(slot) else { return };
         let unwritable = connection.flags.unwritable;
+        let recalled = self.recalled.contains(message.message);
         let bytes = message.shared.len() as u32;
         match &mut connection.conversation {
             Conversation::Deciding(deciding) => return deciding.mailbox_grew(),
@@ -171,6 +174,11 @@ impl Shard {
         let Some((_, deliveries)) = connection.deliveries() else { return };
         if unwritable {
             return deliveries.defer(Source::Mailbox, position);
+        }
+        if recalled {
+            // The store has what the device is to be told instead.
+            deliveries.defer(Source::Mailbox, position);
+            return self.pull(slot);
         }
         match deliveries.offer(Source::Mailbox, position, message.message, bytes) {
             Offer::Send { previous } => {
@@ -208,6 +216,13 @@ impl Shard {
     fn page(&mut self, slot: u32, source: Source, page: &Page) {
         let mut end = page.end;
         for entry in &page.entries {
+            let gone = self.left_out(entry).map(|(position, message, reason)| Stored::Gap {
+                position,
+                message,
+                reason,
+                count: 1,
+            });
+            let entry = gone.as_ref().unwrap_or(entry);
             let Some(connection) = self.slab.at(slot) else { return };
             let speaks_mqtt = connection.mqtt().is_some();
             let (position, message, bytes, gap) = match entry {

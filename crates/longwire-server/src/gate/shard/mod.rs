@@ -8,6 +8,7 @@
 //! - `commands`: what the hub says.
 //! - `phase`: when in its interval a device beats.
 //! - `mqtt`: conversations of MQTT clients, and messages to topics.
+//! - `recalled`: which messages are sent no more.
 //! - `members`: which connections belong to which app and tag.
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
@@ -27,6 +28,7 @@ mod mqtt;
 mod native;
 mod outbound;
 mod phase;
+mod recalled;
 mod scan;
 mod turned_away;
 
@@ -87,6 +89,7 @@ pub(super) struct Shard {
     wheel: Wheel,
     members: Members,
     fanout: fanout::Fanout,
+    recalled: recalled::Recalled,
     pool: OutboxPool,
     scratch: Scratch,
     /// Slots to read again without a new epoll event.
@@ -243,6 +246,7 @@ impl Shard {
             wheel: Wheel::new(),
             members: Members::default(),
             fanout: fanout::Fanout::default(),
+            recalled: recalled::Recalled::default(),
             pool: OutboxPool::default(),
             scratch: Scratch {
                 read: vec![0; READ_BUFFER_BYTES],

@@ -24,10 +24,10 @@ use self::read::reader::{self, Question, Questions};
 use self::stats::StoreStats;
 use self::write::writer::{Operation, Writer};
 use super::port::{
-    Accept, Accepted, Committed, DeviceView, LoginView, MessageView, Page, PageRequest, Settle, StoreError,
-    StoreOptions,
+    Accept, Accepted, Committed, DeviceView, LoginView, MessageView, Page, PageRequest, Recall, Settle,
+    StoreError, StoreOptions,
 };
-use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, MessageId};
+use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, MessageId, Recalled};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -152,6 +152,18 @@ impl MessageStore {
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Operation::Accept(accept, reply)).await?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store stopped".to_owned())))
+    }
+
+    /// Recalls a message: what has no end ends as recalled, its body goes, and if a device has it or may have it, a message of
+    /// kind recall follows by the same way, all in one commit. A second recall changes nothing and answers as the first.
+    /// `None`: this app has no such message.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; only `Unknown` leaves open whether it was recalled.
+    pub async fn recall(&self, recall: Recall) -> Result<Option<Recalled>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Operation::Recall(Box::new(recall), reply)).await?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store stopped".to_owned())))
     }
 

@@ -103,9 +103,10 @@ impl Shard {
 
     /// The head of a stored broadcast for this connection; `None`: it has it, or will pull it.
     fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, meant: Meant, full: bool) -> Option<PushHead> {
+        let recalled = self.recalled.contains(broadcast.message.message);
         let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
         let (position, message) = (broadcast.position, &broadcast.message);
-        if full || meant == Meant::AskStore {
+        if full || meant == Meant::AskStore || recalled {
             deliveries.defer(Source::AppLog, position);
             if !full {
                 self.pull(slot);

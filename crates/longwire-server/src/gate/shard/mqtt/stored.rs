@@ -151,11 +151,12 @@ fn parts_of<'a>(
         Kind::Notification => "$push/notification",
         Kind::Text => "$push/text",
         Kind::Custom | Kind::Topic => "$push/custom",
+        Kind::Recall => "$push/recall",
     };
     Some(Parts { qos: QoS::AtLeastOnce, retain: false, topic, properties, content: push.payload })
 }
 
-/// Message id, place and trace as user properties.
+/// Message id, place, what it replaces or recalls, and trace as user properties.
 fn tell_place(push: &PushShared<'_>, place: Option<Place>, properties: &mut PropertiesBuf) {
     properties.push(Property::UserProperty(("longwire-id", &format!("{:032x}", push.message.0))));
     if let Some((source, position, previous)) = place {
@@ -165,6 +166,14 @@ fn tell_place(push: &PushShared<'_>, place: Option<Place>, properties: &mut Prop
         };
         properties.push(Property::UserProperty(("longwire-position", &format!("{source}:{}", position.0))));
         properties.push(Property::UserProperty(("longwire-previous", &format!("{source}:{}", previous.0))));
+    }
+    if let Some(replaced) = push.replaces {
+        properties.push(Property::UserProperty(("replaces", &format!("{:032x}", replaced.0))));
+    }
+    if push.kind == Kind::Recall
+        && let Ok(recalled) = push.payload.try_into().map(u128::from_be_bytes)
+    {
+        properties.push(Property::UserProperty(("recalls", &format!("{recalled:032x}"))));
     }
     if push.trace.0 != 0 {
         // The parent of what the device does is the message itself.

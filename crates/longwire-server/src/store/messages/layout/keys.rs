@@ -130,6 +130,57 @@ pub(crate) fn name(app: AppId, name: &str) -> Vec<u8> {
     key
 }
 
+/// A device's collapse key in `collapse`.
+pub(crate) fn collapse_mailbox(client: ClientId, key: &str) -> Vec<u8> {
+    let mut row = Vec::with_capacity(9 + key.len());
+    row.push(0);
+    row.extend_from_slice(&client.0.to_be_bytes());
+    row.extend_from_slice(key.as_bytes());
+    row
+}
+
+/// A collapse key of an app's log, for one filter, in `collapse`.
+pub(crate) fn collapse_log(app: AppId, filter: &[u8; 16], key: &str) -> Vec<u8> {
+    let mut row = Vec::with_capacity(21 + key.len());
+    row.push(1);
+    row.extend_from_slice(&app.0.to_be_bytes());
+    row.extend_from_slice(filter);
+    row.extend_from_slice(key.as_bytes());
+    row
+}
+
+/// A book of an app in `books`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Book {
+    /// Deliveries of all its messages.
+    All = 0,
+    /// Those of the messages that retention took.
+    Forgotten = 1,
+}
+
+/// An app's key in `books`.
+pub(crate) fn book(app: AppId, book: Book) -> [u8; 5] {
+    let mut key = [book as u8; 5];
+    key[..4].copy_from_slice(&app.0.to_be_bytes());
+    key
+}
+
+/// Reads what [`book`] wrote; `None` for another key.
+pub(crate) fn read_book(key: &[u8]) -> Option<(AppId, Book)> {
+    let (app, book) = key.split_first_chunk::<4>()?;
+    let book = match book {
+        [0] => Book::All,
+        [1] => Book::Forgotten,
+        _ => return None,
+    };
+    Some((AppId(u32::from_be_bytes(*app)), book))
+}
+
+/// The message that a key of `messages` or `counts` is of.
+pub(crate) fn read_message(key: &[u8]) -> Option<MessageId> {
+    key.try_into().ok().map(|bytes| MessageId(u128::from_be_bytes(bytes)))
+}
+
 /// What is due for a message at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {

@@ -4,7 +4,7 @@ use super::space::SPACE_COUNT;
 use crate::domain::device::{AttributeName, AttributeValue};
 use crate::domain::{
     Alias, AppId, ClientId, Counts, Device, DeviceName, Dropped, Kind, MessageId, MessageRecord, Position,
-    Priority, Tag, Target, TraceId, WallMs,
+    Priority, Recalled, Tag, Target, TraceId, WallMs,
 };
 
 /// Reads fields off the front; `None` when the row is too short.
@@ -282,6 +282,14 @@ pub(crate) fn encode_record(record: &MessageRecord) -> Vec<u8> {
     row.push(u8::from(record.priority == Priority::High));
     row.extend_from_slice(&record.replaces.unwrap_or(MessageId(0)).0.to_be_bytes());
     put_text(&mut row, &record.collapse_key);
+    row.extend_from_slice(&record.refused.to_be_bytes());
+    row.push(u8::from(record.recalled.is_some()));
+    if let Some(recalled) = &record.recalled {
+        row.extend_from_slice(&recalled.now.to_be_bytes());
+        // No audience has so many devices.
+        row.extend_from_slice(&recalled.following.unwrap_or(u32::MAX).to_be_bytes());
+        row.extend_from_slice(&recalled.refused.to_be_bytes());
+    }
     row
 }
 
@@ -306,6 +314,15 @@ pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
     let priority = if fields.byte()? == 0 { Priority::Normal } else { Priority::High };
     let replaces = Some(MessageId(fields.u128()?)).filter(|replaced| *replaced != MessageId(0));
     let collapse_key = fields.text()?.into();
+    let refused = fields.u32()?;
+    let recalled = match fields.byte()? {
+        0 => None,
+        _ => Some(Recalled {
+            now: fields.u32()?,
+            following: Some(fields.u32()?).filter(|following| *following != u32::MAX),
+            refused: fields.u32()?,
+        }),
+    };
     fields.end(MessageRecord {
         app,
         kind,
@@ -317,6 +334,8 @@ pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
         priority,
         collapse_key,
         replaces,
+        refused,
+        recalled,
     })
 }
 

@@ -1,13 +1,16 @@
 //! Accepting a message.
 
+use super::collapse::{collapse_log, collapse_mailbox, named, older, replace};
+use super::ends::created;
 use super::turn::Turn;
-use crate::domain::{ClientId, Counts, Filter, Kind, MessageRecord, Position, Tag, Target};
+use crate::domain::{ClientId, Filter, Kind, MessageRecord, Position, Tag, Target};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::{self, Reference, State};
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::sessions::write as sessions;
+use crate::store::messages::stats::StoreStats;
 use crate::store::port::{
     Accept, Accepted, Destination, MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, StoreError,
 };
@@ -15,12 +18,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Adds a message to the turn. The inner error is the caller's: nothing of the message is in the turn then.
-pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accepted, StoreError>, Fault> {
+pub(crate) fn accept(
+    turn: &mut Turn<'_>,
+    accept: Accept,
+    stats: &StoreStats,
+) -> Result<Result<Accepted, StoreError>, Fault> {
     if let Some((client, packet_id)) = accept.received
         && sessions::is_received(turn, client, packet_id)?
     {
         return Ok(Err(StoreError::Repeated));
     }
+    let replaced = match accept.replaces {
+        Some(older) => match named(turn, accept.app, older)? {
+            Some(found) => Some(found),
+            None => return Ok(Err(StoreError::NoSuchMessage)),
+        },
+        None => None,
+    };
     let mut record = MessageRecord {
         app: accept.app,
         kind: accept.kind,
@@ -32,13 +46,15 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
         priority: accept.priority,
         collapse_key: accept.collapse_key.clone(),
         replaces: accept.replaces,
+        refused: 0,
+        recalled: None,
     };
     let mut refused = Vec::new();
     let mut filter = Arc::default();
     match &accept.destination {
         Destination::Mailboxes(clients) => {
             for &client in clients {
-                match refer(turn, &accept, client)? {
+                match refer(turn, &accept, client, stats)? {
                     Some(position) => record.targets.push(Target { client, position }),
                     None => refused.push(client),
                 }
@@ -50,7 +66,12 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
         Destination::Log(wanted) => {
             filter = wanted.clone();
             record.log_position = append(turn, &accept, wanted)?;
+            collapse_log(turn, &accept, wanted)?;
         }
+    }
+    record.refused = refused.len() as u32;
+    if let Some(replaced) = &replaced {
+        replace(turn, &accept, replaced, &record, stats)?;
     }
     if let Some((client, packet_id)) = accept.received {
         sessions::receive(turn, client, packet_id);
@@ -58,7 +79,7 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
     let key = keys::message(accept.message);
     turn.put(Space::Messages, key, rows::encode_record(&record));
     turn.put(Space::Bodies, key, accept.shared.as_ref());
-    turn.set_counts(accept.message, Counts { created: record.targets.len() as u64, ..Counts::default() });
+    created(turn, accept.app, accept.message, record.targets.len() as u64)?;
     turn.schedule(accept.deadline.0, Stage::Expire, accept.message);
     Ok(Ok(Accepted {
         message: accept.message,
@@ -70,12 +91,21 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
 }
 
 /// Puts a reference into a mailbox; `None` when it is full.
-fn refer(turn: &mut Turn<'_>, accept: &Accept, client: ClientId) -> Result<Option<Position>, Fault> {
+fn refer(
+    turn: &mut Turn<'_>,
+    accept: &Accept,
+    client: ClientId,
+    stats: &StoreStats,
+) -> Result<Option<Position>, Fault> {
     let incarnation = turn.engine.incarnation;
     let bytes = accept.shared.len() as u32;
+    // The room of what it collapses is its own.
+    let older = older(turn, accept, client)?;
+    let (freed, freed_bytes) = older.as_ref().map_or((0, 0), |older| (1, older.reference.bytes));
     let row = turn.device(client)?;
     let bytes_after = row.waiting_bytes + u64::from(bytes);
-    if row.waiting >= MAILBOX_MESSAGES_MAX || bytes_after > MAILBOX_BYTES_MAX {
+    if row.waiting - freed >= MAILBOX_MESSAGES_MAX || bytes_after - u64::from(freed_bytes) > MAILBOX_BYTES_MAX
+    {
         return Ok(None);
     }
     let position = Position::new(incarnation, row.next);
@@ -84,6 +114,7 @@ fn refer(turn: &mut Turn<'_>, accept: &Accept, client: ClientId) -> Result<Optio
     row.waiting_bytes = bytes_after;
     let reference = reference(accept, bytes, false);
     turn.put(Space::Mailbox, keys::mailbox(client, position), reference.encode());
+    collapse_mailbox(turn, accept, client, position, older, stats)?;
     Ok(Some(position))
 }
 

@@ -2,10 +2,12 @@
 //! turn, in the order of the calendar.
 
 use super::accept::Indexes;
-use super::ends::{Ended, Ending, end};
+use super::collapse;
+use super::ends::{self, Ended, Ending};
+use super::leave_out::{leave_out, take_marker};
 use super::settle::{reference, remove_reference};
 use super::turn::Turn;
-use crate::domain::{ClientId, MessageId, MessageRecord, Position, WallMs};
+use crate::domain::{MessageId, MessageRecord, Position, WallMs};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
@@ -16,8 +18,6 @@ use longwire_proto::id::Source;
 
 /// Deliveries that one turn looks at; a message is never split, so the last one may add its targets (≤ 1000).
 const DELIVERIES_PER_TURN: usize = 2048;
-/// Expired markers that a mailbox keeps. Beyond it the oldest become one gap without ids (reason retention).
-const MARKERS_MAX: u32 = 1000;
 
 /// Adds what is due at `now` to the turn. True: more is due.
 pub(crate) fn sweep(
@@ -67,54 +67,11 @@ fn expire(
     stats: &StoreStats,
 ) -> Result<(), Fault> {
     for target in &record.targets {
-        let Some(mut row) = reference(turn, target.client, target.position)? else { continue };
-        if row.message != message || row.state != State::Waiting {
-            continue;
-        }
-        let ended = Ended::Expired;
-        let (app, client, source) = (record.app, target.client, Source::Mailbox);
-        end(turn, Ending { app, client, message, source, ended }, stats)?;
-        row.state = ended.marker();
-        turn.put(Space::Mailbox, keys::mailbox(target.client, target.position), row.encode());
-        let device = turn.device(target.client)?;
-        device.waiting = device.waiting.saturating_sub(1);
-        device.waiting_bytes = device.waiting_bytes.saturating_sub(u64::from(row.bytes));
-        device.markers += 1;
-        if device.markers > MARKERS_MAX {
-            drop_oldest_marker(turn, target.client)?;
-        }
+        let (app, client, source, ended) = (record.app, target.client, Source::Mailbox, Ended::Expired);
+        leave_out(turn, Ending { app, client, message, source, ended }, target.position, stats)?;
     }
     turn.remove(Space::Bodies, keys::message(message));
     Ok(())
-}
-
-/// The first marker of a mailbox goes; usually it is the first row after the floor.
-fn drop_oldest_marker(turn: &mut Turn<'_>, client: ClientId) -> Result<(), Fault> {
-    let incarnation = turn.engine.incarnation;
-    let row = turn.device(client)?;
-    let range = keys::mailbox(client, row.floor.next())..=keys::mailbox(client, row.last(incarnation));
-    // What the turn changed is seen through `reference`; it added no place that was not there before.
-    for entry in turn.engine.spaces.of(Space::Mailbox).range(range) {
-        let position = keys::last_position(&entry.key()?).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
-        match reference(turn, client, position)? {
-            Some(row) if !matches!(row.state, State::Waiting | State::Released) => {
-                return take_marker(turn, client, position);
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Takes a marker that the device has not noted, and remembers that it has a hole to be told of.
-fn take_marker(turn: &mut Turn<'_>, client: ClientId, position: Position) -> Result<(), Fault> {
-    let Some(row) = reference(turn, client, position)? else { return Ok(()) };
-    let device = turn.device(client)?;
-    if device.swept == Position::START {
-        device.swept_from = device.floor;
-    }
-    device.swept = device.swept.max(position);
-    remove_reference(turn, client, position, &row)
 }
 
 /// The end of retention: record, counts, markers, and the places in log and indexes go.
@@ -129,6 +86,7 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
             _ => {}
         }
     }
+    collapse::forget(turn, message, record)?;
     let position = record.log_position;
     if position != Position::START {
         let key = keys::log(record.app, position);
@@ -142,7 +100,7 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
             turn.remove(Space::Log, key);
         }
     }
-    turn.forget_counts(message);
+    ends::forget(turn, record.app, message)?;
     turn.remove(Space::Messages, keys::message(message));
     turn.remove(Space::Bodies, keys::message(message));
     Ok(())

@@ -6,7 +6,7 @@ use crate::domain::device::Attribute;
 use crate::domain::{AppId, ClientId, Counts, Device, Filter, MessageId, Position, Tag};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::filters;
-use crate::store::messages::layout::keys::{self, Stage};
+use crate::store::messages::layout::keys::{self, Book, Stage};
 use crate::store::messages::layout::rows::{self, DeviceRow, Meta};
 use crate::store::messages::layout::space::{SPACE_COUNT, SPACES, Space};
 use fjall::{PersistMode, UserValue};
@@ -68,6 +68,7 @@ pub(crate) struct Turn<'a> {
     changes: [HashMap<Vec<u8>, Option<UserValue>>; SPACE_COUNT],
     devices: HashMap<ClientId, DeviceRow>,
     counts: HashMap<MessageId, Counts>,
+    books: HashMap<(AppId, Book), Counts>,
     heads: HashMap<AppId, Position>,
 }
 
@@ -79,6 +80,7 @@ impl<'a> Turn<'a> {
             changes: std::array::from_fn(|_| HashMap::new()),
             devices: HashMap::new(),
             counts: HashMap::new(),
+            books: HashMap::new(),
             heads: HashMap::new(),
         }
     }
@@ -148,6 +150,18 @@ impl<'a> Turn<'a> {
             self.counts.insert(message, counts);
         }
         Ok(self.counts.get_mut(&message))
+    }
+
+    /// A book of an app.
+    pub(crate) fn book(&mut self, app: AppId, book: Book) -> Result<&mut Counts, Fault> {
+        if !self.books.contains_key(&(app, book)) {
+            let counts = match self.get(Space::Books, &keys::book(app, book))? {
+                Some(row) => rows::decode_counts(&row).ok_or_else(|| Fault::damaged(Space::Books))?,
+                None => Counts::default(),
+            };
+            self.books.insert((app, book), counts);
+        }
+        Ok(self.books.entry((app, book)).or_default())
     }
 
     pub(crate) fn set_counts(&mut self, message: MessageId, counts: Counts) {
@@ -230,6 +244,10 @@ impl<'a> Turn<'a> {
         for (message, counts) in &self.counts {
             self.changes[Space::Counts as usize]
                 .insert(keys::message(*message).to_vec(), Some(rows::encode_counts(counts).into()));
+        }
+        for ((app, book), counts) in &self.books {
+            self.changes[Space::Books as usize]
+                .insert(keys::book(*app, *book).to_vec(), Some(rows::encode_counts(counts).into()));
         }
         for (app, head) in &self.heads {
             self.changes[Space::Heads as usize]

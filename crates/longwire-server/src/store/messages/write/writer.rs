@@ -2,19 +2,20 @@
 
 use super::accept::accept;
 use super::project::{project, remove};
+use super::recall::recall;
 use super::seal::Seal;
 use super::settle::settle;
 use super::space_left::SpaceLeft;
 use super::sweep::sweep;
 use super::turn::{Memory, Turn};
-use crate::domain::{AppId, ClientId, Device, Position};
+use crate::domain::{AppId, ClientId, Device, Position, Recalled};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::health::Health;
 use crate::store::messages::layout::rows::Meta;
 use crate::store::messages::sessions::{Queued, write as sessions};
 use crate::store::messages::stats::{StoreStats, add};
 use crate::store::messages::upstream::write as upstream;
-use crate::store::port::{Accept, Accepted, Committed, Settle, StoreError, StoreOptions};
+use crate::store::port::{Accept, Accepted, Committed, Recall, Settle, StoreError, StoreOptions};
 use crate::store::upstream::{Upstream, UpstreamOutcome, UpstreamWaiting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(crate) enum Operation {
     Accept(Accept, Reply<Accepted>),
     Settle(Vec<Settle>),
+    /// `None`: this app has no such message.
+    Recall(Box<Recall>, Reply<Option<Recalled>>),
     /// In this order, in one commit.
     Together(Vec<Queued>),
     Project(Vec<Device>, Reply<()>),
@@ -50,6 +53,8 @@ enum Answer {
     Accepted(Accepted, Reply<Accepted>),
     Refused(StoreError, Reply<Accepted>),
     Projected(Reply<()>),
+    /// With the message that follows.
+    Recalled(Option<Recalled>, Option<Accepted>, Reply<Option<Recalled>>),
     Upstream(Vec<UpstreamOutcome>, Reply<Vec<UpstreamOutcome>>),
     Rose(UpstreamOutcome, Reply<UpstreamOutcome>),
     Taken(Option<UpstreamWaiting>, Reply<Option<UpstreamWaiting>>),
@@ -186,22 +191,33 @@ impl Writer {
 
     fn answer(&self, answer: Answer, outcome: &Result<(), StoreError>) {
         match (answer, outcome) {
-            (Answer::Accepted(accepted, reply), Ok(())) => {
-                add(&self.stats.accepted, 1);
-                add(&self.stats.refused, accepted.refused.len() as u64);
-                // Waits for room: a slow dispatcher slows the writer. Nobody there: the hub is gone, the message is
-                // durable all the same.
-                if let Err(unsent) = self.committed.blocking_send(Committed { accepted, reply }) {
-                    let Committed { accepted, reply } = unsent.0;
-                    let _ = reply.send(Ok(accepted));
+            (Answer::Accepted(accepted, reply), Ok(())) => self.hand_on(accepted, reply),
+            (Answer::Recalled(recalled, follower, reply), Ok(())) => {
+                if let Some(follower) = follower {
+                    // Nobody waits for it but the devices.
+                    self.hand_on(follower, oneshot::channel().0);
                 }
+                drop(reply.send(Ok(recalled)));
             }
+            (Answer::Recalled(.., reply), Err(error)) => drop(reply.send(Err(error.clone()))),
             (Answer::Accepted(_, reply), Err(error)) => drop(reply.send(Err(error.clone()))),
             (Answer::Refused(error, reply), _) => drop(reply.send(Err(error))),
             (Answer::Projected(reply), outcome) => drop(reply.send(outcome.clone())),
             (Answer::Upstream(each, reply), outcome) => drop(reply.send(outcome.clone().map(|()| each))),
             (Answer::Rose(one, reply), outcome) => drop(reply.send(outcome.clone().map(|()| one))),
             (Answer::Taken(left, reply), outcome) => drop(reply.send(outcome.clone().map(|()| left))),
+        }
+    }
+
+    /// Gives a durable message to the dispatcher.
+    fn hand_on(&self, accepted: Accepted, reply: Reply<Accepted>) {
+        add(&self.stats.accepted, 1);
+        add(&self.stats.refused, accepted.refused.len() as u64);
+        // Waits for room: a slow dispatcher slows the writer. Nobody there: the hub is gone, the message is durable all the
+        // same.
+        if let Err(unsent) = self.committed.blocking_send(Committed { accepted, reply }) {
+            let Committed { accepted, reply } = unsent.0;
+            let _ = reply.send(Ok(accepted));
         }
     }
 
@@ -260,11 +276,17 @@ fn apply(
     answers: &mut Vec<Answer>,
 ) -> Result<(), Fault> {
     match operation {
-        Operation::Accept(message, reply) => take_in(turn, message, reply, room, answers)?,
+        Operation::Accept(message, reply) => take_in(turn, message, reply, (room, stats), answers)?,
+        Operation::Recall(wish, reply) => {
+            let (recalled, follower) = recall(turn, *wish, stats)?;
+            answers.push(Answer::Recalled(recalled, follower, reply));
+        }
         Operation::Together(work) => {
             for queued in work {
                 match queued {
-                    Queued::Accept(message, reply) => take_in(turn, message, reply, room, answers)?,
+                    Queued::Accept(message, reply) => {
+                        take_in(turn, message, reply, (room, stats), answers)?;
+                    }
                     Queued::Change(change, reply) => {
                         // Before it is applied, so that whoever waits hears of a fault too.
                         answers.push(Answer::Projected(reply));
@@ -317,14 +339,14 @@ fn take_in(
     turn: &mut Turn<'_>,
     message: Accept,
     reply: Reply<Accepted>,
-    room: &Result<(), StoreError>,
+    (room, stats): (&Result<(), StoreError>, &StoreStats),
     answers: &mut Vec<Answer>,
 ) -> Result<(), Fault> {
     if let Err(full) = room {
         answers.push(Answer::Refused(full.clone(), reply));
         return Ok(());
     }
-    match accept(turn, message) {
+    match accept(turn, message, stats) {
         Ok(Ok(accepted)) => answers.push(Answer::Accepted(accepted, reply)),
         Ok(Err(error)) => answers.push(Answer::Refused(error, reply)),
         Err(fault) => {
@@ -343,6 +365,7 @@ fn refuse(operation: Operation, error: &StoreError) {
     };
     match operation {
         Operation::Accept(_, reply) => drop(reply.send(Err(error))),
+        Operation::Recall(_, reply) => drop(reply.send(Err(error))),
         Operation::Project(_, reply) | Operation::Remove(.., reply) => drop(reply.send(Err(error))),
         Operation::Upstream(_, reply) => drop(reply.send(Err(error))),
         Operation::TakeUpstream(.., reply) => drop(reply.send(Err(error))),
