@@ -4,6 +4,7 @@
 //! - [`read`]: the reader threads.
 //! - [`upstream`]: what devices send to the business.
 //! - [`sessions`]: sessions that outlive their connections, and retained messages.
+//! - `pace`: schedules, and messages that are spread over time.
 //! - [`layout`]: keyspaces, keys, rows.
 //! - [`engine`]: how the engine opens, and what is checked then.
 //! - [`health`], [`stats`]: what others may see of it.
@@ -11,6 +12,7 @@
 mod engine;
 mod health;
 mod layout;
+mod pace;
 mod read;
 mod sessions;
 pub mod stats;

@@ -5,13 +5,15 @@ use super::accept::Indexes;
 use super::ends::{Ended, Ending, end};
 use super::settle::{reference, remove_reference};
 use super::turn::Turn;
-use crate::domain::{ClientId, MessageId, MessageRecord, Position, WallMs};
+use crate::domain::{AppId, ClientId, MessageId, MessageRecord, Position, WallMs};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::{self, State};
 use crate::store::messages::layout::space::Space;
+use crate::store::messages::pace::spreads;
 use crate::store::messages::stats::StoreStats;
+use crate::store::pace::Phase;
 use longwire_proto::id::Source;
 
 /// Deliveries that one turn looks at; a message is never split, so the last one may add its targets (≤ 1000).
@@ -84,6 +86,9 @@ fn expire(
             drop_oldest_marker(turn, target.client)?;
         }
     }
+    if record.targets.is_empty() {
+        spreads::stop(turn, message, Phase::Expired)?;
+    }
     turn.remove(Space::Bodies, keys::message(message));
     Ok(())
 }
@@ -129,15 +134,18 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
             _ => {}
         }
     }
-    let position = record.log_position;
-    if position != Position::START {
+    let places = spreads::places(turn, message, record)?;
+    if record.targets.is_empty() {
+        spreads::forget(turn, message, &places);
+    }
+    for position in places {
         let key = keys::log(record.app, position);
         if let Some(row) = turn.get(Space::Log, &key)? {
             let filter = filters::decode(&row).ok_or_else(|| Fault::damaged(Space::Log))?;
             for tag in Indexes::of(&filter).names() {
                 turn.remove(Space::Index, keys::index(record.app, tag.as_bytes(), position));
                 turn.memory.tails.remove(record.app, tag, position);
-                raise_floor(turn, record, tag)?;
+                raise_floor(turn, record.app, position, tag)?;
             }
             turn.remove(Space::Log, key);
         }
@@ -149,14 +157,14 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
 }
 
 /// Notes that an index lost its entry, so that a device that never read that far is told.
-fn raise_floor(turn: &mut Turn<'_>, record: &MessageRecord, tag: &str) -> Result<(), Fault> {
-    let key = keys::floor(record.app, tag.as_bytes());
+fn raise_floor(turn: &mut Turn<'_>, app: AppId, position: Position, tag: &str) -> Result<(), Fault> {
+    let key = keys::floor(app, tag.as_bytes());
     let before = match turn.get(Space::Floors, &key)? {
         Some(row) => rows::decode_position(&row).ok_or_else(|| Fault::damaged(Space::Floors))?,
         None => Position::START,
     };
-    if record.log_position > before {
-        turn.put(Space::Floors, key, record.log_position.0.to_be_bytes());
+    if position > before {
+        turn.put(Space::Floors, key, position.0.to_be_bytes());
     }
     Ok(())
 }
