@@ -51,6 +51,7 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
                 collapse_key: Arc::from(""),
                 replaces: None,
                 once: None,
+                occurrence: None,
                 destination: Destination::Mailboxes(vec![client]),
                 received: None,
             })

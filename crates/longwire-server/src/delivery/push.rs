@@ -76,6 +76,7 @@ impl Core {
                 collapse_key: push.collapse_key.as_str().into(),
                 replaces: push.replaces,
                 once: push.once,
+                occurrence: None,
             };
             self.push_stored(accept, unknown, ttl_s).await?
         };
@@ -202,7 +203,7 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
         dropped: Dropped::of(DropReason::OutboxFull, dropped),
         ..Counts::default()
     };
-    let view = MessageView { record: Arc::new(record), counts };
+    let view = MessageView { record: Arc::new(record), counts, spreading: None };
     MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
 }
 

@@ -9,6 +9,7 @@ pub mod device;
 pub mod heartbeat;
 pub mod login_ways;
 pub mod message;
+pub mod schedule;
 mod tally;
 mod token;
 pub mod topic;
@@ -21,6 +22,7 @@ pub use device::{Alias, Device, DeviceName, Registration, Tag};
 pub use heartbeat::{AssignedHeartbeat, HeartbeatPolicy, HeartbeatProfile, HeartbeatRules};
 pub use login_ways::LoginWays;
 pub use message::{Content, MessageRecord, Priority, Push, Recalled, Target};
+pub use schedule::{ScheduleId, Trigger};
 pub use tally::Tally;
 pub use token::{Token, TokenFault, TokenKey};
 

@@ -1,5 +1,6 @@
 //! What the message store is asked, and what it answers, as data.
 
+use super::pace::{ScheduleChange, Spreading};
 use crate::domain::message::Once;
 use crate::domain::{
     AppId, ClientId, Counts, Device, DropReason, Filter, Kind, MessageId, MessageRecord, Position, Priority,
@@ -51,6 +52,20 @@ pub enum Destination {
     Mailboxes(Vec<ClientId>),
     /// Once into the app's log, for those whom the filter fits.
     Log(Arc<Filter>),
+    /// Into the app's log in slices that follow; nothing of it is there yet.
+    Spread(Box<Spreading>),
+}
+
+impl Destination {
+    /// Whom it is for, if it goes to the log.
+    #[must_use]
+    pub fn filter(&self) -> Option<&Arc<Filter>> {
+        match self {
+            Destination::Mailboxes(_) => None,
+            Destination::Log(filter) => Some(filter),
+            Destination::Spread(spreading) => Some(&spreading.filter),
+        }
+    }
 }
 
 /// A message to be made durable.
@@ -83,6 +98,9 @@ pub struct Accept {
     pub replaces: Option<MessageId>,
     /// The caller's key: a second message of it is refused as [`StoreError::Repeated`].
     pub once: Option<Once>,
+    /// The step of the schedule that fires it, in the same commit; if the schedule has changed since it was read, the message
+    /// is refused as [`StoreError::Repeated`].
+    pub occurrence: Option<Box<ScheduleChange>>,
 }
 
 /// A message that is durable.
@@ -249,6 +267,8 @@ pub struct MessageView {
     pub record: Arc<MessageRecord>,
     /// Deliveries by state.
     pub counts: Counts,
+    /// How far it is, if it is spread over time.
+    pub spreading: Option<Spreading>,
 }
 
 /// A device and what waits for it.

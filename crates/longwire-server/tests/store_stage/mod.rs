@@ -85,6 +85,7 @@ impl Stage {
             collapse_key: Arc::from(""),
             replaces: None,
             once: None,
+            occurrence: None,
             destination,
             received: None,
         }

@@ -274,6 +274,7 @@ impl Core {
             collapse_key: Arc::from(""),
             replaces: None,
             once: None,
+            occurrence: None,
         }))
     }
 

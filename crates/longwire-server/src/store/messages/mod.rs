@@ -5,6 +5,7 @@
 //! - [`devices`]: devices by name, alias and tag, and their counts.
 //! - [`upstream`]: what devices send to the business.
 //! - [`sessions`]: sessions that outlive their connections, and retained messages.
+//! - `pace`: schedules, and messages that are spread over time.
 //! - [`layout`]: keyspaces, keys, rows.
 //! - [`engine`]: how the engine opens, and what is checked then.
 //! - [`health`], [`stats`]: what others may see of it.
@@ -13,6 +14,7 @@ pub mod devices;
 mod engine;
 mod health;
 mod layout;
+mod pace;
 mod read;
 mod sessions;
 pub mod stats;

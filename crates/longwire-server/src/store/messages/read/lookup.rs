@@ -6,6 +6,7 @@ use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::DeviceRow;
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::layout::{keys, rows};
+use crate::store::messages::pace::read as pace;
 use crate::store::port::{DeviceView, MessageView};
 use fjall::{Readable, Snapshot};
 use std::sync::Arc;
@@ -87,7 +88,12 @@ pub(crate) fn message(engine: &Engine, app: AppId, message: MessageId) -> Result
         return Ok(None);
     }
     let counts = row(engine, &snapshot, Space::Counts, &key, rows::decode_counts)?.unwrap_or_default();
-    Ok(Some(MessageView { record: Arc::new(record), counts }))
+    // Only those without devices of their own are spread.
+    let spreading = match record.targets.is_empty() {
+        true => pace::spreading_of(engine, &snapshot, message)?,
+        false => None,
+    };
+    Ok(Some(MessageView { record: Arc::new(record), counts, spreading }))
 }
 
 pub(crate) fn device(engine: &Engine, app: AppId, name: &DeviceName) -> Result<Option<DeviceView>, Fault> {

@@ -2,10 +2,12 @@
 
 use super::devices::{self, DevicesQuestion};
 use super::{login, lookup, page};
-use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId};
+use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId, ScheduleId, WallMs};
 use crate::store::messages::engine::{Engine, Fault};
+use crate::store::messages::pace::read as pace;
 use crate::store::messages::sessions::read as sessions;
 use crate::store::messages::upstream::read as upstream;
+use crate::store::pace::{DueAt, DuePage, Schedule, SchedulePage, Spreading};
 use crate::store::port::{DeviceView, LoginView, MessageView, Page, PageRequest, StoreError, StoreOptions};
 use crate::store::sessions::{KeptSession, Retained, SessionView};
 use crate::store::upstream::{UpstreamPage, UpstreamRequest};
@@ -29,6 +31,11 @@ pub(crate) enum Question {
     SessionsOf(Vec<ClientId>, Reply<Vec<Option<SessionView>>>),
     Sessions(Option<ClientId>, usize, Reply<Vec<KeptSession>>),
     Retained(Option<(AppId, Box<str>)>, usize, Reply<Vec<Retained>>),
+    Schedule(AppId, ScheduleId, Reply<Option<Schedule>>),
+    Schedules(AppId, Option<ScheduleId>, usize, Reply<SchedulePage>),
+    Due(Option<DueAt>, WallMs, usize, Reply<DuePage>),
+    Spreading(MessageId, Reply<Option<Spreading>>),
+    Spreadings(Option<MessageId>, usize, Reply<Vec<Spreading>>),
 }
 
 /// What each reader thread runs, until nobody can ask any more.
@@ -58,6 +65,13 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Retained(after, max, reply) => {
             give(reply, || sessions::retained(engine, after.as_ref(), max));
         }
+        Question::Schedule(app, id, reply) => give(reply, || pace::schedule(engine, app, id)),
+        Question::Schedules(app, after, max, reply) => {
+            give(reply, || pace::schedules(engine, app, after, max));
+        }
+        Question::Due(after, now, max, reply) => give(reply, || pace::due(engine, after, now, max)),
+        Question::Spreading(message, reply) => give(reply, || pace::spreading(engine, message)),
+        Question::Spreadings(after, max, reply) => give(reply, || pace::open_spreadings(engine, after, max)),
     }
 }
 

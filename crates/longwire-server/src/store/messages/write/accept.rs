@@ -3,12 +3,13 @@
 use super::collapse::{collapse_log, collapse_mailbox, named, older, replace};
 use super::ends::created;
 use super::turn::Turn;
-use crate::domain::{ClientId, Filter, Kind, MessageRecord, Position, Tag, Target};
+use crate::domain::{AppId, ClientId, Filter, Kind, MessageRecord, Position, Tag, Target};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::{self, Reference, State};
 use crate::store::messages::layout::space::Space;
+use crate::store::messages::pace::{schedules, spreads};
 use crate::store::messages::sessions::write as sessions;
 use crate::store::messages::stats::StoreStats;
 use crate::store::port::{
@@ -35,6 +36,11 @@ pub(crate) fn accept(
         },
         None => None,
     };
+    if let Some(step) = &accept.occurrence
+        && !schedules::is_current(turn, step)?
+    {
+        return Ok(Err(StoreError::Repeated));
+    }
     let mut record = MessageRecord {
         app: accept.app,
         kind: accept.kind,
@@ -68,6 +74,14 @@ pub(crate) fn accept(
             record.log_position = append(turn, &accept, wanted)?;
             collapse_log(turn, &accept, wanted)?;
         }
+        Destination::Spread(spreading) => {
+            filter = spreading.filter.clone();
+            spreads::begin(turn, spreading);
+            collapse_log(turn, &accept, &spreading.filter)?;
+        }
+    }
+    if let Some(step) = &accept.occurrence {
+        schedules::change(turn, step)?;
     }
     record.refused = refused.len() as u32;
     if let Some(replaced) = &replaced {
@@ -126,16 +140,25 @@ fn reference(accept: &Accept, bytes: u32, filtered: bool) -> Reference {
 
 /// Puts the message into its app's log and the indexes that those read whom it is for.
 fn append(turn: &mut Turn<'_>, accept: &Accept, filter: &Filter) -> Result<Position, Fault> {
+    append_entry(turn, accept.app, reference(accept, accept.shared.len() as u32, false), filter)
+}
+
+/// Puts an entry into a log and its indexes; whether its filter decides is said here.
+pub(crate) fn append_entry(
+    turn: &mut Turn<'_>,
+    app: AppId,
+    entry: Reference,
+    filter: &Filter,
+) -> Result<Position, Fault> {
     // A store that was restored has a younger incarnation than its logs.
-    let position = turn.head(accept.app)?.max(Position::new(turn.engine.incarnation, 0)).next();
-    turn.set_head(accept.app, position);
-    turn.put(Space::Log, keys::log(accept.app, position), filters::encode(filter));
-    let bytes = accept.shared.len() as u32;
+    let position = turn.head(app)?.max(Position::new(turn.engine.incarnation, 0)).next();
+    turn.set_head(app, position);
+    turn.put(Space::Log, keys::log(app, position), filters::encode(filter));
     let indexes = Indexes::of(filter);
-    let entry = reference(accept, bytes, indexes.filtered);
+    let entry = Reference { filtered: indexes.filtered, ..entry };
     for tag in indexes.names() {
-        turn.put(Space::Index, keys::index(accept.app, tag.as_bytes(), position), entry.encode());
-        turn.memory.tails.push(accept.app, tag, position, indexes.filtered);
+        turn.put(Space::Index, keys::index(app, tag.as_bytes(), position), entry.encode());
+        turn.memory.tails.push(app, tag, position, indexes.filtered);
     }
     Ok(position)
 }

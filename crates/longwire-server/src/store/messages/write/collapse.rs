@@ -12,7 +12,9 @@ use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys;
 use crate::store::messages::layout::rows::{self, Reference, State};
 use crate::store::messages::layout::space::Space;
+use crate::store::messages::pace::spreads;
 use crate::store::messages::stats::StoreStats;
+use crate::store::pace::Phase;
 use crate::store::port::{Accept, Destination};
 use longwire_proto::id::Source;
 
@@ -88,9 +90,10 @@ pub(crate) fn replace(
     for target in &record.targets {
         let meant = match &accept.destination {
             Destination::Mailboxes(_) => newer.targets.iter().any(|taken| taken.client == target.client),
-            Destination::Log(filter) => {
+            destination => {
                 let traits = turn.traits(target.client)?;
-                filter.fits(target.client, &traits.tags, &traits.attributes)
+                let filter = destination.filter();
+                filter.is_some_and(|filter| filter.fits(target.client, &traits.tags, &traits.attributes))
             }
         };
         if meant && record.deadline.0 > accept.accepted_at.0 {
@@ -101,7 +104,7 @@ pub(crate) fn replace(
         return Ok(());
     }
     // A place of the log stands for all who read it, so it is passed only where the newer one is for all of them.
-    let Destination::Log(filter) = &accept.destination else { return Ok(()) };
+    let Some(filter) = accept.destination.filter() else { return Ok(()) };
     let Some(before) = filter_at(turn, accept.app, record.log_position)? else { return Ok(()) };
     let for_all = Filter::of(Condition::Everyone);
     if **filter == before || **filter == for_all {
@@ -159,11 +162,6 @@ pub(crate) fn filter_at(turn: &Turn<'_>, app: AppId, position: Position) -> Resu
     }
 }
 
-/// The places of a message in its app's log.
-pub(crate) fn places(record: &MessageRecord) -> impl Iterator<Item = Position> {
-    Some(record.log_position).filter(|position| *position != Position::START).into_iter()
-}
-
 /// Readers pass a message of the log from now on, and nobody needs its body.
 fn pass_log(
     turn: &mut Turn<'_>,
@@ -174,7 +172,8 @@ fn pass_log(
     if record.deadline.0 <= newer.accepted_at.0 {
         return Ok(());
     }
-    for position in places(record) {
+    spreads::stop(turn, message, Phase::Stopped)?;
+    for position in spreads::places(turn, message, record)? {
         if let Some(filter) = filter_at(turn, record.app, position)? {
             mark_place(turn, record.app, position, &filter, State::Collapsed)?;
         }

@@ -4,7 +4,7 @@
 //! of kind recall that goes the same way, so that it comes after it, also when the device is offline now.
 
 use super::accept::accept;
-use super::collapse::{filter_at, places, record};
+use super::collapse::{filter_at, record};
 use super::ends::{Ended, Ending};
 use super::leave_out::{leave_out, mark_place};
 use super::settle::reference;
@@ -14,7 +14,9 @@ use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys;
 use crate::store::messages::layout::rows::{self, State};
 use crate::store::messages::layout::space::Space;
+use crate::store::messages::pace::spreads;
 use crate::store::messages::stats::StoreStats;
+use crate::store::pace::Phase;
 use crate::store::port::{Accept, Accepted, Destination, Recall};
 use longwire_proto::id::Source;
 use std::collections::HashSet;
@@ -33,7 +35,8 @@ pub(crate) fn recall(
         return Ok((known.recalled, None));
     }
     let mut outcome = Recalled { now: 0, following: Some(0), refused: 0 };
-    let destination = if places(&known).next().is_some() {
+    spreads::stop(turn, wish.message, Phase::Stopped)?;
+    let destination = if known.targets.is_empty() {
         recall_log(turn, &wish, &known)?
     } else {
         recall_mailboxes(turn, &wish, &known, &mut outcome, stats)?
@@ -96,7 +99,7 @@ fn recall_log(
 ) -> Result<Option<Destination>, Fault> {
     let delivered = turn.counts(wish.message)?.is_some_and(|counts| counts.delivered > 0);
     let mut whole = None;
-    for position in places(known) {
+    for position in spreads::places(turn, wish.message, known)? {
         let Some(filter) = filter_at(turn, known.app, position)? else { continue };
         if known.deadline.0 > wish.at.0 {
             mark_place(turn, known.app, position, &filter, State::Recalled)?;
@@ -122,6 +125,7 @@ fn wish_of(wish: &Recall, destination: Destination) -> Accept {
         collapse_key: Arc::from(""),
         replaces: None,
         once: None,
+        occurrence: None,
     }
 }
 
@@ -133,7 +137,7 @@ fn follow(
 ) -> Result<Option<Accepted>, Fault> {
     let asked = match &wanted.destination {
         Destination::Mailboxes(clients) => clients.len() as u32,
-        Destination::Log(_) => 0,
+        Destination::Log(_) | Destination::Spread(_) => 0,
     };
     let Ok(accepted) = accept(turn, wanted, stats)? else {
         outcome.refused = asked;

@@ -7,13 +7,15 @@ use super::ends::{self, Ended, Ending};
 use super::leave_out::{leave_out, take_marker};
 use super::settle::{reference, remove_reference};
 use super::turn::Turn;
-use crate::domain::{MessageId, MessageRecord, Position, WallMs};
+use crate::domain::{AppId, MessageId, MessageRecord, Position, WallMs};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::{self, State};
 use crate::store::messages::layout::space::Space;
+use crate::store::messages::pace::spreads;
 use crate::store::messages::stats::StoreStats;
+use crate::store::pace::Phase;
 use longwire_proto::id::Source;
 
 /// Deliveries that one turn looks at; a message is never split, so the last one may add its targets (≤ 1000).
@@ -70,6 +72,9 @@ fn expire(
         let (app, client, source, ended) = (record.app, target.client, Source::Mailbox, Ended::Expired);
         leave_out(turn, Ending { app, client, message, source, ended }, target.position, stats)?;
     }
+    if record.targets.is_empty() {
+        spreads::stop(turn, message, Phase::Expired)?;
+    }
     turn.remove(Space::Bodies, keys::message(message));
     Ok(())
 }
@@ -87,15 +92,18 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
         }
     }
     collapse::forget(turn, message, record)?;
-    let position = record.log_position;
-    if position != Position::START {
+    let places = spreads::places(turn, message, record)?;
+    if record.targets.is_empty() {
+        spreads::forget(turn, message, &places);
+    }
+    for position in places {
         let key = keys::log(record.app, position);
         if let Some(row) = turn.get(Space::Log, &key)? {
             let filter = filters::decode(&row).ok_or_else(|| Fault::damaged(Space::Log))?;
             for tag in Indexes::of(&filter).names() {
                 turn.remove(Space::Index, keys::index(record.app, tag.as_bytes(), position));
                 turn.memory.tails.remove(record.app, tag, position);
-                raise_floor(turn, record, tag)?;
+                raise_floor(turn, record.app, position, tag)?;
             }
             turn.remove(Space::Log, key);
         }
@@ -107,14 +115,14 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
 }
 
 /// Notes that an index lost its entry, so that a device that never read that far is told.
-fn raise_floor(turn: &mut Turn<'_>, record: &MessageRecord, tag: &str) -> Result<(), Fault> {
-    let key = keys::floor(record.app, tag.as_bytes());
+fn raise_floor(turn: &mut Turn<'_>, app: AppId, position: Position, tag: &str) -> Result<(), Fault> {
+    let key = keys::floor(app, tag.as_bytes());
     let before = match turn.get(Space::Floors, &key)? {
         Some(row) => rows::decode_position(&row).ok_or_else(|| Fault::damaged(Space::Floors))?,
         None => Position::START,
     };
-    if record.log_position > before {
-        turn.put(Space::Floors, key, record.log_position.0.to_be_bytes());
+    if position > before {
+        turn.put(Space::Floors, key, position.0.to_be_bytes());
     }
     Ok(())
 }

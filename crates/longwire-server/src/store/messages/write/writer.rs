@@ -12,9 +12,11 @@ use crate::domain::{AppId, ClientId, Device, Position, Recalled};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::health::Health;
 use crate::store::messages::layout::rows::Meta;
+use crate::store::messages::pace::{schedules, spreads};
 use crate::store::messages::sessions::{Queued, write as sessions};
 use crate::store::messages::stats::{StoreStats, add};
 use crate::store::messages::upstream::write as upstream;
+use crate::store::pace::{Changed, ScheduleChange, Spreading};
 use crate::store::port::{Accept, Accepted, Committed, Recall, Settle, StoreError, StoreOptions};
 use crate::store::upstream::{Upstream, UpstreamOutcome, UpstreamWaiting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +47,9 @@ pub(crate) enum Operation {
     Remove(AppId, ClientId, Reply<()>),
     Upstream(Vec<Upstream>, Reply<Vec<UpstreamOutcome>>),
     TakeUpstream(AppId, Position, Reply<Option<UpstreamWaiting>>),
+    Schedule(Box<ScheduleChange>, Reply<Changed>),
+    Spreading(Box<Spreading>, Reply<bool>),
+    Slice(Box<Spreading>, Reply<Accepted>),
     Close,
 }
 
@@ -58,6 +63,9 @@ enum Answer {
     Upstream(Vec<UpstreamOutcome>, Reply<Vec<UpstreamOutcome>>),
     Rose(UpstreamOutcome, Reply<UpstreamOutcome>),
     Taken(Option<UpstreamWaiting>, Reply<Option<UpstreamWaiting>>),
+    Scheduled(Changed, Reply<Changed>),
+    Spread(bool, Reply<bool>),
+    Sliced(Accepted, Reply<Accepted>),
 }
 
 /// The writer.
@@ -200,6 +208,10 @@ impl Writer {
                 drop(reply.send(Ok(recalled)));
             }
             (Answer::Recalled(.., reply), Err(error)) => drop(reply.send(Err(error.clone()))),
+            (Answer::Sliced(accepted, reply), Ok(())) => self.dispatch(accepted, reply),
+            (Answer::Sliced(_, reply), Err(error)) => drop(reply.send(Err(error.clone()))),
+            (Answer::Scheduled(changed, reply), _) => drop(reply.send(outcome.clone().map(|()| changed))),
+            (Answer::Spread(done, reply), _) => drop(reply.send(outcome.clone().map(|()| done))),
             (Answer::Accepted(_, reply), Err(error)) => drop(reply.send(Err(error.clone()))),
             (Answer::Refused(error, reply), _) => drop(reply.send(Err(error))),
             (Answer::Projected(reply), outcome) => drop(reply.send(outcome.clone())),
@@ -213,8 +225,11 @@ impl Writer {
     fn hand_on(&self, accepted: Accepted, reply: Reply<Accepted>) {
         add(&self.stats.accepted, 1);
         add(&self.stats.refused, accepted.refused.len() as u64);
-        // Waits for room: a slow dispatcher slows the writer. Nobody there: the hub is gone, the message is durable all the
-        // same.
+        self.dispatch(accepted, reply);
+    }
+
+    /// Waits for room: a slow dispatcher slows the writer. Nobody there: the hub is gone, the message is durable all the same.
+    fn dispatch(&self, accepted: Accepted, reply: Reply<Accepted>) {
         if let Err(unsent) = self.committed.blocking_send(Committed { accepted, reply }) {
             let Committed { accepted, reply } = unsent.0;
             let _ = reply.send(Ok(accepted));
@@ -330,9 +345,50 @@ fn apply(
         Operation::TakeUpstream(app, cursor, reply) => {
             answers.push(Answer::Taken(upstream::take(turn, app, cursor, stats)?, reply));
         }
+        Operation::Schedule(..) | Operation::Spreading(..) | Operation::Slice(..) => {
+            return over_time(turn, operation, room, answers);
+        }
         Operation::Close => {}
     }
     Ok(())
+}
+
+fn over_time(
+    turn: &mut Turn<'_>,
+    operation: Operation,
+    room: &Result<(), StoreError>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), Fault> {
+    match operation {
+        // Steps of what is there go on when the disk is full; what is new waits for room.
+        Operation::Schedule(change, reply) if change.read.is_none() && room.is_err() => {
+            drop(reply.send(room.clone().map(|()| Changed::Stale)));
+        }
+        Operation::Schedule(change, reply) => match schedules::change(turn, &change) {
+            Ok(changed) => answers.push(Answer::Scheduled(changed, reply)),
+            Err(fault) => return told(fault, reply),
+        },
+        Operation::Spreading(after, reply) => match spreads::change(turn, &after) {
+            Ok(done) => answers.push(Answer::Spread(done, reply)),
+            Err(fault) => return told(fault, reply),
+        },
+        Operation::Slice(_, reply) if room.is_err() => {
+            drop(reply.send(Err(room.clone().err().unwrap_or(StoreError::Repeated))));
+        }
+        Operation::Slice(after, reply) => match spreads::append(turn, &after) {
+            Ok(Ok(accepted)) => answers.push(Answer::Sliced(accepted, reply)),
+            Ok(Err(error)) => answers.push(Answer::Refused(error, reply)),
+            Err(fault) => return told(fault, reply),
+        },
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whoever waits hears of a fault too.
+fn told<T>(fault: Fault, reply: Reply<T>) -> Result<(), Fault> {
+    drop(reply.send(Err(fault.clone().into())));
+    Err(fault)
 }
 
 fn take_in(
@@ -378,6 +434,9 @@ fn refuse(operation: Operation, error: &StoreError) {
                 }
             }
         }
+        Operation::Schedule(_, reply) => drop(reply.send(Err(error))),
+        Operation::Spreading(_, reply) => drop(reply.send(Err(error))),
+        Operation::Slice(_, reply) => drop(reply.send(Err(error))),
         Operation::Settle(_) | Operation::Close => {}
     }
 }
