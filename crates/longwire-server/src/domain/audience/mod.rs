@@ -1,10 +1,12 @@
 //! Whom a push is for.
 //!
 //! - [`condition`]: an expression over tags and attributes, as a value.
+//! - [`parse`]: the expression as people write it.
 //! - [`filter`]: a condition with the shares of a sample and of a slice; what the log keeps and the shards ask.
 
 pub mod condition;
 pub mod filter;
+pub mod parse;
 
 pub use self::condition::{Compare, Condition};
 pub use self::filter::{Filter, Slice};
