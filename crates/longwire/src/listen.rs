@@ -91,6 +91,7 @@ fn line(message: &Message) -> Value {
         Kind::Text => ("text", json!(String::from_utf8_lossy(&message.payload))),
         Kind::Custom => ("custom", json!({ "hex": hex(&message.payload) })),
         Kind::Topic => ("topic", published(message)),
+        Kind::Recall => ("recall", json!({ "hex": hex(&message.payload) })),
     };
     json!({
         // What is stored nowhere has none.

@@ -221,7 +221,6 @@ impl Connection<'_> {
                     acks.extend(pushed(&push, repeated, hole, self.application));
                 }
                 FromServer::Gap(gap) => passed(gap, self.application),
-                FromServer::Recall(message) => self.application.tell(Incoming::Recall(message)),
                 FromServer::GoAway { after_ms, to } => {
                     let wait = Duration::from_millis(u64::from(after_ms));
                     self.leave = Some((Instant::now() + wait, to.to_owned()));
