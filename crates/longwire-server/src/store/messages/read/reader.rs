@@ -1,7 +1,7 @@
 //! The reader threads and what they are asked.
 
 use super::{login, lookup, page};
-use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId};
+use crate::domain::{Alias, AppId, ClientId, Counts, DeviceName, MessageId};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::sessions::read as sessions;
 use crate::store::messages::upstream::read as upstream;
@@ -22,6 +22,8 @@ pub(crate) enum Question {
     Names(AppId, Vec<DeviceName>, Reply<Vec<Option<ClientId>>>),
     Aliases(AppId, Vec<Alias>, Reply<Vec<Vec<ClientId>>>),
     Message(AppId, MessageId, Reply<Option<MessageView>>),
+    Books(AppId, Reply<Counts>),
+    AppsOf(Vec<MessageId>, Reply<Vec<Option<(AppId, bool)>>>),
     Device(AppId, DeviceName, Reply<Option<DeviceView>>),
     Upstream(UpstreamRequest, Reply<Option<UpstreamPage>>),
     SessionsOf(Vec<ClientId>, Reply<Vec<Option<SessionView>>>),
@@ -48,6 +50,8 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Names(app, names, reply) => give(reply, || lookup::names(engine, app, &names)),
         Question::Aliases(app, aliases, reply) => give(reply, || lookup::aliases(engine, app, &aliases)),
         Question::Message(app, message, reply) => give(reply, || lookup::message(engine, app, message)),
+        Question::Books(app, reply) => give(reply, || lookup::books(engine, app)),
+        Question::AppsOf(messages, reply) => give(reply, || lookup::apps_of(engine, &messages)),
         Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
         Question::Upstream(request, reply) => give(reply, || upstream::page(engine, &request)),
         Question::SessionsOf(clients, reply) => give(reply, || sessions::of(engine, &clients)),
