@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::builder::DeviceBuilder;
 use crate::driver::application::Order;
+use crate::driver::withdrawn::Withdrawn;
 use crate::incoming::Incoming;
 use crate::storage::outbox::Keep;
 use crate::topic::{Publication, Subscription, TopicError, check_filter};
@@ -25,7 +26,9 @@ pub struct Device {
     pub(crate) outbox: mpsc::Sender<Keep>,
     /// The driver and the outbox.
     pub(crate) tasks: [JoinHandle<()>; 2],
-    /// A message that expired while it waited and is not acked yet; here, so that [`next`](Device::next) is cancel-safe.
+    /// What was recalled or replaced.
+    pub(crate) withdrawn: Withdrawn,
+    /// A message that expired or was withdrawn while it waited and is not acked yet; here, so that [`next`](Device::next) is cancel-safe.
     pub(crate) expired: Option<MessageId>,
 }
 
@@ -37,8 +40,8 @@ impl Device {
     }
 
     /// What comes next; `None` when the device has ended, whose cause was the last
-    /// [`State::Stopped`](crate::State::Stopped). Cancel-safe. A message that expired while it waited is acked and
-    /// not shown.
+    /// [`State::Stopped`](crate::State::Stopped). Cancel-safe. A message that expired, was recalled or was replaced
+    /// while it waited is acked and not shown.
     pub async fn next(&mut self) -> Option<Incoming> {
         loop {
             if let Some(message) = self.expired {
@@ -46,7 +49,10 @@ impl Device {
                 self.expired = None;
             }
             match self.incoming.recv().await? {
-                Incoming::Message(message) if message.expires.is_some_and(|end| end <= Instant::now()) => {
+                Incoming::Message(message)
+                    if message.expires.is_some_and(|end| end <= Instant::now())
+                        || self.withdrawn.holds(message.id) =>
+                {
                     self.expired = message.needs_ack().then_some(message.id);
                 }
                 incoming => return Some(incoming),

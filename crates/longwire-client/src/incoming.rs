@@ -19,7 +19,7 @@ pub enum Incoming {
     Message(Message),
     /// Messages that were left out, and why; already acked.
     Gap(Gap),
-    /// Forget this message.
+    /// Forget this message, if it was shown. It is not shown any more; the recall is acked already.
     Recall(MessageId),
     /// A message that this device sent was answered for good: done, or refused and not sent again. A message that an
     /// earlier process with the same state folder sent is answered here too.
@@ -63,6 +63,8 @@ pub struct Message {
     pub trace: TraceId,
     /// Newest of a key replaces the older; empty = none.
     pub collapse_key: String,
+    /// An earlier message that this one takes the place of, shown or not.
+    pub replaces: Option<MessageId>,
     /// Something before it was missed and never announced.
     pub hole: bool,
     /// The server may have sent it in an earlier session (then this device has lost its memory of it).
@@ -86,6 +88,7 @@ impl Message {
             position: push.position,
             trace: push.trace,
             collapse_key: push.collapse_key.to_owned(),
+            replaces: push.replaces,
             hole,
             may_repeat: push.flags & push_flags::MAY_REPEAT != 0,
             published: is_published.then(|| Published::decode(&payload, is_older)).flatten(),

@@ -462,6 +462,12 @@ async fn converse(steps: Vec<Step>) {
     for message in &model.messages {
         assert_eq!(stage.counts(&message.accepted).await, message.counts, "{:?}", message.accepted.message);
     }
+    let mut totals = Counts::default();
+    model.messages.iter().for_each(|message| totals.absorb(&message.counts));
+    let report = stage.store.check_books().await.unwrap();
+    assert_eq!((report.gap, stage.store.books(APP).await.unwrap()), (0, totals));
+    let book = report.apps.get(&APP).copied().unwrap_or_default();
+    assert_eq!((book.totals, book.pending), (totals, totals.pending()));
     stage.store.close().await;
 }
 

@@ -91,7 +91,8 @@ fn line(message: &Message) -> Value {
         Kind::Text => ("text", json!(String::from_utf8_lossy(&message.payload))),
         Kind::Custom => ("custom", json!({ "hex": hex(&message.payload) })),
         Kind::Topic => ("topic", published(message)),
-        Kind::Recall => ("recall", json!({ "hex": hex(&message.payload) })),
+        // Never shown as a message.
+        Kind::Recall => ("recall", Value::Null),
     };
     json!({
         // What is stored nowhere has none.
@@ -102,6 +103,7 @@ fn line(message: &Message) -> Value {
         "source": source,
         "position": message.position.0,
         "collapse_key": message.collapse_key,
+        "replaces": message.replaces.map(|replaced| replaced.to_string()),
     })
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::outgoing::Outgoing;
 use super::subscriptions::Subscriptions;
 use super::unacked::Unacked;
+use super::withdrawn::Withdrawn;
 use crate::incoming::Incoming;
 use crate::storage::outbox::{Keep, Pending};
 use crate::storage::remembered::Remembered;
@@ -47,6 +48,8 @@ pub(crate) struct Application {
     /// What the queue had no room for: at most what one read of the socket gave, as nothing is read before it is empty.
     pub(super) backlog: VecDeque<Incoming>,
     pub(super) unacked: Unacked,
+    /// What is not shown any more, also if it waits for the application already.
+    pub(super) withdrawn: Withdrawn,
     pub(super) remembered: Option<Remembered>,
     /// The network changed during this connection or wait.
     pub(super) network_changed: bool,
@@ -108,6 +111,7 @@ impl Application {
             orders,
             backlog,
             unacked,
+            withdrawn: Withdrawn::default(),
             remembered,
             network_changed: false,
             up,
@@ -181,6 +185,20 @@ impl Application {
             && let Some(remembered) = &mut self.remembered
         {
             remembered.settle(source, self.unacked.done_up_to(source, position), Some(message));
+        }
+    }
+
+    /// For whoever shows what came.
+    pub(crate) fn withdrawn(&self) -> Withdrawn {
+        self.withdrawn.clone()
+    }
+
+    /// A message is recalled or replaced: it is shown no more, now or when it comes.
+    pub(super) fn withdraw(&mut self, source: Option<Source>, message: MessageId) {
+        self.withdrawn.add(message);
+        // In memory the session knows it as met; this is for the next process.
+        if let (Some(remembered), Some(source)) = (&mut self.remembered, source) {
+            remembered.settle(source, Position::START, Some(message));
         }
     }
 

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_proto::id::MessageId;
+use longwire_proto::id::{Kind, MessageId};
 use longwire_proto::session::{ClientSession, Credentials, FromServer, HeartbeatPlan, Memory, Millis, Tick};
-use longwire_proto::wire::{AckKind, BackOff, Gap, Push, UpAck, Welcome};
+use longwire_proto::wire::{AckKind, BackOff, Gap, GapReason, Push, UpAck, Welcome};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -280,19 +280,35 @@ impl Connection<'_> {
     }
 }
 
-/// Shows a message, or gives the id to ack because the application acked it before.
+/// Shows a message, or gives the id to ack: the application acked it before, or has nothing to ack in it.
 fn pushed(push: &Push<'_>, repeated: bool, hole: bool, application: &mut Application) -> Option<MessageId> {
     if repeated {
         return (!application.unacked.holds(push.message)).then_some(push.message);
     }
+    if let Some(replaced) = push.replaces {
+        application.withdraw(push.source, replaced);
+    }
     if let Some(source) = push.source {
         application.unacked.show(push.message, source, push.position);
+    }
+    if push.kind == Kind::Recall {
+        let recalled = push.recalls();
+        if let Some(recalled) = recalled {
+            application.withdraw(push.source, recalled);
+            application.tell(Incoming::Recall(recalled));
+        }
+        // Also one that says nothing: it comes no more.
+        application.settle(AckKind::Received, push.message);
+        return push.source.map(|_| push.message);
     }
     application.tell(Incoming::Message(Message::new(push, hole, Instant::now())));
     None
 }
 
 fn passed(gap: Gap, application: &mut Application) {
+    if matches!(gap.reason, GapReason::Recalled | GapReason::Collapsed) && gap.message != MessageId(0) {
+        application.withdraw(None, gap.message);
+    }
     application.pass(gap.source, gap.position);
     application.tell(Incoming::Gap(gap));
 }

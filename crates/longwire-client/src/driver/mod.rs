@@ -2,7 +2,7 @@
 //!
 //! - `application`: what waits for the application, what it said, what it sends.
 //! - `connection`: one connection from CONNECT to its end.
-//! - `unacked`: what the application was shown and has not acked.
+//! - `unacked`: what the application was shown and has not acked; `withdrawn`: what it is not shown any more.
 //! - `outgoing`: which message goes up next; `subscriptions`: which subscription is asked for next.
 
 pub(crate) mod application;
@@ -10,6 +10,7 @@ mod connection;
 pub(crate) mod outgoing;
 mod subscriptions;
 mod unacked;
+pub(crate) mod withdrawn;
 
 use std::time::Duration;
 

@@ -17,8 +17,8 @@ use super::topics::{self, Topics};
 use crate::domain::LoginWays;
 use crate::domain::topic::Rules;
 use crate::domain::{
-    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
-    MessageId, Position, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, Counts, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules,
+    Invalid, MessageId, Position, Push, Recalled, Registration, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
@@ -26,6 +26,7 @@ use crate::store::registry::Registry;
 use crate::store::upstream::UpstreamRequest;
 
 pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
+pub use crate::store::messages::books::{AppBook, BooksReport};
 pub use crate::store::registry::RegisterError;
 pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
 
@@ -499,12 +500,45 @@ impl Hub {
         self.core.push(app, push).await
     }
 
-    /// What became of a message. In what is returned, created = delivered + expired + dropped + pending.
+    /// Recalls a message: what has no end ends, who has it is told. When this returns, it is sent to nobody any more. A second
+    /// recall answers as the first. `None`: this app has no such message.
+    ///
+    /// # Errors
+    /// Draining, or the store's.
+    pub async fn recall(
+        &self,
+        app: &App,
+        message: MessageId,
+        trace: TraceId,
+    ) -> Result<Option<Recalled>, PushError> {
+        self.core.recall(app, message, trace).await
+    }
+
+    /// What became of a message. In what is returned, created is what ended and what is pending.
     ///
     /// # Errors
     /// The store's.
     pub async fn message(&self, app: &App, message: MessageId) -> Result<Option<MessageStory>, StoreError> {
         self.core.message(app, message).await
+    }
+
+    /// An app's books: its running totals, and log deliveries in live windows, which are not created yet.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn books(&self, app: &App) -> Result<(Counts, u64), StoreError> {
+        let moving = self.core.live.in_flight();
+        let messages = moving.iter().map(|(message, _)| *message).collect();
+        let apps = self.core.store.apps_of(messages).await?;
+        let own = moving.iter().zip(apps).filter(|(_, of)| *of == Some((app.id, true)));
+        let in_flight = own.map(|((_, count), _)| count).sum();
+        Ok((self.core.store.books(app.id).await?, in_flight))
+    }
+
+    /// What the last check of the books found.
+    #[must_use]
+    pub fn books_report(&self) -> Arc<BooksReport> {
+        self.core.store.books_report()
     }
 
     /// What devices sent to this app's business; `None` for a cursor that lies after all of it.

@@ -2,6 +2,7 @@
 //!
 //! - [`hub`]: what the API asks, and what its parts share.
 //! - `push`: a push from audience to receipt.
+//! - `recall`: taking one back.
 //! - `devices`: registration, and profiles kept equal to the registry.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - `auth`: who an MQTT client is.
@@ -21,6 +22,7 @@ mod memory;
 mod posts;
 mod pump;
 mod push;
+mod recall;
 mod stats;
 mod topics;
 

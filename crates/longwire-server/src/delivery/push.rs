@@ -53,6 +53,11 @@ impl Core {
         };
         parts.encode(&mut shared);
         let shared = Bytes::from(shared);
+        if let Some(replaced) = push.replaces.filter(|_| ttl_s == 0)
+            && self.store.message(app.id, replaced).await?.is_none()
+        {
+            return Err(StoreError::NoSuchMessage.into());
+        }
         let receipt = if ttl_s == 0 {
             let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
             self.push_now(message, kept, shared, reach).await

@@ -27,6 +27,7 @@ pub(super) async fn open(
     let store = tokio::task::spawn_blocking(move || MessageStore::open(options, committed))
         .await
         .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+    store.check_books_every(config.storage_books_check);
     let registry = Registry::open(&registry_url(config)).await?;
     Ok((store, registry))
 }

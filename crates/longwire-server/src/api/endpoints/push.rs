@@ -50,6 +50,7 @@ struct AudienceCounts {
         (status = 202, body = PushAnswer, description = "Accepted, and durable unless its ttl is 0."),
         (status = 400, body = FaultBody, description = "A field is not allowed; the message names it."),
         (status = 401, body = FaultBody, description = "No app has these credentials."),
+        (status = 404, body = FaultBody, description = "`override_msg_id`: this app has no such message; nothing was stored."),
         (status = 408, body = FaultBody, description = "The body did not come in time."),
         (status = 413, body = FaultBody, description = "Content, audience or body is too long."),
         (status = 415, body = FaultBody, description = "Not JSON."),

@@ -5,7 +5,7 @@ use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
 use crate::domain::message::{MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, TTL_S_DEFAULT, TTL_S_MAX};
 use crate::domain::topic::TopicName;
 use crate::domain::{
-    Alias, Audience, Condition, Content, DeviceName, Invalid, Kind, Priority, Push, Tag, TraceId,
+    Alias, Audience, Condition, Content, DeviceName, Invalid, Kind, MessageId, Priority, Push, Tag, TraceId,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -119,6 +119,10 @@ struct PushOptions {
     /// At most 64 bytes: the newest of a key replaces older ones on the device.
     #[schema(max_length = 64)]
     collapse_key: Option<String>,
+    /// An earlier message of this app, 32 hexadecimal digits: devices of this push that do not have it get this one instead,
+    /// those that have it replace it.
+    #[schema(example = "0198f3a1b2c37d4e8f90a1b2c3d4e5f6")]
+    override_msg_id: Option<String>,
     /// Taken and, so far, without effect.
     #[expect(
         dead_code,
@@ -181,6 +185,14 @@ impl PushRequest {
             let problem = format!("at most {COLLAPSE_KEY_BYTES_MAX} bytes without control characters");
             return Err(Invalid::new("options.collapse_key", problem).into());
         }
+        let replaces = options.override_msg_id.map(|id| {
+            let problem = || Invalid::new("options.override_msg_id", "must be 32 hexadecimal digits");
+            MessageId::parse(&id).ok_or_else(problem)
+        });
+        let replaces = replaces.transpose()?;
+        if replaces.is_some() && audience.topic.is_some() {
+            return Err(Invalid::new("options.override_msg_id", "not with a topic").into());
+        }
         Ok(Push {
             audience,
             content,
@@ -188,7 +200,7 @@ impl PushRequest {
             collapse_key,
             trace,
             priority: Priority::Normal,
-            replaces: None,
+            replaces,
             once: None,
             spread: None,
         })

@@ -43,6 +43,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// Free bytes that pushes may not use.
     pub storage_reserve_bytes: u64,
+    /// How long after a check of the books the next one begins.
+    pub storage_books_check: Duration,
     /// How long ended records are kept.
     pub storage_retention: Duration,
     /// Database of apps and devices; empty: a file in the data folder.
@@ -131,6 +133,7 @@ impl Config {
                 body: seconds("api.body_s"),
             },
             storage_reserve_bytes: layers.integer("storage.reserve"),
+            storage_books_check: seconds("storage.books_check"),
             storage_retention: seconds("storage.retention"),
             sql_url: layers.text("sql.url").to_owned(),
             duplicate_login,

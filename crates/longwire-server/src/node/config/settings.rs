@@ -402,6 +402,14 @@ pub const SETTINGS: &[Setting] = &[
         "Free bytes on the file system that pushes may not use; below it pushes get 503 `storage_full` while deliveries go on.",
     ),
     integer(
+        "storage.books_check",
+        60,
+        "seconds",
+        1,
+        DAY_S,
+        "How long after a check of the books the next one begins: what is pending in the mailboxes is counted, in slices, and compared with the totals of each app and message. A gap shows in `longwire_books_gap` and the log.",
+    ),
+    integer(
         "storage.retention",
         3 * DAY_S,
         "seconds",

@@ -1,5 +1,6 @@
 //! What `/metrics` shows: atomics of the rooms, read when asked.
 
+mod books;
 mod hub;
 mod hub_topics;
 mod sockets;
@@ -79,6 +80,7 @@ impl Collector for Sources {
         )?;
         page.gauge("longwire_reconnects_last_minute", "such logins in the last 60 seconds", last_minute)?;
         store::store(&mut page, &self.store)?;
+        books::books(&mut page, &self.names)?;
         hub_topics::hub_topics(&mut page, &self.names)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);

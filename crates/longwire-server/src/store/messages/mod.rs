@@ -6,10 +6,12 @@
 //! - [`upstream`]: what devices send to the business.
 //! - [`sessions`]: sessions that outlive their connections, and retained messages.
 //! - `pace`: schedules, and messages that are spread over time.
+//! - [`books`]: whether every delivery is accounted for.
 //! - [`layout`]: keyspaces, keys, rows.
 //! - [`engine`]: how the engine opens, and what is checked then.
 //! - [`health`], [`stats`]: what others may see of it.
 
+pub mod books;
 pub mod devices;
 mod engine;
 mod health;
@@ -21,6 +23,7 @@ pub mod stats;
 mod upstream;
 mod write;
 
+use self::books::checker::{self, Books};
 use self::health::Health;
 use self::read::reader::{self, Question, Questions};
 use self::stats::StoreStats;
@@ -91,6 +94,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     health: Arc<Health>,
     stats: Arc<StoreStats>,
+    books: Books,
 }
 
 impl MessageStore {
@@ -137,8 +141,12 @@ impl MessageStore {
             let work = move || reader::run(&engine, &options, &queue);
             threads.push(spawn(format!("longwire-store-r{number}"), Box::new(work))?);
         }
+        let (books, desk) = Books::new();
+        let own = options.clone();
+        let work = move || checker::run(&engine, &own, &desk);
+        threads.push(spawn("longwire-store-b".to_owned(), Box::new(work))?);
         let (questions, threads) = (Mutex::new(Some(questions)), Mutex::new(threads));
-        Ok(MessageStore { inner: Arc::new(Inner { operations, questions, threads, health, stats }) })
+        Ok(MessageStore { inner: Arc::new(Inner { operations, questions, threads, health, stats, books }) })
     }
 
     /// What the store counts.
@@ -261,6 +269,7 @@ impl MessageStore {
     pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.inner.threads.lock());
         self.inner.questions.lock().take();
+        self.inner.books.close();
         // It fails only if the writer has ended already.
         let _ = self.inner.operations.send(Operation::Close).await;
         let joined = tokio::task::spawn_blocking(move || {

@@ -1,7 +1,7 @@
 //! Names, aliases, messages, devices.
 
 use crate::domain::audience::ADDRESSES_MAX;
-use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, MessageId};
+use crate::domain::{Alias, AppId, ClientId, Counts, Device, DeviceName, MessageId, Position};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::DeviceRow;
 use crate::store::messages::layout::space::Space;
@@ -94,6 +94,23 @@ pub(crate) fn message(engine: &Engine, app: AppId, message: MessageId) -> Result
         false => None,
     };
     Ok(Some(MessageView { record: Arc::new(record), counts, spreading }))
+}
+
+/// An app's running totals.
+pub(crate) fn books(engine: &Engine, app: AppId) -> Result<Counts, Fault> {
+    let snapshot = engine.database.snapshot();
+    let key = keys::book(app, keys::Book::All);
+    Ok(row(engine, &snapshot, Space::Books, &key, rows::decode_counts)?.unwrap_or_default())
+}
+
+/// The app of each message, and whether it is in the log.
+pub(crate) fn apps_of(engine: &Engine, messages: &[MessageId]) -> Result<Vec<Option<(AppId, bool)>>, Fault> {
+    let snapshot = engine.database.snapshot();
+    let app = |message: &MessageId| {
+        let record = row(engine, &snapshot, Space::Messages, &keys::message(*message), rows::decode_record)?;
+        Ok(record.map(|record| (record.app, record.log_position != Position::START)))
+    };
+    messages.iter().map(app).collect()
 }
 
 pub(crate) fn device(engine: &Engine, app: AppId, name: &DeviceName) -> Result<Option<DeviceView>, Fault> {

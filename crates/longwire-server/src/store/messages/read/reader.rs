@@ -2,7 +2,7 @@
 
 use super::devices::{self, DevicesQuestion};
 use super::{login, lookup, page};
-use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId, ScheduleId, WallMs};
+use crate::domain::{Alias, AppId, ClientId, Counts, DeviceName, MessageId, ScheduleId, WallMs};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::pace::read as pace;
 use crate::store::messages::sessions::read as sessions;
@@ -25,6 +25,8 @@ pub(crate) enum Question {
     Names(AppId, Vec<DeviceName>, Reply<Vec<Option<ClientId>>>),
     Aliases(AppId, Vec<Alias>, Reply<Vec<Vec<ClientId>>>),
     Message(AppId, MessageId, Reply<Option<MessageView>>),
+    Books(AppId, Reply<Counts>),
+    AppsOf(Vec<MessageId>, Reply<Vec<Option<(AppId, bool)>>>),
     Device(AppId, DeviceName, Reply<Option<DeviceView>>),
     Devices(DevicesQuestion),
     Upstream(UpstreamRequest, Reply<Option<UpstreamPage>>),
@@ -57,6 +59,8 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Names(app, names, reply) => give(reply, || lookup::names(engine, app, &names)),
         Question::Aliases(app, aliases, reply) => give(reply, || lookup::aliases(engine, app, &aliases)),
         Question::Message(app, message, reply) => give(reply, || lookup::message(engine, app, message)),
+        Question::Books(app, reply) => give(reply, || lookup::books(engine, app)),
+        Question::AppsOf(messages, reply) => give(reply, || lookup::apps_of(engine, &messages)),
         Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
         Question::Devices(question) => devices::answer(engine, question),
         Question::Upstream(request, reply) => give(reply, || upstream::page(engine, &request)),
