@@ -1,7 +1,7 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
 use super::Api;
-use super::endpoints::{admin, apps, devices, messages, probes, push, topics, upstream};
+use super::endpoints::{admin, apps, batch, devices, messages, probes, push, topics, upstream};
 use super::exchange::fault::Fault;
 use axum::Router;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(devices::device))
         .routes(routes!(devices::disconnect))
         .routes(routes!(push::push))
+        .routes(routes!(batch::batch))
         .routes(routes!(messages::message))
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))

@@ -3,6 +3,7 @@
 //! - [`trace`]: its W3C trace, taken or made.
 //! - `caller`: whose it is.
 //! - `body`: its JSON and path, read within bounds.
+//! - `key`: a caller's key of it.
 //! - `query`: what stands after the `?`.
 //! - [`fault`]: how it is refused.
 //! - `rfc3339`: how times are written.
@@ -10,6 +11,7 @@
 pub(super) mod body;
 pub(super) mod caller;
 pub mod fault;
+pub(super) mod key;
 pub(super) mod query;
 pub(super) mod rfc3339;
 pub mod trace;

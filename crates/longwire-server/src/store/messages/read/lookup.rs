@@ -6,7 +6,8 @@ use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::DeviceRow;
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::layout::{keys, rows};
-use crate::store::port::{DeviceView, MessageView};
+use crate::store::messages::write::once::{OnceRow, decode_count};
+use crate::store::port::{DeviceView, MessageView, ONCE_KEYS_MAX, OnceLook, StoreOptions};
 use fjall::{Readable, Snapshot};
 use std::sync::Arc;
 
@@ -88,6 +89,27 @@ pub(crate) fn message(engine: &Engine, app: AppId, message: MessageId) -> Result
     }
     let counts = row(engine, &snapshot, Space::Counts, &key, rows::decode_counts)?.unwrap_or_default();
     Ok(Some(MessageView { record: Arc::new(record), counts }))
+}
+
+/// What a caller's key made, and whether the app may have one more.
+pub(crate) fn once(
+    engine: &Engine,
+    options: &StoreOptions,
+    app: AppId,
+    key: [u8; 16],
+) -> Result<OnceLook, Fault> {
+    let snapshot = engine.database.snapshot();
+    let known = row(engine, &snapshot, Space::Once, &keys::once(app, key), OnceRow::decode)?;
+    let now = (options.clock)();
+    let is_full = match known {
+        Some(_) => false,
+        None => {
+            let count = row(engine, &snapshot, Space::Once, &keys::app(app), decode_count)?;
+            count.unwrap_or(0) >= ONCE_KEYS_MAX
+        }
+    };
+    let made = known.filter(|known| known.until > now).map(|known| known.view);
+    Ok(OnceLook { made, is_full })
 }
 
 pub(crate) fn device(engine: &Engine, app: AppId, name: &DeviceName) -> Result<Option<DeviceView>, Fault> {

@@ -5,7 +5,9 @@ use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::sessions::read as sessions;
 use crate::store::messages::upstream::read as upstream;
-use crate::store::port::{DeviceView, LoginView, MessageView, Page, PageRequest, StoreError, StoreOptions};
+use crate::store::port::{
+    DeviceView, LoginView, MessageView, OnceLook, Page, PageRequest, StoreError, StoreOptions,
+};
 use crate::store::sessions::{KeptSession, Retained, SessionView};
 use crate::store::upstream::{UpstreamPage, UpstreamRequest};
 use parking_lot::Mutex;
@@ -23,6 +25,7 @@ pub(crate) enum Question {
     Aliases(AppId, Vec<Alias>, Reply<Vec<Vec<ClientId>>>),
     Message(AppId, MessageId, Reply<Option<MessageView>>),
     Device(AppId, DeviceName, Reply<Option<DeviceView>>),
+    Once(AppId, [u8; 16], Reply<OnceLook>),
     Upstream(UpstreamRequest, Reply<Option<UpstreamPage>>),
     SessionsOf(Vec<ClientId>, Reply<Vec<Option<SessionView>>>),
     Sessions(Option<ClientId>, usize, Reply<Vec<KeptSession>>),
@@ -49,6 +52,7 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Aliases(app, aliases, reply) => give(reply, || lookup::aliases(engine, app, &aliases)),
         Question::Message(app, message, reply) => give(reply, || lookup::message(engine, app, message)),
         Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
+        Question::Once(app, key, reply) => give(reply, || lookup::once(engine, options, app, key)),
         Question::Upstream(request, reply) => give(reply, || upstream::page(engine, &request)),
         Question::SessionsOf(clients, reply) => give(reply, || sessions::of(engine, &clients)),
         Question::Sessions(after, max, reply) => give(reply, || sessions::sessions(engine, after, max)),

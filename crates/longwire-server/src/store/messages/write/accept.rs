@@ -1,5 +1,6 @@
 //! Accepting a message.
 
+use super::once;
 use super::turn::Turn;
 use crate::domain::{ClientId, Counts, Filter, Kind, MessageRecord, Position, Tag, Target};
 use crate::store::messages::engine::Fault;
@@ -20,6 +21,11 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
         && sessions::is_received(turn, client, packet_id)?
     {
         return Ok(Err(StoreError::Repeated));
+    }
+    if let Some(keyed) = &accept.once
+        && let Err(error) = once::judge(turn, accept.app, accept.accepted_at, keyed)?
+    {
+        return Ok(Err(error));
     }
     let mut record = MessageRecord {
         app: accept.app,
@@ -54,6 +60,10 @@ pub(crate) fn accept(turn: &mut Turn<'_>, accept: Accept) -> Result<Result<Accep
     }
     if let Some((client, packet_id)) = accept.received {
         sessions::receive(turn, client, packet_id);
+    }
+    if let Some(keyed) = accept.once {
+        let met = (record.targets.len() as u32, refused.len() as u32);
+        once::record(turn, accept.app, accept.message, keyed, met)?;
     }
     let key = keys::message(accept.message);
     turn.put(Space::Messages, key, rows::encode_record(&record));

@@ -2,13 +2,15 @@
 //!
 //! - [`writer`]: its loop: gather what is queued, one batch, one sync, answers in order.
 //! - [`turn`]: the changes of one batch, with reads that see them.
-//! - [`accept`], [`settle`], [`project`], [`sweep`]: what may change; [`ends`]: how every delivery ends.
+//! - [`accept`], [`settle`], [`project`], [`sweep`]: what may change; [`ends`]: how every delivery ends; [`once`]: keys of
+//!   callers.
 //! - [`tails`]: the youngest entries of the indexes, in memory.
 //! - [`space_left`]: whether the disk has room.
 //! - [`seal`]: the number of the last acknowledged commit, beside the engine.
 
 pub(crate) mod accept;
 pub(crate) mod ends;
+pub(crate) mod once;
 mod project;
 pub(crate) mod seal;
 pub(crate) mod settle;
