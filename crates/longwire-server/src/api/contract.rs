@@ -1,7 +1,9 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
 use super::Api;
-use super::endpoints::{admin, apps, books, devices, messages, probes, push, recall, topics, upstream};
+use super::endpoints::{
+    admin, apps, batch, books, devices, messages, probes, push, recall, topics, upstream,
+};
 use super::exchange::fault::Fault;
 use axum::Router;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(devices::device))
         .routes(routes!(devices::disconnect))
         .routes(routes!(push::push))
+        .routes(routes!(batch::batch))
         .routes(routes!(messages::message, recall::recall))
         .routes(routes!(books::books))
         .routes(routes!(upstream::upstream))

@@ -10,6 +10,7 @@ use super::memory::labels::{LABELS_MAX, Labels};
 use super::memory::live::{self, Live};
 use super::memory::returns::Returns;
 use super::memory::sessions::Sessions;
+use super::once::KeyTurns;
 use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
@@ -25,6 +26,7 @@ use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::Registry;
 use crate::store::upstream::UpstreamRequest;
 
+pub use super::order::Place;
 pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 pub use crate::store::messages::books::{AppBook, BooksReport};
 pub use crate::store::registry::RegisterError;
@@ -108,6 +110,10 @@ pub struct Receipt {
     pub durability: &'static str,
     /// The ttl that holds, seconds (clipped to the limit).
     pub ttl_s: u32,
+    /// The trace that the message belongs to.
+    pub trace: TraceId,
+    /// The caller's key made this message before; this says what was said then.
+    pub replayed: bool,
 }
 
 /// Why a push was not accepted; nothing was stored, except for `Store(Unknown)`.
@@ -196,6 +202,7 @@ pub(super) struct Core {
     pub(super) live: Live,
     pub(super) ids: MessageIds,
     pub(super) turns: Turns,
+    pub(super) key_turns: KeyTurns,
     pub(super) topics: Topics,
     pub(super) stats: Arc<HubStats>,
     /// Rises when the tags or attributes of a connected device change.
@@ -286,6 +293,7 @@ impl Hub {
             live: Live::new(live::MESSAGES_MAX, stats.clone()),
             ids: MessageIds::new(random_bytes()?),
             turns: Turns::new(),
+            key_turns: KeyTurns::new(),
             topics,
             stats,
             retags: AtomicU64::new(0),
@@ -497,7 +505,20 @@ impl Hub {
     /// # Errors
     /// See [`PushError`].
     pub async fn push(&self, app: &App, push: Push) -> Result<Receipt, PushError> {
-        self.core.push(app, push).await
+        self.push_at(app, push, Place::default()).await
+    }
+
+    /// The same for one of a row of pushes: whatever is accepted at the places before it is accepted before it.
+    ///
+    /// # Errors
+    /// See [`PushError`].
+    pub async fn push_at(&self, app: &App, push: Push, mut place: Place) -> Result<Receipt, PushError> {
+        if let Some(once) = push.once {
+            return self.core.push_once(app, push, once.key, place).await;
+        }
+        let receipt = self.core.push_now_or_later(app, push, &mut place).await;
+        place.leave().await;
+        receipt
     }
 
     /// Recalls a message: what has no end ends, who has it is told. When this returns, it is sent to nobody any more. A second

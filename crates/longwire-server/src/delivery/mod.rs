@@ -3,6 +3,7 @@
 //! - [`hub`]: what the API asks, and what its parts share.
 //! - `push`: a push from audience to receipt.
 //! - `recall`: taking one back.
+//! - `once`: pushes with a key of the caller; `order`: many pushes in their order.
 //! - `devices`: registration, and profiles kept equal to the registry.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - `auth`: who an MQTT client is.
@@ -19,6 +20,8 @@ mod devices;
 mod dispatcher;
 pub mod hub;
 mod memory;
+mod once;
+mod order;
 mod posts;
 mod pump;
 mod push;

@@ -3,6 +3,8 @@
 use super::border::{Broadcast, Command, Outgoing};
 use super::hub::{Core, MessageStory, PushError, Receipt};
 use super::memory::live::OnlineOnly;
+use super::once;
+use super::order::Place;
 use crate::domain::audience::ADDRESSES_MAX;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::{
@@ -10,6 +12,7 @@ use crate::domain::{
     Priority, Push, WallMs,
 };
 use crate::store::port::{Accept, Destination, MessageView, StoreError};
+use crate::store::sessions::{Done, Work};
 use bytes::Bytes;
 use longwire_proto::wire::PushShared;
 use std::collections::HashSet;
@@ -28,9 +31,15 @@ enum Reach {
 }
 
 impl Core {
-    /// See [`super::hub::Hub::push`].
-    pub(super) async fn push(&self, app: &App, push: Push) -> Result<Receipt, PushError> {
+    /// See [`super::hub::Hub::push_at`].
+    pub(super) async fn push_now_or_later(
+        &self,
+        app: &App,
+        push: Push,
+        place: &mut Place,
+    ) -> Result<Receipt, PushError> {
         if let Some(topic) = &push.audience.topic {
+            place.come().await;
             return self.push_to_topic(app.id, topic, &push).await;
         }
         let _under_way = self.under_way.read().await;
@@ -39,6 +48,7 @@ impl Core {
         }
         let reach = self.reach(app.id, &push.audience).await?;
         let ttl_s = push.ttl_s.min(TTL_S_MAX);
+        place.come().await;
         let accepted_at = (self.clock)();
         let message = self.ids.next(accepted_at);
         let mut shared = Vec::new();
@@ -58,14 +68,21 @@ impl Core {
         {
             return Err(StoreError::NoSuchMessage.into());
         }
+        let mut receipt = self.first_receipt(message, &push, &reach);
+        let keyed = once::keyed(&push, &receipt, accepted_at);
         let receipt = if ttl_s == 0 {
+            if let Some(keyed) = keyed {
+                self.claim(app.id, message, accepted_at, keyed).await?;
+            }
             let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
-            self.push_now(message, kept, shared, reach).await
+            self.push_now(message, kept, shared, reach).await;
+            place.pass();
+            receipt
         } else {
             let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000));
-            let (destination, unknown) = match reach {
-                Reach::Addressed(targets) => (Destination::Mailboxes(targets.clients), Some(targets.unknown)),
-                Reach::Filtered(filter) => (Destination::Log(filter), None),
+            let destination = match reach {
+                Reach::Addressed(targets) => Destination::Mailboxes(targets.clients),
+                Reach::Filtered(filter) => Destination::Log(filter),
             };
             let accept = Accept {
                 message,
@@ -80,66 +97,60 @@ impl Core {
                 priority: push.priority,
                 collapse_key: push.collapse_key.as_str().into(),
                 replaces: push.replaces,
-                once: push.once,
+                once: keyed,
                 occurrence: None,
             };
-            self.push_stored(accept, unknown, ttl_s).await?
+            let queued = self.store.queue(vec![Work::Accept(accept)]).await;
+            place.pass();
+            for done in queued.outcomes().await {
+                if let Done::Accepted(accepted) = done? {
+                    receipt.refused = accepted.refused.len() as u64;
+                }
+            }
+            receipt
         };
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         tracing::debug!(trace = %push.trace, message = %message, durability = receipt.durability, "push accepted");
         Ok(receipt)
     }
 
-    async fn push_stored(
-        &self,
-        accept: Accept,
-        unknown: Option<u64>,
-        ttl_s: u32,
-    ) -> Result<Receipt, PushError> {
-        let accepted = self.store.accept(accept).await?;
-        let addressed = unknown.is_some();
-        let targets = &accepted.record.targets;
-        let online = || targets.iter().filter(|to| self.sessions.is_online(to.client)).count() as u64;
-        let refused = accepted.refused.len() as u64;
-        Ok(Receipt {
-            message: accepted.message,
-            matched: addressed.then(|| targets.len() as u64 + refused),
-            unknown: unknown.unwrap_or(0),
-            refused,
-            online: addressed.then(online),
-            durability: "local",
+    /// What is known of a receipt before the push is accepted. Who is connected is asked now, so that a key keeps what its caller was
+    /// told.
+    fn first_receipt(&self, message: MessageId, push: &Push, reach: &Reach) -> Receipt {
+        let targets = match reach {
+            Reach::Addressed(targets) => Some(targets),
+            Reach::Filtered(_) => None,
+        };
+        let online = |targets: &Targets| {
+            targets.clients.iter().filter(|client| self.sessions.is_online(**client)).count() as u64
+        };
+        let ttl_s = push.ttl_s.min(TTL_S_MAX);
+        Receipt {
+            message,
+            matched: targets.map(|targets| targets.clients.len() as u64),
+            unknown: targets.map_or(0, |targets| targets.unknown),
+            refused: 0,
+            online: targets.map(online),
+            durability: if ttl_s == 0 { "memory" } else { "local" },
             ttl_s,
-        })
+            trace: push.trace,
+            replayed: false,
+        }
     }
 
     /// Online only: no store, no position, no ack.
-    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, reach: Reach) -> Receipt {
+    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, reach: Reach) {
         let app = kept.app;
         self.live.begin(message, kept);
         let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared });
-        let mut receipt = Receipt {
-            message,
-            matched: None,
-            unknown: 0,
-            refused: 0,
-            online: None,
-            durability: "memory",
-            ttl_s: 0,
-        };
         match reach {
             Reach::Addressed(targets) => {
-                let mut online = 0;
                 for client in &targets.clients {
-                    let connections = self.sessions.of(*client);
-                    online += u64::from(connections.count() > 0);
-                    for to in connections.iter() {
+                    for to in self.sessions.of(*client).iter() {
                         let deliver = Command::DeliverNow { to, message: outgoing.clone() };
                         self.posts.send(to.shard(), deliver).await;
                     }
                 }
-                receipt.matched = Some(targets.clients.len() as u64);
-                receipt.unknown = targets.unknown;
-                receipt.online = Some(online);
             }
             Reach::Filtered(filter) => {
                 let reach = self.labels.reach(app, filter);
@@ -147,7 +158,6 @@ impl Core {
                 self.posts.broadcast(&Arc::new(broadcast)).await;
             }
         }
-        receipt
     }
 
     async fn reach(&self, app: AppId, audience: &Audience) -> Result<Reach, PushError> {

@@ -75,6 +75,12 @@ pub struct HubStats {
     pub accepted: [AtomicU64; 5],
     /// Online-only messages accepted, by [`AUDIENCE_LABELS`].
     pub online_only: [AtomicU64; 5],
+    /// Pushes whose key had made them before: told again.
+    pub pushes_replayed: AtomicU64,
+    /// Pushes refused because their key had been used for another request.
+    pub keys_conflicting: AtomicU64,
+    /// Pushes refused because their app had as many keys as it may have.
+    pub keys_refused: AtomicU64,
     /// Deliveries given to sockets or outboxes.
     pub deliveries_sent: AtomicU64,
     /// Online-only deliveries dropped at a full outbox.

@@ -17,6 +17,11 @@ pub const MAILBOX_MESSAGES_MAX: u32 = 1000;
 /// Stored bytes that one device may have waiting; beyond it a message is refused (LIMITS 7.1).
 pub const MAILBOX_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Keys of callers that an app may have at once; beyond it a push with a new key is refused (DELIVERY 4.2).
+pub const ONCE_KEYS_MAX: u64 = 1_000_000;
+/// How long a key outlives its message, milliseconds.
+pub const ONCE_AFTER_MS: u64 = 24 * 3600 * 1000;
+
 /// Why the store did not do what was asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -31,6 +36,15 @@ pub enum StoreError {
     /// Every target's mailbox is full: nothing was stored.
     #[error("the mailbox is full")]
     MailboxFull,
+    /// The caller's key made a message before, of the same request; it is not made again.
+    #[error("this key made a message before")]
+    Replayed(Arc<OnceView>),
+    /// The caller's key made a message before, of another request.
+    #[error("cid: this key was used for another request")]
+    ConflictingKey,
+    /// The app has [`ONCE_KEYS_MAX`] keys.
+    #[error("the app has {ONCE_KEYS_MAX} keys of pushes already; they go 24 h after their messages")]
+    TooManyKeys,
     /// The publisher's identifier awaits its release: the message was stored before, and is not stored again.
     #[error("this message was stored before")]
     Repeated,
@@ -96,11 +110,74 @@ pub struct Accept {
     pub collapse_key: Arc<str>,
     /// An earlier message that it replaces.
     pub replaces: Option<MessageId>,
-    /// The caller's key: a second message of it is refused as [`StoreError::Repeated`].
-    pub once: Option<Once>,
+    /// The caller's key: a second message of it is refused as [`StoreError::Replayed`] or [`StoreError::ConflictingKey`].
+    pub once: Option<Keyed>,
     /// The step of the schedule that fires it, in the same commit; if the schedule has changed since it was read, the message
     /// is refused as [`StoreError::Repeated`].
     pub occurrence: Option<Box<ScheduleChange>>,
+}
+
+/// A caller's key on its way into the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Keyed {
+    /// The key, and what it was given with.
+    pub once: Once,
+    /// When it is free again.
+    pub until: WallMs,
+    /// What the caller is told, as the hub writes it; not looked at here.
+    pub answer: Bytes,
+}
+
+/// What a key made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OnceView {
+    /// The message.
+    pub message: MessageId,
+    /// The hash of the request.
+    pub request: [u8; 16],
+    /// Mailboxes that took it.
+    pub stored: u32,
+    /// Mailboxes that were full.
+    pub refused: u32,
+    /// What the caller was told, as the hub wrote it.
+    pub answer: Bytes,
+}
+
+/// What is known of a key before it is taken.
+#[derive(Clone, Debug)]
+pub struct OnceLook {
+    /// What it made, if it stands.
+    pub made: Option<OnceView>,
+    /// The app has [`ONCE_KEYS_MAX`] keys, and this is not one of them.
+    pub is_full: bool,
+}
+
+/// A key to be taken for what is not stored as one message.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The app.
+    pub app: AppId,
+    /// The message, unless one is stored with it.
+    pub message: MessageId,
+    /// Now.
+    pub now: WallMs,
+    /// The key.
+    pub keyed: Keyed,
+    /// What it goes with.
+    pub with: ClaimWith,
+}
+
+/// What a [`Claim`] goes with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClaimWith {
+    /// Nothing: a message that is sent when this is durable.
+    Nothing,
+    /// The messages before it in the same work: it takes the id of the first that is stored. `taken`: it is good also if
+    /// none is; else the key stays free.
+    Messages {
+        /// Somebody gets the message without the store.
+        taken: bool,
+    },
 }
 
 /// A message that is durable.

@@ -6,15 +6,18 @@
 //! - `service`: life under a service manager, and orders to stop.
 //! - `storage`, `descriptors`, `pressure`: what happens when disk, descriptors or memory run out.
 //! - `api`: what is refused.
+//! - `once`, `batch`: keys of callers, and many pushes at once.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod api;
+mod batch;
 mod delivery;
 mod descriptors;
 mod heartbeat;
 mod hostile;
 mod lifecycle;
+mod once;
 mod pressure;
 mod service;
 mod storage;

@@ -2,6 +2,7 @@
 
 pub(super) mod admin;
 pub(super) mod apps;
+pub(super) mod batch;
 pub(super) mod books;
 pub(super) mod devices;
 pub(super) mod messages;

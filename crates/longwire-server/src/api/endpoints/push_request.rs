@@ -28,6 +28,10 @@ pub(in crate::api) struct PushRequest {
     message: Option<Message>,
     #[serde(default)]
     options: Option<PushOptions>,
+    /// The caller's key for this push, 1 to 64 bytes; also as header `Idempotency-Key`. Until 24 h after the message's ttl the same key
+    /// with the same request is answered with what was answered first (`replayed`), and with another request it is refused.
+    #[schema(min_length = 1, max_length = 64, example = "order-4711-paid")]
+    pub(super) cid: Option<String>,
 }
 
 /// Whom a push is for: the word `all`, or an object.
@@ -123,16 +127,26 @@ struct PushOptions {
     /// those that have it replace it.
     #[schema(example = "0198f3a1b2c37d4e8f90a1b2c3d4e5f6")]
     override_msg_id: Option<String>,
-    /// Taken and, so far, without effect.
-    #[expect(
-        dead_code,
-        reason = "callers may say it already; the order of delivery does not depend on it yet"
-    )]
+    /// `high` overtakes what waits with `normal`, and no frequency cap holds it; `normal` if not given.
+    #[schema(example = "high")]
     priority: Option<PriorityWord>,
+    /// The same in the words of Web Push (RFC 8030, section 5.3): `high` is `high`, the others are `normal`. Not with another
+    /// `priority`.
+    urgency: Option<Urgency>,
+}
+
+/// How urgent, in the words of Web Push.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Urgency {
+    VeryLow,
+    Low,
+    Normal,
+    High,
 }
 
 /// How urgent.
-#[derive(Deserialize, ToSchema)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum PriorityWord {
     High,
@@ -180,6 +194,7 @@ impl PushRequest {
         };
         let options = self.options.unwrap_or_default();
         let ttl = options.time_to_live.unwrap_or(u64::from(TTL_S_DEFAULT)).min(u64::from(TTL_S_MAX));
+        let priority = options.priority()?;
         let collapse_key = options.collapse_key.unwrap_or_default();
         if collapse_key.len() > COLLAPSE_KEY_BYTES_MAX || collapse_key.contains(char::is_control) {
             let problem = format!("at most {COLLAPSE_KEY_BYTES_MAX} bytes without control characters");
@@ -199,11 +214,30 @@ impl PushRequest {
             ttl_s: ttl as u32,
             collapse_key,
             trace,
-            priority: Priority::Normal,
+            priority,
             replaces,
             once: None,
             spread: None,
         })
+    }
+}
+
+impl PushOptions {
+    fn priority(&self) -> Result<Priority, Fault> {
+        let given = self.priority.map(|word| match word {
+            PriorityWord::High => Priority::High,
+            PriorityWord::Normal => Priority::Normal,
+        });
+        let meant = self.urgency.map(|word| match word {
+            Urgency::High => Priority::High,
+            Urgency::VeryLow | Urgency::Low | Urgency::Normal => Priority::Normal,
+        });
+        match (given, meant) {
+            (Some(given), Some(meant)) if given != meant => {
+                Err(Fault::invalid("options.urgency: says something else than options.priority"))
+            }
+            _ => Ok(given.or(meant).unwrap_or_default()),
+        }
     }
 }
 

@@ -84,7 +84,7 @@ fn contents_of_another_shape_are_refused() {
         r#"{"audience":"all"}"#,
         r#"{"audience":"all","notification":{}}"#,
         r#"{"audience":"all","notification":{"title":"t"},"message":{"msg_content":"m"}}"#,
-        r#"{"audience":"all","notification":{"title":"t"},"cid":"x"}"#,
+        r#"{"audience":"all","notification":{"title":"t"},"cid":3}"#,
         r#"{"audience":"all","notification":{"title":"t","badge":-1}}"#,
         r#"{"notification":{"title":"t"}}"#,
     ] {
@@ -117,6 +117,30 @@ fn options_have_defaults_and_limits() {
     let long = format!(r#"{{"collapse_key":"{}"}}"#, "k".repeat(65));
     for options in
         [r#"{"time_to_live":-1}"#, r#"{"time_to_live":"1"}"#, r#"{"priority":"urgent"}"#, &long, r#"{"x":1}"#]
+    {
+        assert_eq!(with(options).unwrap_err().status(), StatusCode::BAD_REQUEST, "{options}");
+    }
+}
+
+#[test]
+fn urgency_is_priority_in_other_words() {
+    let with = |options: &str| {
+        push(&format!(r#"{{"audience":"all","notification":{{"title":"t"}},"options":{options}}}"#))
+            .map(|push| push.priority)
+    };
+    for (options, priority) in [
+        ("{}", Priority::Normal),
+        (r#"{"priority":"normal"}"#, Priority::Normal),
+        (r#"{"priority":"high"}"#, Priority::High),
+        (r#"{"urgency":"high"}"#, Priority::High),
+        (r#"{"urgency":"very-low"}"#, Priority::Normal),
+        (r#"{"urgency":"low"}"#, Priority::Normal),
+        (r#"{"urgency":"high","priority":"high"}"#, Priority::High),
+    ] {
+        assert_eq!(with(options).unwrap(), priority, "{options}");
+    }
+    for options in
+        [r#"{"urgency":"high","priority":"normal"}"#, r#"{"urgency":"very_low"}"#, r#"{"urgency":1}"#]
     {
         assert_eq!(with(options).unwrap_err().status(), StatusCode::BAD_REQUEST, "{options}");
     }

@@ -29,8 +29,8 @@ use self::read::reader::{self, Question, Questions};
 use self::stats::StoreStats;
 use self::write::writer::{Operation, Writer};
 use super::port::{
-    Accept, Accepted, Committed, DeviceView, LoginView, MessageView, Page, PageRequest, Recall, Settle,
-    StoreError, StoreOptions,
+    Accept, Accepted, Committed, DeviceView, LoginView, MessageView, OnceLook, Page, PageRequest, Recall,
+    Settle, StoreError, StoreOptions,
 };
 use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, MessageId, Recalled};
 use parking_lot::Mutex;
@@ -255,6 +255,14 @@ impl MessageStore {
     /// The store is closed, or a table is damaged.
     pub async fn device(&self, app: AppId, name: DeviceName) -> Result<Option<DeviceView>, StoreError> {
         self.ask(|reply| Question::Device(app, name, reply)).await
+    }
+
+    /// What is known of a caller's key.
+    ///
+    /// # Errors
+    /// The store is closed, or a table is damaged.
+    pub async fn once(&self, app: AppId, key: [u8; 16]) -> Result<OnceLook, StoreError> {
+        self.ask(|reply| Question::Once(app, key, reply)).await
     }
 
     /// Whether the store takes pushes now; the error says why not.

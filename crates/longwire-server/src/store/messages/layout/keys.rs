@@ -6,6 +6,14 @@ use crate::domain::{AppId, ClientId, MessageId, Position};
 /// with so many bytes of 255.
 pub(crate) const MARK: [u8; 40] = [255; 40];
 
+/// A caller's key.
+pub(crate) fn once(app: AppId, key: [u8; 16]) -> [u8; 20] {
+    let mut whole = [0; 20];
+    whole[..4].copy_from_slice(&app.0.to_be_bytes());
+    whole[4..].copy_from_slice(&key);
+    whole
+}
+
 /// The key of the store's one `meta` row.
 pub(crate) const META: &[u8] = b"store";
 
@@ -188,6 +196,8 @@ pub(crate) enum Stage {
     Expire = 0,
     /// The end of its retention: what is left of it goes.
     Forget = 1,
+    /// The end of a caller's key, whose hash stands in the place of a message; the value is its app.
+    Key = 2,
 }
 
 /// A message's place in the calendar; `at_ms` is a wall-clock time.
@@ -206,6 +216,7 @@ pub(crate) fn read_expiry(key: &[u8]) -> Option<(u64, Stage, MessageId)> {
     let stage = match stage {
         0 => Stage::Expire,
         1 => Stage::Forget,
+        2 => Stage::Key,
         _ => return None,
     };
     Some((u64::from_be_bytes(*at), stage, MessageId(u128::from_be_bytes(message.try_into().ok()?))))

@@ -7,7 +7,8 @@ use crate::store::messages::layout::rows::DeviceRow;
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::layout::{keys, rows};
 use crate::store::messages::pace::read as pace;
-use crate::store::port::{DeviceView, MessageView};
+use crate::store::messages::write::once::{OnceRow, decode_count};
+use crate::store::port::{DeviceView, MessageView, ONCE_KEYS_MAX, OnceLook, StoreOptions};
 use fjall::{Readable, Snapshot};
 use std::sync::Arc;
 
@@ -111,6 +112,27 @@ pub(crate) fn apps_of(engine: &Engine, messages: &[MessageId]) -> Result<Vec<Opt
         Ok(record.map(|record| (record.app, record.log_position != Position::START)))
     };
     messages.iter().map(app).collect()
+}
+
+/// What a caller's key made, and whether the app may have one more.
+pub(crate) fn once(
+    engine: &Engine,
+    options: &StoreOptions,
+    app: AppId,
+    key: [u8; 16],
+) -> Result<OnceLook, Fault> {
+    let snapshot = engine.database.snapshot();
+    let known = row(engine, &snapshot, Space::Once, &keys::once(app, key), OnceRow::decode)?;
+    let now = (options.clock)();
+    let is_full = match known {
+        Some(_) => false,
+        None => {
+            let count = row(engine, &snapshot, Space::Once, &keys::app(app), decode_count)?;
+            count.unwrap_or(0) >= ONCE_KEYS_MAX
+        }
+    };
+    let made = known.filter(|known| known.until > now).map(|known| known.view);
+    Ok(OnceLook { made, is_full })
 }
 
 pub(crate) fn device(engine: &Engine, app: AppId, name: &DeviceName) -> Result<Option<DeviceView>, Fault> {

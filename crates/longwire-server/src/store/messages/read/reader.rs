@@ -8,7 +8,9 @@ use crate::store::messages::pace::read as pace;
 use crate::store::messages::sessions::read as sessions;
 use crate::store::messages::upstream::read as upstream;
 use crate::store::pace::{DueAt, DuePage, Schedule, SchedulePage, Spreading};
-use crate::store::port::{DeviceView, LoginView, MessageView, Page, PageRequest, StoreError, StoreOptions};
+use crate::store::port::{
+    DeviceView, LoginView, MessageView, OnceLook, Page, PageRequest, StoreError, StoreOptions,
+};
 use crate::store::sessions::{KeptSession, Retained, SessionView};
 use crate::store::upstream::{UpstreamPage, UpstreamRequest};
 use parking_lot::Mutex;
@@ -29,6 +31,7 @@ pub(crate) enum Question {
     AppsOf(Vec<MessageId>, Reply<Vec<Option<(AppId, bool)>>>),
     Device(AppId, DeviceName, Reply<Option<DeviceView>>),
     Devices(DevicesQuestion),
+    Once(AppId, [u8; 16], Reply<OnceLook>),
     Upstream(UpstreamRequest, Reply<Option<UpstreamPage>>),
     SessionsOf(Vec<ClientId>, Reply<Vec<Option<SessionView>>>),
     Sessions(Option<ClientId>, usize, Reply<Vec<KeptSession>>),
@@ -63,6 +66,7 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::AppsOf(messages, reply) => give(reply, || lookup::apps_of(engine, &messages)),
         Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
         Question::Devices(question) => devices::answer(engine, question),
+        Question::Once(app, key, reply) => give(reply, || lookup::once(engine, options, app, key)),
         Question::Upstream(request, reply) => give(reply, || upstream::page(engine, &request)),
         Question::SessionsOf(clients, reply) => give(reply, || sessions::of(engine, &clients)),
         Question::Sessions(after, max, reply) => give(reply, || sessions::sessions(engine, after, max)),

@@ -2,6 +2,7 @@
 
 use super::collapse::{collapse_log, collapse_mailbox, named, older, replace};
 use super::ends::created;
+use super::once;
 use super::turn::Turn;
 use crate::domain::{AppId, ClientId, Filter, Kind, MessageRecord, Position, Tag, Target};
 use crate::store::messages::engine::Fault;
@@ -40,6 +41,11 @@ pub(crate) fn accept(
         && !schedules::is_current(turn, step)?
     {
         return Ok(Err(StoreError::Repeated));
+    }
+    if let Some(keyed) = &accept.once
+        && let Err(error) = once::judge(turn, accept.app, accept.accepted_at, keyed)?
+    {
+        return Ok(Err(error));
     }
     let mut record = MessageRecord {
         app: accept.app,
@@ -89,6 +95,10 @@ pub(crate) fn accept(
     }
     if let Some((client, packet_id)) = accept.received {
         sessions::receive(turn, client, packet_id);
+    }
+    if let Some(keyed) = accept.once {
+        let met = (record.targets.len() as u32, refused.len() as u32);
+        once::record(turn, accept.app, accept.message, keyed, met)?;
     }
     let key = keys::message(accept.message);
     turn.put(Space::Messages, key, rows::encode_record(&record));

@@ -2,7 +2,8 @@
 //!
 //! - [`writer`]: its loop: gather what is queued, one batch, one sync, answers in order.
 //! - [`turn`]: the changes of one batch, with reads that see them.
-//! - [`accept`], [`settle`], [`project`], [`sweep`]: what may change; [`ends`]: how every delivery ends.
+//! - [`accept`], [`settle`], [`project`], [`sweep`]: what may change; [`ends`]: how every delivery ends; [`once`]: keys of
+//!   callers.
 //! - [`leave_out`], [`collapse`], [`recall`]: ends that others than the device make.
 //! - [`tails`]: the youngest entries of the indexes, in memory.
 //! - [`space_left`]: whether the disk has room.
@@ -12,6 +13,7 @@ pub(crate) mod accept;
 mod collapse;
 pub(crate) mod ends;
 mod leave_out;
+pub(crate) mod once;
 mod project;
 mod recall;
 pub(crate) mod seal;

@@ -5,6 +5,7 @@ use super::accept::Indexes;
 use super::collapse;
 use super::ends::{self, Ended, Ending};
 use super::leave_out::{leave_out, take_marker};
+use super::once;
 use super::settle::{reference, remove_reference};
 use super::turn::Turn;
 use crate::domain::{AppId, MessageId, MessageRecord, Position, WallMs};
@@ -39,13 +40,19 @@ pub(crate) fn sweep(
     }
     let due = turn.engine.spaces.of(Space::Expiry).range(from..until);
     for entry in due {
-        let key = entry.key()?;
+        let (key, value) = entry.into_inner()?;
         let (at, stage, message) = keys::read_expiry(&key).ok_or_else(|| Fault::damaged(Space::Expiry))?;
         if seen >= DELIVERIES_PER_TURN {
             turn.memory.calendar_from = at;
             return Ok(true);
         }
         turn.remove(Space::Expiry, key.to_vec());
+        if stage == Stage::Key {
+            seen += 1;
+            let app = value.as_ref().try_into().map_err(|_| Fault::damaged(Space::Expiry))?;
+            once::forget(turn, AppId(u32::from_be_bytes(app)), message.0.to_be_bytes(), at)?;
+            continue;
+        }
         let Some(row) = turn.get(Space::Messages, &keys::message(message))? else { continue };
         let record = rows::decode_record(&row).ok_or_else(|| Fault::damaged(Space::Messages))?;
         seen += 1 + record.targets.len();
@@ -55,6 +62,7 @@ pub(crate) fn sweep(
                 turn.schedule(at.saturating_add(retention_ms), Stage::Forget, message);
             }
             Stage::Forget => forget(turn, message, &record)?,
+            Stage::Key => {}
         }
     }
     turn.memory.calendar_from = now.0.saturating_add(1);

@@ -59,6 +59,11 @@ impl Memory {
             upstream_look_at: 0,
         }
     }
+
+    /// Something was put into the calendar.
+    pub(crate) fn scheduled(&mut self, at_ms: u64) {
+        self.scheduled_from = self.scheduled_from.min(at_ms);
+    }
 }
 
 /// One batch under way.
@@ -109,7 +114,7 @@ impl<'a> Turn<'a> {
 
     /// Puts a message into the calendar.
     pub(crate) fn schedule(&mut self, at_ms: u64, stage: Stage, message: MessageId) {
-        self.memory.scheduled_from = self.memory.scheduled_from.min(at_ms);
+        self.memory.scheduled(at_ms);
         self.put(Space::Expiry, keys::expiry(at_ms, stage, message), []);
     }
 

@@ -1,6 +1,7 @@
 //! The writer's loop: gather, one batch, one sync, answers in order.
 
 use super::accept::accept;
+use super::once;
 use super::project::{project, remove};
 use super::recall::recall;
 use super::seal::Seal;
@@ -17,7 +18,9 @@ use crate::store::messages::sessions::{Queued, write as sessions};
 use crate::store::messages::stats::{StoreStats, add};
 use crate::store::messages::upstream::write as upstream;
 use crate::store::pace::{Changed, ScheduleChange, Spreading};
-use crate::store::port::{Accept, Accepted, Committed, Recall, Settle, StoreError, StoreOptions};
+use crate::store::port::{
+    Accept, Accepted, Claim, ClaimWith, Committed, Recall, Settle, StoreError, StoreOptions,
+};
 use crate::store::upstream::{Upstream, UpstreamOutcome, UpstreamWaiting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -60,6 +63,7 @@ enum Answer {
     Projected(Reply<()>),
     /// With the message that follows.
     Recalled(Option<Recalled>, Option<Accepted>, Reply<Option<Recalled>>),
+    Denied(StoreError, Reply<()>),
     Upstream(Vec<UpstreamOutcome>, Reply<Vec<UpstreamOutcome>>),
     Rose(UpstreamOutcome, Reply<UpstreamOutcome>),
     Taken(Option<UpstreamWaiting>, Reply<Option<UpstreamWaiting>>),
@@ -213,7 +217,13 @@ impl Writer {
             (Answer::Scheduled(changed, reply), _) => drop(reply.send(outcome.clone().map(|()| changed))),
             (Answer::Spread(done, reply), _) => drop(reply.send(outcome.clone().map(|()| done))),
             (Answer::Accepted(_, reply), Err(error)) => drop(reply.send(Err(error.clone()))),
+            // What a key made is true only if this turn is: it may be of this turn.
+            (Answer::Refused(StoreError::Replayed(_) | StoreError::ConflictingKey, reply), Err(error)) => {
+                drop(reply.send(Err(error.clone())));
+            }
             (Answer::Refused(error, reply), _) => drop(reply.send(Err(error))),
+            (Answer::Denied(_, reply), Err(error)) => drop(reply.send(Err(error.clone()))),
+            (Answer::Denied(error, reply), Ok(())) => drop(reply.send(Err(error))),
             (Answer::Projected(reply), outcome) => drop(reply.send(outcome.clone())),
             (Answer::Upstream(each, reply), outcome) => drop(reply.send(outcome.clone().map(|()| each))),
             (Answer::Rose(one, reply), outcome) => drop(reply.send(outcome.clone().map(|()| one))),
@@ -297,10 +307,25 @@ fn apply(
             answers.push(Answer::Recalled(recalled, follower, reply));
         }
         Operation::Together(work) => {
+            let from = answers.len();
             for queued in work {
                 match queued {
                     Queued::Accept(message, reply) => {
                         take_in(turn, message, reply, (room, stats), answers)?;
+                    }
+                    Queued::Claim(one, reply) => {
+                        let first = answers[from..].iter().find_map(|answer| match answer {
+                            Answer::Accepted(accepted, _) => Some(accepted),
+                            _ => None,
+                        });
+                        match claim(turn, one, first, room) {
+                            Ok(Ok(())) => answers.push(Answer::Projected(reply)),
+                            Ok(Err(error)) => answers.push(Answer::Denied(error, reply)),
+                            Err(fault) => {
+                                drop(reply.send(Err(fault.clone().into())));
+                                return Err(fault);
+                            }
+                        }
                     }
                     Queued::Change(change, reply) => {
                         // Before it is applied, so that whoever waits hears of a fault too.
@@ -413,6 +438,29 @@ fn take_in(
     Ok(())
 }
 
+/// Takes a key for what is not stored as one message; `first`: the first message that was stored with it.
+fn claim(
+    turn: &mut Turn<'_>,
+    claim: Claim,
+    first: Option<&Accepted>,
+    room: &Result<(), StoreError>,
+) -> Result<Result<(), StoreError>, Fault> {
+    let Claim { app, message, now, keyed, with } = claim;
+    match (once::judge(turn, app, now, &keyed)?, with) {
+        (Ok(()), ClaimWith::Nothing) => {
+            if let Err(full) = room {
+                return Ok(Err(full.clone()));
+            }
+        }
+        (Ok(()), ClaimWith::Messages { taken: false }) if first.is_none() => return Ok(Ok(())),
+        // Who is connected has the message already; how many keys there are was asked before.
+        (Ok(()) | Err(StoreError::TooManyKeys), ClaimWith::Messages { .. }) => {}
+        (Err(error), _) => return Ok(Err(error)),
+    }
+    let met = first.map_or((0, 0), |first| (first.record.targets.len() as u32, first.refused.len() as u32));
+    once::record(turn, app, first.map_or(message, |first| first.message), keyed, met).map(Ok)
+}
+
 fn refuse(operation: Operation, error: &StoreError) {
     // Once the engine has failed, nothing more is stored, whatever the first failure was.
     let error = match error {
@@ -429,7 +477,9 @@ fn refuse(operation: Operation, error: &StoreError) {
             for queued in work {
                 match queued {
                     Queued::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Queued::Change(_, reply) => drop(reply.send(Err(error.clone()))),
+                    Queued::Change(_, reply) | Queued::Claim(_, reply) => {
+                        drop(reply.send(Err(error.clone())));
+                    }
                     Queued::Upstream(.., reply) => drop(reply.send(Err(error.clone()))),
                 }
             }
