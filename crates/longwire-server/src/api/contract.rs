@@ -21,9 +21,14 @@ struct Document;
 
 fn documented() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(devices::register))
-        .routes(routes!(devices::device))
+        .routes(routes!(devices::register, devices::lists::devices))
+        .routes(routes!(devices::device, devices::changes::change, devices::changes::remove))
         .routes(routes!(devices::disconnect))
+        .routes(routes!(devices::changes::revoke))
+        .routes(routes!(devices::lists::status))
+        .routes(routes!(devices::tags::tags))
+        .routes(routes!(devices::tags::members, devices::tags::change_members, devices::tags::clear))
+        .routes(routes!(devices::aliases::devices, devices::aliases::unbind))
         .routes(routes!(push::push))
         .routes(routes!(messages::message))
         .routes(routes!(upstream::upstream))

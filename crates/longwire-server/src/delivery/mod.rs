@@ -2,7 +2,7 @@
 //!
 //! - [`hub`]: what the API asks, and what its parts share.
 //! - `push`: a push from audience to receipt.
-//! - `devices`: registration, and profiles kept equal to the registry.
+//! - `devices`: registration, changes and removal of devices; profiles kept equal to the registry.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - `auth`: who an MQTT client is.
 //! - [`border`]: commands to the shards and events from them; the port that the gate serves.

@@ -75,6 +75,10 @@ pub struct HubStats {
     pub accepted: [AtomicU64; 5],
     /// Online-only messages accepted, by [`AUDIENCE_LABELS`].
     pub online_only: [AtomicU64; 5],
+    /// Changes that devices asked for of themselves, by [`OWN_LABELS`](super::border::own::OWN_LABELS).
+    pub own: [AtomicU64; 5],
+    /// Of those, answers for which a shard had no room: the device asks again.
+    pub own_unanswered: AtomicU64,
     /// Deliveries given to sockets or outboxes.
     pub deliveries_sent: AtomicU64,
     /// Online-only deliveries dropped at a full outbox.
@@ -94,6 +98,10 @@ pub struct HubStats {
 }
 
 impl HubStats {
+    pub(super) fn own_answered(&self, outcome: super::border::own::OwnOutcome) {
+        self.own[outcome as usize].fetch_add(1, Relaxed);
+    }
+
     pub(super) fn login_refused(&self, reason: CloseReason) {
         self.logins_refused[reason].fetch_add(1, Relaxed);
     }

@@ -1,6 +1,7 @@
 //! The hub's numbers.
 
 use super::Page;
+use crate::delivery::border::own::OWN_LABELS;
 use crate::delivery::{AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};
 use longwire_proto::close::CloseReason;
 use std::fmt;
@@ -40,10 +41,17 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     by_label(page, "kind", ["longwire_feedback", "what devices said"], &FEEDBACK_LABELS, &hub.feedback)?;
     let text = ["longwire_upstream_answers", "answers to messages of devices"];
     by_label(page, "result", text, &UPSTREAM_LABELS, &hub.upstream)?;
+    let text = ["longwire_self_service", "changes that devices asked for of themselves"];
+    by_label(page, "result", text, &OWN_LABELS, &hub.own)?;
     let text = ["longwire_login_call_outs", "questions to apps' own login services"];
     by_label(page, "outcome", text, &CALL_OUT_LABELS, &hub.call_outs)?;
     let counters = [
         ("longwire_upstream_unanswered", "messages of devices without an answer", &hub.upstream_unanswered),
+        (
+            "longwire_self_service_unanswered",
+            "changes that devices asked for without an answer",
+            &hub.own_unanswered,
+        ),
         ("longwire_upstream_lost", "messages answered before storing, then not stored", &hub.upstream_lost),
         ("longwire_takeovers", "connections displaced by a newer login", &hub.takeovers),
         (
