@@ -3,6 +3,7 @@
 //! - [`trace`]: its W3C trace, taken or made.
 //! - `caller`: whose it is.
 //! - `body`: its JSON and path, read within bounds.
+//! - `object`: JSON objects that are objects.
 //! - `query`: what stands after the `?`.
 //! - [`fault`]: how it is refused.
 //! - `page`: which part of a list, and where it goes on.
@@ -11,6 +12,7 @@
 pub(super) mod body;
 pub(super) mod caller;
 pub mod fault;
+pub(super) mod object;
 pub(super) mod page;
 pub(super) mod query;
 pub(super) mod rfc3339;

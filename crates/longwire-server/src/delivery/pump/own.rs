@@ -54,7 +54,7 @@ impl OwnDesk {
 pub(super) async fn run(core: Arc<Core>, mut waiting: mpsc::Receiver<OwnChange>) {
     let mut batch = Vec::with_capacity(TOGETHER);
     while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
-        let asked: Vec<OwnChange> = batch.drain(..).collect();
+        let asked = std::mem::replace(&mut batch, Vec::with_capacity(TOGETHER));
         let answers: Vec<_> = asked.iter().map(|one| (one.from.handle, one.request)).collect();
         let count = asked.len();
         let outcomes = outcomes(&core, asked).await.unwrap_or_else(|error| {
@@ -132,16 +132,19 @@ struct AttributesJson {
 
 fn read(topic: OwnTopic, json: &[u8]) -> Result<DeviceChange, Invalid> {
     let bad = |error: serde_json::Error| Invalid::new("body", error.to_string());
+    // A list of the fields in their order would be read as well, and nobody means it.
+    let json = serde_json::from_slice::<serde_json::Map<_, _>>(json).map(serde_json::Value::Object);
+    let json = json.map_err(bad)?;
     let nothing = DeviceChange::default;
     Ok(match topic {
         OwnTopic::Tags => {
-            let TagsJson { add, remove } = serde_json::from_slice(json).map_err(bad)?;
+            let TagsJson { add, remove } = serde_json::from_value(json).map_err(bad)?;
             let (tags_add, tags_remove) = (tags("add", &add)?, tags("remove", &remove)?);
             apart("add", &tags_add, &tags_remove)?;
             DeviceChange { tags_add, tags_remove, ..nothing() }
         }
         OwnTopic::Alias => {
-            let alias = match serde_json::from_slice::<AliasJson>(json).map_err(bad)?.alias {
+            let alias = match serde_json::from_value::<AliasJson>(json).map_err(bad)?.alias {
                 serde_json::Value::Null => AliasChange::Clear,
                 serde_json::Value::String(alias) => AliasChange::Bind(Alias::parse("alias", &alias)?),
                 _ => return Err(Invalid::new("alias", "must be a text or null")),
@@ -149,7 +152,7 @@ fn read(topic: OwnTopic, json: &[u8]) -> Result<DeviceChange, Invalid> {
             DeviceChange { alias, ..nothing() }
         }
         OwnTopic::Attributes => {
-            let AttributesJson { set, remove } = serde_json::from_slice(json).map_err(bad)?;
+            let AttributesJson { set, remove } = serde_json::from_value(json).map_err(bad)?;
             let attributes_set = attributes("set", &set)?;
             let attributes_remove = attribute_names("remove", &remove)?;
             let names: Vec<_> = attributes_set.iter().map(|(name, _)| name.clone()).collect();

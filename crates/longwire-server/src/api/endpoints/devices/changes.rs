@@ -5,6 +5,7 @@ use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::exchange::object::Object;
 use crate::domain::device_change::{apart, attribute_names, attributes, tags};
 use crate::domain::{Alias, AliasChange, ChangeRefused, DeviceChange, DeviceName};
 use axum::extract::State;
@@ -20,14 +21,16 @@ use utoipa::ToSchema;
 pub(in crate::api) struct ChangeRequest {
     /// Tags to add and to remove.
     #[serde(default)]
-    tags: TagsChange,
+    #[schema(value_type = TagsChange)]
+    tags: Object<TagsChange>,
     /// The alias from now on; `null`: none.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 64, example = "ann")]
     alias: Option<Option<String>>,
     /// Attributes to set and to remove.
     #[serde(default)]
-    attributes: AttributesChange,
+    #[schema(value_type = AttributesChange)]
+    attributes: Object<AttributesChange>,
 }
 
 /// Tags to add and to remove; none may be in both.
@@ -61,11 +64,11 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 
 impl ChangeRequest {
     fn change(self) -> Result<DeviceChange, Fault> {
-        let (tags_add, tags_remove) =
-            (tags("tags.add", &self.tags.add)?, tags("tags.remove", &self.tags.remove)?);
+        let (Object(labels), Object(named)) = (self.tags, self.attributes);
+        let (tags_add, tags_remove) = (tags("tags.add", &labels.add)?, tags("tags.remove", &labels.remove)?);
         apart("tags.add", &tags_add, &tags_remove)?;
-        let attributes_set = attributes("attributes.set", &self.attributes.set)?;
-        let attributes_remove = attribute_names("attributes.remove", &self.attributes.remove)?;
+        let attributes_set = attributes("attributes.set", &named.set)?;
+        let attributes_remove = attribute_names("attributes.remove", &named.remove)?;
         let names: Vec<_> = attributes_set.iter().map(|(name, _)| name.clone()).collect();
         apart("attributes.set", &names, &attributes_remove)?;
         let alias = match self.alias {
@@ -109,7 +112,7 @@ pub(in crate::api) async fn change(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Segment(name): Segment,
-    Json(request): Json<ChangeRequest>,
+    Json(Object(request)): Json<Object<ChangeRequest>>,
 ) -> Result<axum::Json<DeviceAnswer>, Fault> {
     let name = DeviceName::parse("registration_id", &name)?;
     let (view, _) = api.hub.change_device(&caller.app, name, request.change()?).await??;
