@@ -17,6 +17,8 @@ pub const TOKEN_BYTES_MAX: usize = 512;
 pub const DEVICE_NAME_BYTES_MAX: usize = 128;
 /// Alias or tag, bytes of UTF-8.
 pub const LABEL_BYTES_MAX: usize = 64;
+/// Name of an attribute, bytes.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 32;
 /// Collapse key, bytes of UTF-8.
 pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
 /// Topic filter, bytes of UTF-8; the length is one byte.

@@ -126,6 +126,8 @@ fn device_frame(name: &str) -> Option<DeviceFrame<'static>> {
         "device.unbind" => self_service(2, SelfService::Unbind("alice")),
         "device.tag_add" => self_service(3, SelfService::TagAdd("news")),
         "device.tag_remove" => self_service(4, SelfService::TagRemove("news")),
+        "device.attribute_set" => self_service(7, SelfService::AttributeSet { name: "v", value: "3.2" }),
+        "device.attribute_remove" => self_service(8, SelfService::AttributeRemove("v")),
         "device.subscribe" => {
             let options =
                 Subscribe { filter: "a/+/b", kept: true, no_local: true, retained: RetainHandling::Send };

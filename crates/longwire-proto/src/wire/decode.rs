@@ -12,8 +12,8 @@ use super::topics::{Publish, Subscribe};
 use crate::close::CloseReason;
 use crate::id::{MessageId, Position, Source};
 use crate::limit::{
-    ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, BACK_OFF_STEPS_MAX, DEVICE_NAME_BYTES_MAX,
-    LABEL_BYTES_MAX, NODE_NAME_BYTES_MAX, TOKEN_BYTES_MAX, TOPIC_FILTER_BYTES_MAX,
+    ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, ATTRIBUTE_NAME_BYTES_MAX, BACK_OFF_STEPS_MAX,
+    DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX, NODE_NAME_BYTES_MAX, TOKEN_BYTES_MAX, TOPIC_FILTER_BYTES_MAX,
 };
 
 impl<'a> DeviceFrame<'a> {
@@ -117,12 +117,26 @@ fn upstream<'a>(body: &mut Reader<'a>) -> Option<Upstream<'a>> {
     })
 }
 
+fn attribute<'a>(body: &mut Reader<'a>) -> Option<SelfService<'a>> {
+    let action = body.u8()?;
+    let name = body.word(ATTRIBUTE_NAME_BYTES_MAX).filter(|name| !name.is_empty())?;
+    match action {
+        1 => {
+            let value = body.word(LABEL_BYTES_MAX).filter(|value| !value.is_empty())?;
+            Some(SelfService::AttributeSet { name, value })
+        }
+        2 => Some(SelfService::AttributeRemove(name)),
+        _ => None,
+    }
+}
+
 fn self_service<'a>(command: Command, body: &mut Reader<'a>) -> Option<SelfService<'a>> {
     let tag: fn(&'a str) -> SelfService<'a> = match command {
         Command::Bind => SelfService::Bind,
         Command::Unbind => SelfService::Unbind,
         Command::Subscribe => return Subscribe::decode(body).map(SelfService::Subscribe),
         Command::Unsubscribe => SelfService::Unsubscribe,
+        Command::Attribute => return attribute(body),
         Command::Tag => match body.u8()? {
             1 => SelfService::TagAdd,
             2 => SelfService::TagRemove,

@@ -6,8 +6,9 @@ use super::header::{Command, Header};
 use super::push::{PushHead, PushShared};
 use crate::id::{ClientId, MessageId};
 use crate::limit::{
-    ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, BACK_OFF_STEPS_MAX, DEVICE_NAME_BYTES_MAX,
-    HEADER_BYTES, LABEL_BYTES_MAX, NODE_NAME_BYTES_MAX, TOKEN_BYTES_MAX, TOPIC_FILTER_BYTES_MAX,
+    ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, ATTRIBUTE_NAME_BYTES_MAX, BACK_OFF_STEPS_MAX,
+    DEVICE_NAME_BYTES_MAX, HEADER_BYTES, LABEL_BYTES_MAX, NODE_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
+    TOPIC_FILTER_BYTES_MAX,
 };
 
 impl DeviceFrame<'_> {
@@ -52,6 +53,7 @@ impl DeviceFrame<'_> {
                 SelfService::Bind(_) => Command::Bind,
                 SelfService::Unbind(_) => Command::Unbind,
                 SelfService::TagAdd(_) | SelfService::TagRemove(_) => Command::Tag,
+                SelfService::AttributeSet { .. } | SelfService::AttributeRemove(_) => Command::Attribute,
                 SelfService::Subscribe(_) => Command::Subscribe,
                 SelfService::Unsubscribe(_) => Command::Unsubscribe,
             },
@@ -156,6 +158,15 @@ fn put_self_service(out: &mut Vec<u8>, what: &SelfService<'_>) {
         SelfService::TagRemove(name) => {
             out.push(2);
             put_text(out, name, LABEL_BYTES_MAX);
+        }
+        SelfService::AttributeSet { name, value } => {
+            out.push(1);
+            put_text(out, name, ATTRIBUTE_NAME_BYTES_MAX);
+            put_text(out, value, LABEL_BYTES_MAX);
+        }
+        SelfService::AttributeRemove(name) => {
+            out.push(2);
+            put_text(out, name, ATTRIBUTE_NAME_BYTES_MAX);
         }
         SelfService::Subscribe(subscribe) => subscribe.encode(out),
         SelfService::Unsubscribe(filter) => put_text(out, filter, TOPIC_FILTER_BYTES_MAX),

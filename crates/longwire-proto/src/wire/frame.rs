@@ -8,10 +8,11 @@ use crate::id::{Kind, MessageId, Position, Source, TraceId};
 pub const VERSION: u8 = 1;
 
 /// What carries the device's bytes, as the device sees it (004-05).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u8)]
 pub enum Network {
     /// Not said.
+    #[default]
     Unknown = 0,
     /// Cable.
     Wired = 1,
@@ -274,6 +275,15 @@ pub enum SelfService<'a> {
     TagAdd(&'a str),
     /// Remove this tag.
     TagRemove(&'a str),
+    /// Set an attribute.
+    AttributeSet {
+        /// Which.
+        name: &'a str,
+        /// What it says from now on.
+        value: &'a str,
+    },
+    /// Remove this attribute.
+    AttributeRemove(&'a str),
     /// Subscribe to topics.
     Subscribe(Subscribe<'a>),
     /// End the subscription with this filter.

@@ -50,6 +50,8 @@ pub enum Command {
     Subscribe = 0x53,
     /// Device → server: end a subscription.
     Unsubscribe = 0x54,
+    /// Device → server: set or remove an attribute.
+    Attribute = 0x55,
     /// Server → device: the answer to a self-service frame.
     Result = 0x5F,
 }
@@ -78,6 +80,7 @@ impl Command {
             0x52 => Command::Tag,
             0x53 => Command::Subscribe,
             0x54 => Command::Unsubscribe,
+            0x55 => Command::Attribute,
             0x5F => Command::Result,
             _ => return None,
         })
@@ -100,6 +103,7 @@ impl Command {
                 | Command::Tag
                 | Command::Subscribe
                 | Command::Unsubscribe
+                | Command::Attribute
         )
     }
 }

@@ -23,9 +23,7 @@ struct Document;
 
 fn documented() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(devices::register))
-        .routes(routes!(devices::device))
-        .routes(routes!(devices::disconnect))
+        .merge(of_devices())
         .routes(routes!(push::push))
         .routes(routes!(batch::batch))
         .routes(routes!(messages::message, recall::recall))
@@ -46,6 +44,18 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))
         .routes(routes!(probes::openapi))
+}
+
+fn of_devices() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(devices::register, devices::lists::devices))
+        .routes(routes!(devices::device, devices::changes::change, devices::changes::remove))
+        .routes(routes!(devices::disconnect))
+        .routes(routes!(devices::changes::revoke))
+        .routes(routes!(devices::lists::status))
+        .routes(routes!(devices::tags::tags))
+        .routes(routes!(devices::tags::members, devices::tags::change_members, devices::tags::clear))
+        .routes(routes!(devices::aliases::devices, devices::aliases::unbind))
 }
 
 /// The routes over their state.

@@ -26,6 +26,7 @@ use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::Registry;
 use crate::store::upstream::UpstreamRequest;
 
+pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus};
 pub use super::order::Place;
 pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 pub use crate::store::messages::books::{AppBook, BooksReport};
@@ -222,6 +223,13 @@ impl Core {
         let apps = self.apps.read();
         let meant = apps.values().filter(|app| ids.contains(&app.id));
         meant.map(|app| (app.id, app.topic_rules.clone())).collect()
+    }
+
+    /// Those of these apps whose devices may change themselves.
+    pub(super) fn self_service(&self, ids: &HashSet<AppId>) -> HashSet<AppId> {
+        let apps = self.apps.read();
+        let allowing = apps.values().filter(|app| app.settings.self_service && ids.contains(&app.id));
+        allowing.map(|app| app.id).collect()
     }
 
     pub(super) fn retry_after_s(&self) -> u16 {

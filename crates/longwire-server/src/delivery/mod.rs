@@ -4,7 +4,7 @@
 //! - `push`: a push from audience to receipt.
 //! - `recall`: taking one back.
 //! - `once`: pushes with a key of the caller; `order`: many pushes in their order.
-//! - `devices`: registration, and profiles kept equal to the registry.
+//! - `devices`: registration, changes and removal of devices; profiles kept equal to the registry.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - `auth`: who an MQTT client is.
 //! - [`border`]: commands to the shards and events from them; the port that the gate serves.

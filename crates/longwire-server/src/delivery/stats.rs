@@ -81,6 +81,10 @@ pub struct HubStats {
     pub keys_conflicting: AtomicU64,
     /// Pushes refused because their app had as many keys as it may have.
     pub keys_refused: AtomicU64,
+    /// Changes that devices asked for of themselves, by [`OWN_LABELS`](super::border::own::OWN_LABELS).
+    pub own: [AtomicU64; 5],
+    /// Of those, answers for which a shard had no room: the device asks again.
+    pub own_unanswered: AtomicU64,
     /// Deliveries given to sockets or outboxes.
     pub deliveries_sent: AtomicU64,
     /// Online-only deliveries dropped at a full outbox.
@@ -100,6 +104,10 @@ pub struct HubStats {
 }
 
 impl HubStats {
+    pub(super) fn own_answered(&self, outcome: super::border::own::OwnOutcome) {
+        self.own[outcome as usize].fetch_add(1, Relaxed);
+    }
+
     pub(super) fn login_refused(&self, reason: CloseReason) {
         self.logins_refused[reason].fetch_add(1, Relaxed);
     }

@@ -1,6 +1,7 @@
 //! The border between the two worlds: commands go to shards, events come from them, both in bounded queues, in batches.
 
 pub mod labels;
+pub mod own;
 pub mod topics;
 
 pub use labels::{LabelId, Labelled, Meant, Reach};
@@ -13,6 +14,7 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::session::{FeedStart, Pull};
 use longwire_proto::wire::{AckKind, Class, Network, UpAck};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// One reactor thread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -145,8 +147,17 @@ pub enum Command {
         /// Whoever holds the other end waits until every shard has dropped it.
         done: tokio::sync::mpsc::Sender<()>,
     },
+    /// What is to be known of connections of this shard; those that are gone are left out of the answer.
+    Inspect {
+        /// The connections.
+        of: Vec<Handle>,
+        /// Where it is said.
+        reply: oneshot::Sender<Vec<(Handle, Inspected)>>,
+    },
     /// About topics.
     Topic(topics::TopicCommand),
+    /// The answer to [`Event::Own`].
+    Own(own::OwnAnswer),
     /// End a connection: say why, then close.
     Close {
         /// The connection.
@@ -156,6 +167,19 @@ pub enum Command {
         /// Not before, seconds; 0 = the device's back-off.
         retry_after_s: u16,
     },
+}
+
+/// A connection as its shard sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inspected {
+    /// Seconds since it was accepted.
+    pub age_s: u32,
+    /// Seconds since the peer was last heard.
+    pub silent_s: u32,
+    /// What carries its bytes; unknown of MQTT clients.
+    pub network: Network,
+    /// What the device is; MQTT clients do not say.
+    pub class: Option<Class>,
 }
 
 /// An accepted login.
@@ -275,6 +299,8 @@ pub enum Event {
         /// Online-only deliveries dropped because an outbox was above its high mark.
         dropped: u32,
     },
+    /// A device wants something changed of itself; it waits for a [`Command::Own`].
+    Own(Box<own::OwnChange>),
     /// A session wants something of topics.
     Topic(topics::From, Box<topics::TopicEvent>),
     /// A connection that had begun to log in is gone. Its unacked deliveries, if any, go with it.

@@ -10,11 +10,13 @@
 //! - `strangers`: logins of MQTT clients, of which some name themselves.
 //! - `ledger`: ends of deliveries on their way to the store.
 //! - `topics`: what sessions want of topics.
+//! - `own`: what devices change of themselves.
 //! - `uplink`: messages from devices on their way to the store.
 
 mod desk;
 mod ledger;
 mod logins;
+mod own;
 mod strangers;
 mod topics;
 mod uplink;
@@ -29,6 +31,7 @@ use desk::Read;
 use logins::Verified;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
+use own::OwnDesk;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
@@ -53,12 +56,15 @@ pub(super) async fn serve(core: Arc<Core>, events: impl Events) {
     let uplink = Uplink::new(core.clone(), upward);
     let (asks, asked) = mpsc::channel(topics::WAITING_MAX);
     let topics = TopicDesk::new(core.clone(), asks);
-    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends, uplink, topics };
+    let (changes, changing) = mpsc::channel(own::WAITING_MAX);
+    let own = OwnDesk::new(core.clone(), changes);
+    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends, uplink, topics, own };
     tokio::join!(
         pump.run(events),
         desk::run(core.clone(), deciding, waiting),
         ledger::run(core.clone(), ended),
         uplink::run(core.clone(), rising),
+        own::run(core.clone(), changing),
         topics::run(core, asked)
     );
 }
@@ -70,6 +76,7 @@ struct Pump {
     ends: mpsc::Sender<Vec<Settle>>,
     uplink: Uplink,
     topics: TopicDesk,
+    own: OwnDesk,
 }
 
 fn topics_from(handle: Handle, client: ClientId, app: AppId) -> super::border::topics::From {
@@ -121,6 +128,7 @@ impl Pump {
                 notes.changes.push(Change::Sent { message, sent, dropped });
             }
             Event::Upstream(message) => self.uplink.take(*message),
+            Event::Own(asked) => self.own.take(*asked),
             Event::Topic(from, event) => self.topics.take(from, *event),
             Event::Closed(closed) => self.closed(*closed, notes),
         }

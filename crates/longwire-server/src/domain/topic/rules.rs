@@ -9,7 +9,7 @@ use longwire_proto::wire::mqtt::topic::Filter;
 pub const RULES_MAX: usize = 64;
 
 /// First levels that mean something to the server, or by custom to any.
-const MEANT: [&str; 4] = ["$push", "$up", "$share", "$SYS"];
+const MEANT: [&str; 5] = ["$push", "$up", "$self", "$share", "$SYS"];
 
 /// Whether a topic or filter begins with a level that means something to the server, or by custom to any: no message is
 /// published there.

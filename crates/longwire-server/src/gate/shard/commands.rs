@@ -63,6 +63,8 @@ impl Shard {
                 (None, _) => {}
             },
             Command::Topic(command) => self.topic_command(command),
+            Command::Own(answer) => self.own_answered(answer),
+            Command::Inspect { of, reply } => self.inspect(of, reply),
             Command::Answer { to, answer } => {
                 let Some(slot) = self.find(to) else { return };
                 if let Some(session) = self.slab.at(slot).and_then(Connection::live) {

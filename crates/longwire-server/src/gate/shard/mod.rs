@@ -9,6 +9,7 @@
 //! - `phase`: when in its interval a device beats.
 //! - `mqtt`: conversations of MQTT clients, and messages to topics.
 //! - `recalled`: which messages are sent no more.
+//! - `own`: what devices change of themselves.
 //! - `members`: which connections belong to which app and tag.
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
@@ -27,6 +28,7 @@ mod members;
 mod mqtt;
 mod native;
 mod outbound;
+mod own;
 mod phase;
 mod recalled;
 mod scan;

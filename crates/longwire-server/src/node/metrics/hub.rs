@@ -1,6 +1,7 @@
 //! The hub's numbers.
 
 use super::Page;
+use crate::delivery::border::own::OWN_LABELS;
 use crate::delivery::{AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};
 use longwire_proto::close::CloseReason;
 use std::fmt;
@@ -40,6 +41,7 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     by_label(page, "kind", ["longwire_feedback", "what devices said"], &FEEDBACK_LABELS, &hub.feedback)?;
     let text = ["longwire_upstream_answers", "answers to messages of devices"];
     by_label(page, "result", text, &UPSTREAM_LABELS, &hub.upstream)?;
+    own(page, hub)?;
     let text = ["longwire_login_call_outs", "questions to apps' own login services"];
     by_label(page, "outcome", text, &CALL_OUT_LABELS, &hub.call_outs)?;
     let counters = [
@@ -112,4 +114,11 @@ pub(super) fn by_label(
     let values: Vec<_> =
         words.iter().zip(counters).map(|(word, n)| ([(label, *word)], n.load(Relaxed))).collect();
     page.counters(name, help, &values)
+}
+
+fn own(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
+    let text = ["longwire_self_service", "changes that devices asked for of themselves"];
+    by_label(page, "result", text, &OWN_LABELS, &hub.own)?;
+    let text = "changes that devices asked for without an answer";
+    page.counter("longwire_self_service_unanswered", text, hub.own_unanswered.load(Relaxed))
 }

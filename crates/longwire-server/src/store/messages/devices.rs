@@ -9,8 +9,8 @@ use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, Tag};
 use crate::store::port::StoreError;
 use tokio::sync::oneshot;
 
-/// Entries of one page at most.
-pub const PAGE_MAX: usize = 1000;
+/// Entries of one page at most: one more than the API gives, so that it sees whether there are more.
+pub const PAGE_MAX: usize = 1001;
 
 impl MessageStore {
     /// How many devices of the app have each tag, in order.

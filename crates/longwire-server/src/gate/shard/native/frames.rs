@@ -2,8 +2,9 @@
 
 use super::super::Shard;
 use super::super::inbound::{RETRY_AFTER_RATE_S, end_of_delivery};
+use super::super::own::own_asked;
 use super::topics::{Asked, frame_of};
-use crate::delivery::border::{Event, Handle, Login, Upstream};
+use crate::delivery::border::{Event, Handle, Login, Upstream, topics};
 use crate::domain::{AppId, ClientId};
 use crate::gate::connection::{Connection, Conversation, handle, peer_of};
 use crate::gate::pressure::Level;
@@ -26,6 +27,8 @@ impl Shard {
         );
         let peer =
             peer_of(&connection.socket, connection.layers.as_deref()).map_err(|_| CloseReason::PeerLost)?;
+        connection.flags.network = connect.network;
+        connection.flags.class = Some(connect.class);
         let login = Login {
             from,
             client,
@@ -135,6 +138,10 @@ impl Shard {
                     let kind = ack.kind;
                     self.acked(slot, kind);
                 }
+                FromDevice::Own { request, what } => {
+                    let from = topics::From { handle: own, client, app };
+                    self.outlet.tell(own_asked(from, request, &what));
+                }
                 about_topics if has_rights => {
                     let asked = Asked::of(&about_topics, (app, client), (self.wall)())?;
                     self.topic_asked(slot, asked, out);
@@ -208,6 +215,7 @@ fn charge(
         | FromDevice::Answered
         | FromDevice::Subscribe { .. }
         | FromDevice::Unsubscribe { .. }
+        | FromDevice::Own { .. }
         | FromDevice::Acked(_) => rate.message(0, limits),
     }
     if rate.pace(now, limits) == Pace::FarAhead { Err(CloseReason::InboundRate) } else { Ok(Ping::Due) }
