@@ -1,31 +1,18 @@
 //! A push from audience to receipt.
 
+use super::audience::{Met, Targets};
 use super::border::{Broadcast, Command, Outgoing};
 use super::hub::{Core, MessageStory, PushError, Receipt};
 use super::memory::live::OnlineOnly;
-use crate::domain::audience::ADDRESSES_MAX;
+use crate::domain::audience::Estimate;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::{
-    App, AppId, Audience, ClientId, Counts, DropReason, Dropped, Filter, MessageId, MessageRecord, Position,
-    Priority, Push, WallMs,
+    App, Counts, DropReason, Dropped, MessageId, MessageRecord, Position, Priority, Push, WallMs,
 };
 use crate::store::port::{Accept, Destination, MessageView, StoreError};
 use bytes::Bytes;
 use longwire_proto::wire::PushShared;
-use std::collections::HashSet;
 use std::sync::Arc;
-
-/// Devices of an addressed audience.
-struct Targets {
-    clients: Vec<ClientId>,
-    unknown: u64,
-}
-
-/// An audience as far as it needs reading.
-enum Reach {
-    Addressed(Targets),
-    Filtered(Arc<Filter>),
-}
 
 impl Core {
     /// See [`super::hub::Hub::push`].
@@ -37,8 +24,8 @@ impl Core {
         if self.posts.stopping() {
             return Err(PushError::Draining);
         }
-        let reach = self.reach(app.id, &push.audience).await?;
-        let ttl_s = push.ttl_s.min(TTL_S_MAX);
+        let met = self.meet(app.id, &push.audience).await?;
+        let ttl_s = push.audience.ttl_s(push.ttl_s.min(TTL_S_MAX));
         let accepted_at = (self.clock)();
         let message = self.ids.next(accepted_at);
         let mut shared = Vec::new();
@@ -60,12 +47,12 @@ impl Core {
         }
         let receipt = if ttl_s == 0 {
             let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
-            self.push_now(message, kept, shared, reach).await
+            self.push_now(message, kept, shared, met).await
         } else {
             let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000));
-            let (destination, unknown) = match reach {
-                Reach::Addressed(targets) => (Destination::Mailboxes(targets.clients), Some(targets.unknown)),
-                Reach::Filtered(filter) => (Destination::Log(filter), None),
+            let (destination, unknown) = match met {
+                Met::Addressed(targets) => (Destination::Mailboxes(targets.clients), targets.unknown),
+                Met::Filtered(filter) => (Destination::Log(filter), 0),
             };
             let accept = Accept {
                 message,
@@ -90,81 +77,62 @@ impl Core {
         Ok(receipt)
     }
 
-    async fn push_stored(
-        &self,
-        accept: Accept,
-        unknown: Option<u64>,
-        ttl_s: u32,
-    ) -> Result<Receipt, PushError> {
-        let accepted = self.store.accept(accept).await?;
-        let addressed = unknown.is_some();
-        let targets = &accepted.record.targets;
-        let online = || targets.iter().filter(|to| self.sessions.is_online(to.client)).count() as u64;
+    async fn push_stored(&self, accept: Accept, unknown: u64, ttl_s: u32) -> Result<Receipt, PushError> {
+        let (app, destination) = (accept.app, accept.destination.clone());
+        let (accepted, audience) = match (&destination, destination.filter()) {
+            (Destination::Mailboxes(clients), _) => {
+                let accepted = self.store.accept(accept).await?;
+                (accepted, self.exactly(&Targets { clients: clients.clone(), unknown }))
+            }
+            (_, Some(filter)) => {
+                let (accepted, estimate) =
+                    tokio::join!(self.store.accept(accept), self.estimate(app, filter));
+                (accepted?, estimate)
+            }
+            (_, None) => (self.store.accept(accept).await?, Estimate::default()),
+        };
         let refused = accepted.refused.len() as u64;
-        Ok(Receipt {
-            message: accepted.message,
-            matched: addressed.then(|| targets.len() as u64 + refused),
-            unknown: unknown.unwrap_or(0),
-            refused,
-            online: addressed.then(online),
-            durability: "local",
-            ttl_s,
-        })
+        Ok(Receipt { message: accepted.message, audience, refused, durability: "local", ttl_s })
     }
 
     /// Online only: no store, no position, no ack.
-    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, reach: Reach) -> Receipt {
+    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, met: Met) -> Receipt {
         let app = kept.app;
         self.live.begin(message, kept);
         let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared });
-        let mut receipt = Receipt {
-            message,
-            matched: None,
-            unknown: 0,
-            refused: 0,
-            online: None,
-            durability: "memory",
-            ttl_s: 0,
-        };
-        match reach {
-            Reach::Addressed(targets) => {
-                let mut online = 0;
-                for client in &targets.clients {
-                    let connections = self.sessions.of(*client);
-                    online += u64::from(connections.count() > 0);
-                    for to in connections.iter() {
+        let audience = match met {
+            Met::Addressed(targets) => {
+                let exact = self.exactly(&targets);
+                for client in targets.clients {
+                    for to in self.sessions.of(client).iter() {
                         let deliver = Command::DeliverNow { to, message: outgoing.clone() };
                         self.posts.send(to.shard(), deliver).await;
                     }
                 }
-                receipt.matched = Some(targets.clients.len() as u64);
-                receipt.unknown = targets.unknown;
-                receipt.online = Some(online);
+                exact
             }
-            Reach::Filtered(filter) => {
-                let reach = self.labels.reach(app, filter);
+            Met::Filtered(filter) => {
+                let reach = self.labels.reach(app, filter.clone());
                 let broadcast = Broadcast { app, reach, position: Position::START, message: outgoing };
-                self.posts.broadcast(&Arc::new(broadcast)).await;
+                let broadcast = Arc::new(broadcast);
+                tokio::join!(self.posts.broadcast(&broadcast), self.estimate(app, &filter)).1
             }
-        }
-        receipt
+        };
+        Receipt { message, audience, refused: 0, durability: "memory", ttl_s: 0 }
     }
 
-    async fn reach(&self, app: AppId, audience: &Audience) -> Result<Reach, PushError> {
-        let found: Vec<Vec<ClientId>> = if let Some(names) = &audience.names {
-            let clients = self.store.resolve_names(app, names.clone()).await?;
-            clients.into_iter().map(|client| client.into_iter().collect()).collect()
-        } else if let Some(aliases) = &audience.aliases {
-            self.store.resolve_aliases(app, aliases.clone()).await?
-        } else {
-            return Ok(Reach::Filtered(Arc::new(audience.filter.clone())));
-        };
-        let targets = gather(&found);
-        match targets.clients.len() {
-            0 => Err(PushError::NobodyMatches),
-            1..=ADDRESSES_MAX => Ok(Reach::Addressed(targets)),
-            many => Err(PushError::TooManyTargets(many)),
+    /// See [`super::hub::Hub::validate`].
+    pub(super) async fn validate(&self, app: &App, push: &Push) -> Result<Estimate, PushError> {
+        if self.posts.stopping() {
+            return Err(PushError::Draining);
         }
+        if push.audience.topic.is_some() {
+            return Ok(Estimate::default());
+        }
+        Ok(match self.meet(app.id, &push.audience).await? {
+            Met::Addressed(targets) => self.exactly(&targets),
+            Met::Filtered(filter) => self.estimate(app.id, &filter).await,
+        })
     }
 
     /// See [`super::hub::Hub::message`].
@@ -210,12 +178,4 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
     };
     let view = MessageView { record: Arc::new(record), counts, spreading: None };
     MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
-}
-
-/// Each device once, in the order of the addresses.
-fn gather(found: &[Vec<ClientId>]) -> Targets {
-    let mut seen = HashSet::with_capacity(found.len());
-    let clients = found.iter().flatten().copied().filter(|client| seen.insert(*client)).collect();
-    let unknown = found.iter().filter(|clients| clients.is_empty()).count() as u64;
-    Targets { clients, unknown }
 }

@@ -6,6 +6,7 @@ use crate::api::exchange::body::Json;
 use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
 use crate::api::exchange::trace::Trace;
+use crate::domain::audience::Estimate;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,32 +15,63 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use utoipa::ToSchema;
 
-/// An accepted push.
+/// An accepted push, or one that was only checked.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct PushAnswer {
-    /// The message's id, 32 hexadecimal digits.
-    msg_id: String,
+    /// The message's id, 32 hexadecimal digits; null if it was only to be checked.
+    #[schema(example = "0190a5f2c3d47e8f9a0b1c2d3e4f5a6b")]
+    msg_id: Option<String>,
     /// The trace that it belongs to, 32 hexadecimal digits.
+    #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
     trace_id: String,
-    /// Whom it met.
+    /// Whom it meets.
     audience: AudienceCounts,
-    /// `local`: synced to this node's disk before this answer; `memory`: online only, not stored.
+    /// Until the last connected device was served, milliseconds, if nothing else is under way; null where it is not known.
+    #[schema(example = 90)]
+    eta_ms: Option<u64>,
+    /// `local`: synced to this node's disk before this answer; `memory`: online only, not stored; `none`: only checked.
+    #[schema(example = "local")]
     durability: &'static str,
-    /// Seconds that it lives; less than asked if that was above the limit.
+    /// Seconds that it lives; less than asked if that was above the limit, 0 for an audience of whoever is connected.
+    #[schema(example = 86400)]
     ttl: u32,
 }
 
-/// Whom a push met.
+/// Whom a push meets.
 #[derive(Serialize, ToSchema)]
 struct AudienceCounts {
-    /// Devices addressed; null for `all` and tags, whose members are never counted.
+    /// Devices that are meant, connected or not; null where that is not known.
+    #[schema(example = 41210)]
     matched: Option<u64>,
+    /// `exact`: each was looked up; `counts`: as many as are registered, or have the tag, times the sample; `online_share`: of those registered
+    /// the share that fits of those connected, within what the counts allow; `none`.
+    #[schema(example = "online_share")]
+    matched_by: &'static str,
+    /// Devices of them that are connected (by their connections, unless they were looked up); null where that is not known.
+    #[schema(example = 9877)]
+    online: Option<u64>,
+    /// `bitmaps`: asked of the shards, times the sample; `sessions`: looked up; `none`.
+    #[schema(example = "bitmaps")]
+    online_by: &'static str,
     /// Registration ids and aliases that no device has.
+    #[schema(example = 0)]
     unknown: u64,
     /// Devices whose mailbox was full: nothing was stored for them.
+    #[schema(example = 0)]
     refused: u64,
-    /// Addressed devices that were connected, by one connection or more; null where that is not known.
-    online: Option<u64>,
+}
+
+impl AudienceCounts {
+    fn new(estimate: &Estimate, refused: u64) -> AudienceCounts {
+        AudienceCounts {
+            matched: estimate.matched,
+            matched_by: estimate.matched_by.word(),
+            online: estimate.online,
+            online_by: estimate.online_by.word(),
+            unknown: estimate.unknown,
+            refused,
+        }
+    }
 }
 
 /// Push a message to devices.
@@ -47,6 +79,7 @@ struct AudienceCounts {
     post, path = "/v1/push", tag = "push", request_body = PushRequest,
     security(("basic" = []), ("bearer" = []), ("api_key" = [])),
     responses(
+        (status = 200, body = PushAnswer, description = "Checked only (`options.validate_only`): nothing was sent or stored."),
         (status = 202, body = PushAnswer, description = "Accepted, and durable unless its ttl is 0."),
         (status = 400, body = FaultBody, description = "A field is not allowed; the message names it."),
         (status = 401, body = FaultBody, description = "No app has these credentials."),
@@ -69,19 +102,28 @@ pub(in crate::api) async fn push(
     if (api.overloaded)() {
         return Err(Fault::overloaded());
     }
+    let validates_only = request.validates_only();
     let push = request.into_push(trace.id)?;
+    if validates_only {
+        let estimate = api.hub.validate(&caller.app, &push).await?;
+        let answer = PushAnswer {
+            msg_id: None,
+            trace_id: trace.id.to_string(),
+            audience: AudienceCounts::new(&estimate, 0),
+            eta_ms: estimate.eta_ms,
+            durability: "none",
+            ttl: push.audience.ttl_s(push.ttl_s),
+        };
+        return Ok((StatusCode::OK, axum::Json(answer)));
+    }
     let receipt = api.hub.push(&caller.app, push).await?;
     api.stats.pushes_accepted.fetch_add(1, Relaxed);
     tracing::debug!(message = %receipt.message, trace = %trace.id, app = caller.app.key.as_str(), "push accepted");
     let answer = PushAnswer {
-        msg_id: receipt.message.to_string(),
+        msg_id: Some(receipt.message.to_string()),
         trace_id: trace.id.to_string(),
-        audience: AudienceCounts {
-            matched: receipt.matched,
-            unknown: receipt.unknown,
-            refused: receipt.refused,
-            online: receipt.online,
-        },
+        audience: AudienceCounts::new(&receipt.audience, receipt.refused),
+        eta_ms: receipt.audience.eta_ms,
         durability: receipt.durability,
         ttl: receipt.ttl_s,
     };

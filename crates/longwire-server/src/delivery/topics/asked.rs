@@ -5,6 +5,7 @@ use super::session::{SessionStart, SessionWish};
 use super::{TopicCensus, TopicStats};
 use crate::delivery::border::topics::{PublishOutcome, TopicMessage};
 use crate::delivery::hub::{Core, Hub, PushError, Receipt};
+use crate::domain::audience::Estimate;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::topic::TopicName;
 use crate::domain::{AppId, ClientId, Kind, Push, TraceId, WallMs};
@@ -166,10 +167,8 @@ impl Core {
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         Ok(Receipt {
             message: sent.message,
-            matched: None,
-            unknown: 0,
+            audience: Estimate::default(),
             refused: sent.refused,
-            online: None,
             durability: if ttl_s > 0 { "local" } else { "memory" },
             ttl_s,
         })
