@@ -16,6 +16,7 @@ use super::pump;
 use super::stats::HubStats;
 use super::topics::{self, Topics};
 use crate::domain::LoginWays;
+use crate::domain::audience::Estimate;
 use crate::domain::topic::Rules;
 use crate::domain::{
     App, AppId, AppKey, AppSecret, Counts, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules,
@@ -99,14 +100,10 @@ pub struct Registered {
 pub struct Receipt {
     /// The message.
     pub message: MessageId,
-    /// Devices addressed; `None` for `all` and tags, whose members are never counted.
-    pub matched: Option<u64>,
-    /// Registration ids and aliases that no device has.
-    pub unknown: u64,
+    /// Whom it met.
+    pub audience: Estimate,
     /// Targets whose mailbox was full.
     pub refused: u64,
-    /// Addressed devices that were connected, however many connections each had; `None` for `all` and tags.
-    pub online: Option<u64>,
     /// "local" (fsynced here) or "memory" (online only).
     pub durability: &'static str,
     /// The ttl that holds, seconds (clipped to the limit).
@@ -120,8 +117,8 @@ pub struct Receipt {
 /// Why a push was not accepted; nothing was stored, except for `Store(Unknown)`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PushError {
-    /// No device matches any address.
-    #[error("no device has any of these registration ids or aliases")]
+    /// No device matches any address, and what is asked beside.
+    #[error("no device has any of these registration ids or aliases, and fits what is asked beside")]
     NobodyMatches,
     /// An alias matches more devices than one push may address.
     #[error("the aliases match {0} devices; one push may address 1000")]
@@ -527,6 +524,14 @@ impl Hub {
         let receipt = self.core.push_now_or_later(app, push, &mut place).await;
         place.leave().await;
         receipt
+    }
+
+    /// Whom a push would meet; nothing is accepted.
+    ///
+    /// # Errors
+    /// As [`Hub::push`], but for what only an acceptance finds.
+    pub async fn validate(&self, app: &App, push: &Push) -> Result<Estimate, PushError> {
+        self.core.validate(app, push).await
     }
 
     /// Recalls a message: what has no end ends, who has it is told. When this returns, it is sent to nobody any more. A second

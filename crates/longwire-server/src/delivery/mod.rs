@@ -1,6 +1,7 @@
 //! The hub: login, takeover, push, fan-out, ack, backlog, receipts. The only caller of the store.
 //!
 //! - [`hub`]: what the API asks, and what its parts share.
+//! - `audience`: whom it meets, or an estimate.
 //! - `push`: a push from audience to receipt.
 //! - `recall`: taking one back.
 //! - `once`: pushes with a key of the caller; `order`: many pushes in their order.
@@ -14,6 +15,7 @@
 //! - `topics`: kept sessions, shared groups, retained messages, wills.
 //! - [`HubStats`]: what is counted.
 
+mod audience;
 mod auth;
 pub mod border;
 mod devices;

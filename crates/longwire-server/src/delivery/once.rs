@@ -5,6 +5,7 @@
 
 use super::hub::{Core, PushError, Receipt};
 use super::order::Place;
+use crate::domain::audience::Estimate;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::{App, AppId, MessageId, Push, TraceId, WallMs};
 use crate::store::port::{Claim, ClaimWith, Keyed, ONCE_AFTER_MS, OnceView, StoreError};
@@ -41,11 +42,7 @@ impl KeyTurns {
 struct Told {
     trace: String,
     #[serde(default)]
-    matched: Option<u64>,
-    #[serde(default)]
-    unknown: u64,
-    #[serde(default)]
-    online: Option<u64>,
+    audience: Estimate,
     #[serde(default)]
     in_memory: bool,
     #[serde(default)]
@@ -57,9 +54,7 @@ pub(super) fn keyed(push: &Push, receipt: &Receipt, accepted_at: WallMs) -> Opti
     let once = push.once?;
     let told = Told {
         trace: receipt.trace.to_string(),
-        matched: receipt.matched,
-        unknown: receipt.unknown,
-        online: receipt.online,
+        audience: receipt.audience,
         in_memory: receipt.durability == "memory",
         ttl_s: receipt.ttl_s,
     };
@@ -77,10 +72,8 @@ fn told_again(view: &OnceView) -> Result<Receipt, StoreError> {
     let trace = u128::from_str_radix(&told.trace, 16).map_err(|_| damaged())?;
     Ok(Receipt {
         message: view.message,
-        matched: told.matched,
-        unknown: told.unknown,
+        audience: told.audience,
         refused: u64::from(view.refused),
-        online: told.online,
         durability: if told.in_memory { "memory" } else { "local" },
         ttl_s: told.ttl_s,
         trace: TraceId(trace),

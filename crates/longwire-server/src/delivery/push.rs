@@ -1,34 +1,21 @@
 //! A push from audience to receipt.
 
+use super::audience::Met;
 use super::border::{Broadcast, Command, Outgoing};
 use super::hub::{Core, MessageStory, PushError, Receipt};
 use super::memory::live::OnlineOnly;
 use super::once;
 use super::order::Place;
-use crate::domain::audience::ADDRESSES_MAX;
+use crate::domain::audience::Estimate;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::{
-    App, AppId, Audience, ClientId, Counts, DropReason, Dropped, Filter, MessageId, MessageRecord, Position,
-    Priority, Push, WallMs,
+    App, AppId, Counts, DropReason, Dropped, MessageId, MessageRecord, Position, Priority, Push, WallMs,
 };
-use crate::store::port::{Accept, Destination, MessageView, StoreError};
+use crate::store::port::{Accept, MessageView, StoreError};
 use crate::store::sessions::{Done, Work};
 use bytes::Bytes;
 use longwire_proto::wire::PushShared;
-use std::collections::HashSet;
 use std::sync::Arc;
-
-/// Devices of an addressed audience.
-struct Targets {
-    clients: Vec<ClientId>,
-    unknown: u64,
-}
-
-/// An audience as far as it needs reading.
-enum Reach {
-    Addressed(Targets),
-    Filtered(Arc<Filter>),
-}
 
 impl Core {
     /// See [`super::hub::Hub::push_at`].
@@ -46,8 +33,13 @@ impl Core {
         if self.posts.stopping() {
             return Err(PushError::Draining);
         }
-        let reach = self.reach(app.id, &push.audience).await?;
-        let ttl_s = push.ttl_s.min(TTL_S_MAX);
+        let met = self.meet(app.id, &push.audience).await?;
+        let ttl_s = push.audience.ttl_s(push.ttl_s.min(TTL_S_MAX));
+        // A key keeps what its caller was told, so whom it meets is asked before; for others, while it is stored.
+        let told = match push.once {
+            Some(_) => Some(self.estimate_of(app.id, &met).await),
+            None => None,
+        };
         place.come().await;
         let accepted_at = (self.clock)();
         let message = self.ids.next(accepted_at);
@@ -68,31 +60,35 @@ impl Core {
         {
             return Err(StoreError::NoSuchMessage.into());
         }
-        let mut receipt = self.first_receipt(message, &push, &reach);
+        let mut receipt = Receipt {
+            message,
+            audience: told.unwrap_or_default(),
+            refused: 0,
+            durability: if ttl_s == 0 { "memory" } else { "local" },
+            ttl_s,
+            trace: push.trace,
+            replayed: false,
+        };
         let keyed = once::keyed(&push, &receipt, accepted_at);
-        let receipt = if ttl_s == 0 {
-            if let Some(keyed) = keyed {
-                self.claim(app.id, message, accepted_at, keyed).await?;
+        let sending = async {
+            if ttl_s == 0 {
+                if let Some(keyed) = keyed {
+                    self.claim(app.id, message, accepted_at, keyed).await?;
+                }
+                let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
+                self.push_now(message, kept, shared, &met).await;
+                place.pass();
+                return Ok(0);
             }
-            let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
-            self.push_now(message, kept, shared, reach).await;
-            place.pass();
-            receipt
-        } else {
-            let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000));
-            let destination = match reach {
-                Reach::Addressed(targets) => Destination::Mailboxes(targets.clients),
-                Reach::Filtered(filter) => Destination::Log(filter),
-            };
             let accept = Accept {
                 message,
                 app: app.id,
                 kind: content.kind,
                 trace: push.trace,
                 accepted_at,
-                deadline,
+                deadline: WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000)),
                 shared,
-                destination,
+                destination: met.destination(),
                 received: None,
                 priority: push.priority,
                 collapse_key: push.collapse_key.as_str().into(),
@@ -100,51 +96,41 @@ impl Core {
                 once: keyed,
                 occurrence: None,
             };
-            let queued = self.store.queue(vec![Work::Accept(accept)]).await;
-            place.pass();
-            for done in queued.outcomes().await {
-                if let Done::Accepted(accepted) = done? {
-                    receipt.refused = accepted.refused.len() as u64;
-                }
-            }
-            receipt
+            self.store_one(accept, place).await
         };
+        let estimating = async {
+            match told {
+                Some(told) => told,
+                None => self.estimate_of(app.id, &met).await,
+            }
+        };
+        let (refused, audience) = tokio::join!(sending, estimating);
+        (receipt.refused, receipt.audience) = (refused?, audience);
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         tracing::debug!(trace = %push.trace, message = %message, durability = receipt.durability, "push accepted");
         Ok(receipt)
     }
 
-    /// What is known of a receipt before the push is accepted. Who is connected is asked now, so that a key keeps what its caller was
-    /// told.
-    fn first_receipt(&self, message: MessageId, push: &Push, reach: &Reach) -> Receipt {
-        let targets = match reach {
-            Reach::Addressed(targets) => Some(targets),
-            Reach::Filtered(_) => None,
-        };
-        let online = |targets: &Targets| {
-            targets.clients.iter().filter(|client| self.sessions.is_online(**client)).count() as u64
-        };
-        let ttl_s = push.ttl_s.min(TTL_S_MAX);
-        Receipt {
-            message,
-            matched: targets.map(|targets| targets.clients.len() as u64),
-            unknown: targets.map_or(0, |targets| targets.unknown),
-            refused: 0,
-            online: targets.map(online),
-            durability: if ttl_s == 0 { "memory" } else { "local" },
-            ttl_s,
-            trace: push.trace,
-            replayed: false,
+    /// Stores a message; how many of its targets were refused.
+    async fn store_one(&self, accept: Accept, place: &mut Place) -> Result<u64, PushError> {
+        let queued = self.store.queue(vec![Work::Accept(accept)]).await;
+        place.pass();
+        let mut refused = 0;
+        for done in queued.outcomes().await {
+            if let Done::Accepted(accepted) = done? {
+                refused = accepted.refused.len() as u64;
+            }
         }
+        Ok(refused)
     }
 
     /// Online only: no store, no position, no ack.
-    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, reach: Reach) {
+    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, met: &Met) {
         let app = kept.app;
         self.live.begin(message, kept);
         let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared });
-        match reach {
-            Reach::Addressed(targets) => {
+        match met {
+            Met::Addressed(targets) => {
                 for client in &targets.clients {
                     for to in self.sessions.of(*client).iter() {
                         let deliver = Command::DeliverNow { to, message: outgoing.clone() };
@@ -152,29 +138,31 @@ impl Core {
                     }
                 }
             }
-            Reach::Filtered(filter) => {
-                let reach = self.labels.reach(app, filter);
+            Met::Filtered(filter) => {
+                let reach = self.labels.reach(app, filter.clone());
                 let broadcast = Broadcast { app, reach, position: Position::START, message: outgoing };
                 self.posts.broadcast(&Arc::new(broadcast)).await;
             }
         }
     }
 
-    async fn reach(&self, app: AppId, audience: &Audience) -> Result<Reach, PushError> {
-        let found: Vec<Vec<ClientId>> = if let Some(names) = &audience.names {
-            let clients = self.store.resolve_names(app, names.clone()).await?;
-            clients.into_iter().map(|client| client.into_iter().collect()).collect()
-        } else if let Some(aliases) = &audience.aliases {
-            self.store.resolve_aliases(app, aliases.clone()).await?
-        } else {
-            return Ok(Reach::Filtered(Arc::new(audience.filter.clone())));
-        };
-        let targets = gather(&found);
-        match targets.clients.len() {
-            0 => Err(PushError::NobodyMatches),
-            1..=ADDRESSES_MAX => Ok(Reach::Addressed(targets)),
-            many => Err(PushError::TooManyTargets(many)),
+    async fn estimate_of(&self, app: AppId, met: &Met) -> Estimate {
+        match met {
+            Met::Addressed(targets) => self.exactly(targets),
+            Met::Filtered(filter) => self.estimate(app, filter).await,
         }
+    }
+
+    /// See [`super::hub::Hub::validate`].
+    pub(super) async fn validate(&self, app: &App, push: &Push) -> Result<Estimate, PushError> {
+        if self.posts.stopping() {
+            return Err(PushError::Draining);
+        }
+        if push.audience.topic.is_some() {
+            return Ok(Estimate::default());
+        }
+        let met = self.meet(app.id, &push.audience).await?;
+        Ok(self.estimate_of(app.id, &met).await)
     }
 
     /// See [`super::hub::Hub::message`].
@@ -220,12 +208,4 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
     };
     let view = MessageView { record: Arc::new(record), counts, spreading: None };
     MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
-}
-
-/// Each device once, in the order of the addresses.
-fn gather(found: &[Vec<ClientId>]) -> Targets {
-    let mut seen = HashSet::with_capacity(found.len());
-    let clients = found.iter().flatten().copied().filter(|client| seen.insert(*client)).collect();
-    let unknown = found.iter().filter(|clients| clients.is_empty()).count() as u64;
-    Targets { clients, unknown }
 }

@@ -47,6 +47,10 @@ impl Shards for FakeShards {
         &self.interests
     }
     fn post(&self, shard: ShardId, command: Command) -> Result<(), Command> {
+        // As from a shard that is busy: an estimate is given up.
+        if matches!(command, Command::Count(_)) {
+            return Ok(());
+        }
         let mut queue = self.queues[usize::from(shard.0)].lock();
         if queue.len() >= self.room.load(Ordering::SeqCst) {
             self.given_back.fetch_add(1, Ordering::SeqCst);

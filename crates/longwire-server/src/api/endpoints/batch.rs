@@ -55,7 +55,7 @@ struct BatchResult {
     /// The status.
     #[schema(example = 202)]
     status: u16,
-    /// `accepted`, `replayed`, or the code of the refusal.
+    /// `accepted`, `replayed`, `checked` (`validate_only`), or the code of the refusal.
     #[schema(example = "accepted")]
     code: &'static str,
     /// With 429 and 503: not before, seconds.
@@ -125,9 +125,14 @@ pub(in crate::api) async fn batch(
     for answer in answers {
         results.push(match answer {
             Ok(answer) => {
-                let code = if answer.replayed { "replayed" } else { "accepted" };
-                *(if answer.replayed { &mut replayed } else { &mut accepted }) += 1;
-                BatchResult { status: 202, code, retry_after: None, body: BatchBody::Accepted(answer) }
+                let (status, code) = match (answer.msg_id.is_some(), answer.replayed) {
+                    (false, _) => (200, "checked"),
+                    (true, false) => (202, "accepted"),
+                    (true, true) => (202, "replayed"),
+                };
+                accepted += usize::from(code == "accepted");
+                replayed += usize::from(code == "replayed");
+                BatchResult { status, code, retry_after: None, body: BatchBody::Accepted(answer) }
             }
             Err(fault) => {
                 refused += 1;

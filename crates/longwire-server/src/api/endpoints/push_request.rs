@@ -1,11 +1,14 @@
 //! A push as callers write it, and how it becomes one of the domain.
 
 use crate::api::exchange::fault::Fault;
+use crate::domain::audience::condition::{DEPTH_MAX, NODES_MAX};
+use crate::domain::audience::filter::PARTS;
 use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
 use crate::domain::message::{MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, TTL_S_DEFAULT, TTL_S_MAX};
 use crate::domain::topic::TopicName;
 use crate::domain::{
-    Alias, Audience, Condition, Content, DeviceName, Invalid, Kind, MessageId, Priority, Push, Tag, TraceId,
+    Alias, Audience, Condition, Content, DeviceName, Filter, Invalid, Kind, MessageId, Priority, Push, Tag,
+    TraceId,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -49,9 +52,10 @@ enum Everyone {
     All,
 }
 
-/// Exactly one of the four.
-#[derive(Serialize, Deserialize, ToSchema)]
+/// What is given is ANDed; at least one of them. A topic stands alone.
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"tag": ["v2", "beta"], "tag_not": ["muted"], "condition": "app_version < '3.2'"}))]
 struct AudienceObject {
     /// These devices; one that does not exist is counted as unknown.
     #[schema(min_items = 1, max_items = 1000)]
@@ -62,6 +66,22 @@ struct AudienceObject {
     /// Devices with at least one of these tags.
     #[schema(min_items = 1, max_items = 20)]
     tag: Option<Vec<String>>,
+    /// Devices with every one of these tags.
+    #[schema(min_items = 1, max_items = 20)]
+    tag_and: Option<Vec<String>>,
+    /// Devices without any of these tags.
+    #[schema(min_items = 1, max_items = 20)]
+    tag_not: Option<Vec<String>>,
+    /// An expression over tags and attributes: `'beta' in tags`, `app_version < '3.2'`, `country in ('de', 'fr')`, with `==`, `!=`,
+    /// `<`, `<=`, `>`, `>=`, `&&`, `||`, `!` and parentheses. Together with the lists of tags at most 128 parts, 16 deep.
+    #[schema(max_length = 1024, example = "'beta' in tags && app_version < '3.2'")]
+    condition: Option<String>,
+    /// Only devices that are connected now. Without registration ids and aliases the message is not stored: its ttl is 0.
+    online_only: Option<bool>,
+    /// So many of a hundred of the devices, by a hash of each: always the same ones, and those of a smaller sample are in a greater
+    /// one. Above 0, in steps of 1/65,536.
+    #[schema(exclusive_minimum = 0, maximum = 100, example = 2.5)]
+    sample_percent: Option<f64>,
     /// Whoever subscribed to this topic: as a publish of QoS 1, of QoS 0 if the ttl is 0.
     #[schema(max_length = 256)]
     topic: Option<String>,
@@ -133,6 +153,9 @@ struct PushOptions {
     /// The same in the words of Web Push (RFC 8030, section 5.3): `high` is `high`, the others are `normal`. Not with another
     /// `priority`.
     urgency: Option<Urgency>,
+    /// Everything is checked and answered, with status 200, and nothing is sent or stored.
+    #[serde(default)]
+    validate_only: bool,
 }
 
 /// How urgent, in the words of Web Push.
@@ -160,7 +183,7 @@ impl<'de> Deserialize<'de> for AudienceField {
         impl<'de> Visitor<'de> for Field {
             type Value = AudienceField;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"all\" or an object with one of registration_id, alias, tag, topic")
+                f.write_str("\"all\" or an object with registration_id, alias, tag, tag_and, tag_not, condition or topic")
             }
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<AudienceField, E> {
                 if word == "all" {
@@ -178,6 +201,11 @@ impl<'de> Deserialize<'de> for AudienceField {
 }
 
 impl PushRequest {
+    /// Whether it is only to be checked.
+    pub(in crate::api) fn validates_only(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.validate_only)
+    }
+
     /// The push that was meant.
     ///
     /// # Errors
@@ -243,29 +271,98 @@ impl PushOptions {
 
 impl AudienceField {
     fn into_audience(self) -> Result<Audience, Fault> {
-        let object = match self {
-            AudienceField::All(Everyone::All) => return Ok(Audience::all()),
-            AudienceField::Some(object) => object,
-        };
-        match (object.registration_id, object.alias, object.tag, object.topic) {
-            (Some(names), None, None, None) => {
-                list("audience.registration_id", &names, ADDRESSES_MAX, DeviceName::parse)
-                    .map(Audience::devices)
-            }
-            (None, Some(aliases), None, None) => {
-                list("audience.alias", &aliases, ADDRESSES_MAX, Alias::parse).map(Audience::aliases)
-            }
-            (None, None, Some(tags), None) => {
-                let mut tags = list("audience.tag", &tags, TAGS_IN_AUDIENCE_MAX, Tag::parse)?;
-                tags.sort();
-                Ok(Audience::of(Condition::any_tag(tags)))
-            }
-            (None, None, None, Some(topic)) => {
-                Ok(Audience::topic(TopicName::parse("audience.topic", &topic)?))
-            }
-            _ => Err(Fault::invalid("audience: exactly one of registration_id, alias, tag, topic is needed")),
+        match self {
+            AudienceField::All(Everyone::All) => Ok(Audience::all()),
+            AudienceField::Some(object) => object.into_audience(),
         }
     }
+}
+
+impl AudienceObject {
+    fn into_audience(self) -> Result<Audience, Fault> {
+        let filters = self.tag.is_some()
+            || self.tag_and.is_some()
+            || self.tag_not.is_some()
+            || self.condition.is_some()
+            || self.sample_percent.is_some()
+            || self.online_only == Some(true);
+        let names = self.registration_id.is_some() || self.alias.is_some();
+        if let Some(topic) = &self.topic {
+            if names || filters {
+                return Err(Fault::invalid("audience.topic: stands alone"));
+            }
+            return Ok(Audience::topic(TopicName::parse("audience.topic", topic)?));
+        }
+        if !names && !filters {
+            let problem = "audience: at least one of registration_id, alias, tag, tag_and, tag_not, condition, sample_percent, topic, \
+                           or online_only, is needed";
+            return Err(Fault::invalid(problem));
+        }
+        let sample = self.sample_percent.map_or(Ok(PARTS), sample)?;
+        let online_only = self.online_only.unwrap_or(false);
+        let names = self.registration_id.as_ref();
+        let names =
+            names.map(|texts| list("audience.registration_id", texts, ADDRESSES_MAX, DeviceName::parse));
+        let aliases = self.alias.as_ref();
+        let aliases = aliases.map(|texts| list("audience.alias", texts, ADDRESSES_MAX, Alias::parse));
+        let filter = Filter { sample, ..Filter::of(self.condition()?) };
+        Ok(Audience {
+            names: names.transpose()?,
+            aliases: aliases.transpose()?,
+            topic: None,
+            filter,
+            online_only,
+        })
+    }
+
+    /// The lists of tags and the condition, together.
+    fn condition(&self) -> Result<Condition, Fault> {
+        let tags = |field, texts: &Option<Vec<String>>| {
+            let tags = texts.as_ref().map(|texts| list(field, texts, TAGS_IN_AUDIENCE_MAX, Tag::parse));
+            let mut tags = tags.transpose()?.unwrap_or_default();
+            // The same audience is the same condition.
+            tags.sort();
+            Ok::<_, Fault>(tags)
+        };
+        let mut parts = Vec::new();
+        let any = tags("audience.tag", &self.tag)?;
+        if !any.is_empty() {
+            parts.push(Condition::any_tag(any));
+        }
+        parts.extend(tags("audience.tag_and", &self.tag_and)?.into_iter().map(Condition::Tag));
+        let none = tags("audience.tag_not", &self.tag_not)?;
+        if !none.is_empty() {
+            parts.push(Condition::Not(Box::new(Condition::any_tag(none))));
+        }
+        match self.condition.as_ref().map(|text| Condition::parse("audience.condition", text)).transpose()? {
+            // Its parts are ANDed with the others, which costs no depth.
+            Some(Condition::All(more)) if !parts.is_empty() => parts.extend(more),
+            Some(condition) => parts.push(condition),
+            None => {}
+        }
+        let condition = match parts.len() {
+            0 => Condition::Everyone,
+            1 => parts.remove(0),
+            _ => Condition::All(parts),
+        };
+        if condition.nodes() > NODES_MAX || condition.depth() > DEPTH_MAX {
+            let problem = format!(
+                "audience: tags and condition are at most {NODES_MAX} parts, {DEPTH_MAX} deep; are {}, {} deep",
+                condition.nodes(),
+                condition.depth()
+            );
+            return Err(Fault::too_large(problem));
+        }
+        Ok(condition)
+    }
+}
+
+/// So many parts of all devices; at least one.
+fn sample(percent: f64) -> Result<u32, Invalid> {
+    if !(percent > 0.0 && percent <= 100.0) {
+        return Err(Invalid::new("audience.sample_percent", "must be above 0 and at most 100"));
+    }
+    Ok(((percent / 100.0 * f64::from(PARTS)).round() as u32).max(1))
 }
 
 /// A list of names, each parsed, without repeats, in the order given.

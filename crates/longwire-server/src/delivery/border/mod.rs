@@ -4,7 +4,7 @@ pub mod labels;
 pub mod own;
 pub mod topics;
 
-pub use labels::{LabelId, Labelled, Meant, Reach};
+pub use labels::{Headcount, LabelId, Labelled, Meant, Reach};
 
 use crate::domain::topic::Interests;
 use crate::domain::{AppId, AssignedHeartbeat, ClientId, MessageId, Position, Source, WallMs};
@@ -101,6 +101,8 @@ pub enum Command {
     },
     /// A message for an app's connections. In the order of log positions.
     Broadcast(Arc<Broadcast>),
+    /// How many connections a condition fits: answered in it, and the last shard tells [`Event::Counted`].
+    Count(Arc<Headcount>),
     /// The answer to [`Event::Pull`].
     Page {
         /// The connection.
@@ -301,6 +303,8 @@ pub enum Event {
     },
     /// A device wants something changed of itself; it waits for a [`Command::Own`].
     Own(Box<own::OwnChange>),
+    /// Every shard has answered a [`Command::Count`].
+    Counted(Arc<Headcount>),
     /// A session wants something of topics.
     Topic(topics::From, Box<topics::TopicEvent>),
     /// A connection that had begun to log in is gone. Its unacked deliveries, if any, go with it.

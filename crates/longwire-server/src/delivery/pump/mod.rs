@@ -127,6 +127,7 @@ impl Pump {
                 stats.deliveries_dropped.fetch_add(u64::from(dropped), Relaxed);
                 notes.changes.push(Change::Sent { message, sent, dropped });
             }
+            Event::Counted(headcount) => headcount.tell(),
             Event::Upstream(message) => self.uplink.take(*message),
             Event::Own(asked) => self.own.take(*asked),
             Event::Topic(from, event) => self.topics.take(from, *event),

@@ -6,6 +6,7 @@ use super::{TopicCensus, TopicStats};
 use crate::delivery::border::topics::{PublishOutcome, TopicMessage};
 use crate::delivery::hub::{Core, Hub, PushError, Receipt};
 use crate::delivery::once;
+use crate::domain::audience::Estimate;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::topic::TopicName;
 use crate::domain::{AppId, ClientId, Kind, MessageId, Push, TraceId, WallMs};
@@ -167,10 +168,8 @@ impl Core {
         let now = (self.clock)();
         let receipt = Receipt {
             message: self.ids.next(now),
-            matched: None,
-            unknown: 0,
+            audience: Estimate::default(),
             refused: 0,
-            online: None,
             durability: if ttl_s > 0 { "local" } else { "memory" },
             ttl_s,
             trace: push.trace,

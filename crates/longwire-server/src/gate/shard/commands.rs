@@ -57,6 +57,12 @@ impl Shard {
                 }
                 self.fanout.queue(broadcast);
             }
+            Command::Count(headcount) => {
+                let (fitting, members) = self.members.count(headcount.app, &headcount.reach.condition);
+                if headcount.add(fitting, members) {
+                    self.outlet.tell(Event::Counted(headcount));
+                }
+            }
             Command::Page { to, source, page } => match (self.find(to), page) {
                 (Some(slot), Some(page)) => self.page(slot, source, &page),
                 (Some(_), None) => self.failed_pages.push((to, source)),

@@ -100,6 +100,16 @@ impl Members {
         slots
     }
 
+    /// How many connections of the app a condition fits for certain, and how many there are.
+    pub(super) fn count(&self, app: AppId, condition: &Labelled) -> (u64, u64) {
+        let Some(members) = self.apps.get(&app) else { return (0, 0) };
+        let all = members.slots.len();
+        match condition {
+            Labelled::Everyone => (all, all),
+            _ => (self.fitting(condition, &members.slots, Open::Out).len(), all),
+        }
+    }
+
     fn fitting(&self, condition: &Labelled, all: &RoaringBitmap, open: Open) -> RoaringBitmap {
         match condition {
             Labelled::Everyone => all.clone(),
@@ -214,6 +224,11 @@ mod tests {
         let not = |inner| Labelled::Not(Box::new(inner));
         assert_eq!(slots(&members, 1, open(), 9), [10, 11]);
         assert_eq!(slots(&members, 1, not(open()), 9), [11, 12]);
+        // Counted is only who fits for certain.
+        assert_eq!(members.count(AppId(1), &open()), (1, 3));
+        assert_eq!(members.count(AppId(1), &not(open())), (1, 3));
+        assert_eq!(members.count(AppId(1), &Labelled::Everyone), (3, 3));
+        assert_eq!(members.count(AppId(7), &Labelled::Everyone), (0, 0));
         assert_eq!(slots(&members, 1, open(), 8), [10, 11, 12]);
         members.join(AppId(1), 14, Box::new([LabelId::UNNUMBERED]));
         assert_eq!(slots(&members, 1, open(), 9), [10, 11, 14]);

@@ -99,6 +99,14 @@ impl MessageStore {
         self.devices_asked(|reply| DevicesQuestion::Profiles(app, names, reply)).await
     }
 
+    /// The profiles of numbers, in order; `None` for a number without one.
+    ///
+    /// # Errors
+    /// The store is closed, or a table is damaged.
+    pub async fn profiles_of(&self, clients: Vec<ClientId>) -> Result<Vec<Option<Device>>, StoreError> {
+        self.devices_asked(|reply| DevicesQuestion::Numbered(clients, reply)).await
+    }
+
     /// Takes a device out: deliveries of its mailbox that have no end are dropped as `device_removed`, its kept session ends,
     /// and name, alias, tags and counts forget it. Nothing happens to one that is gone already.
     ///
