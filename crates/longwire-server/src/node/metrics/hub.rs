@@ -38,10 +38,7 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     )?;
     let text = ["longwire_messages_online_only", "online-only messages accepted"];
     by_label(page, "audience", text, &AUDIENCE_LABELS, &hub.online_only)?;
-    by_label(page, "kind", ["longwire_feedback", "what devices said"], &FEEDBACK_LABELS, &hub.feedback)?;
-    let text = ["longwire_upstream_answers", "answers to messages of devices"];
-    by_label(page, "result", text, &UPSTREAM_LABELS, &hub.upstream)?;
-    own(page, hub)?;
+    said_by_devices(page, hub)?;
     let text = ["longwire_login_call_outs", "questions to apps' own login services"];
     by_label(page, "outcome", text, &CALL_OUT_LABELS, &hub.call_outs)?;
     let counters = [
@@ -116,7 +113,10 @@ pub(super) fn by_label(
     page.counters(name, help, &values)
 }
 
-fn own(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
+fn said_by_devices(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
+    by_label(page, "kind", ["longwire_feedback", "what devices said"], &FEEDBACK_LABELS, &hub.feedback)?;
+    let text = ["longwire_upstream_answers", "answers to messages of devices"];
+    by_label(page, "result", text, &UPSTREAM_LABELS, &hub.upstream)?;
     let text = ["longwire_self_service", "changes that devices asked for of themselves"];
     by_label(page, "result", text, &OWN_LABELS, &hub.own)?;
     let text = "changes that devices asked for without an answer";
