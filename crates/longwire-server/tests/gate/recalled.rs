@@ -73,11 +73,11 @@ fn a_page_that_was_read_before_the_recall_tells_of_a_gap_in_its_place() {
     device.socket.write_all(&ack).unwrap();
     let noted = rig.until(|rig| {
         let events = rig.events.lock().unwrap();
-        let ends = events.iter().filter_map(|event| match event {
+        let mut ends = events.iter().filter_map(|event| match event {
             Event::Settled { message: MessageId(7), end, .. } => Some(*end),
             _ => None,
         });
-        ends.last()
+        ends.next_back()
     });
     assert_eq!(noted, Some(End::GapNoted(GapReason::Recalled)));
 }

@@ -4,11 +4,13 @@
 //! - `replace`: collapse keys and override.
 //! - `books`: what balances, and the alarm when it does not.
 //! - `application`: what an application of the SDK sees.
+//! - `command`: the verbs.
 
 #![allow(clippy::unwrap_used)]
 
 mod application;
 mod books;
+mod command;
 mod recall;
 mod replace;
 #[path = "../support/mod.rs"]
