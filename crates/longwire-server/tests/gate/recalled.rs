@@ -1,13 +1,12 @@
 //! Nothing of a recalled message goes out, wherever it was on its way: told by the store instead.
 
-use crate::rig::{APP, Rig, options, outgoing, welcome};
+use crate::rig::{Rig, options, outgoing, welcome};
 use longwire_proto::id::{MessageId, Position, Source};
 use longwire_proto::wire::{AckKind, GapReason, ServerFrame, encode_acks};
-use longwire_server::delivery::border::{Broadcast, Command, Event};
+use longwire_server::delivery::border::{Command, Event};
 use longwire_server::domain::WallMs;
 use longwire_server::store::port::{End, Page, PageEntry};
 use std::io::Write as _;
-use std::sync::Arc;
 
 /// Recalls a message, and waits until every shard knows.
 fn recall(rig: &Rig, number: u128) {
@@ -41,9 +40,7 @@ fn a_live_delivery_and_a_broadcast_of_a_recalled_message_are_left_to_the_store()
     let end = Page { entries: Vec::new(), end: true };
     let page = Command::Page { to, source: Source::Mailbox, page: Some(Box::new(end)) };
     rig.shards.post(to.shard(), page).unwrap();
-    let message = outgoing(7, b"recalled");
-    let broadcast = Arc::new(Broadcast { app: APP, tags: Box::default(), exact: true, position, message });
-    rig.to_all(|| Command::Broadcast(broadcast.clone()));
+    rig.broadcast(position, &[], 7, b"recalled");
     pulled(&rig, Source::AppLog);
     device.nothing_before_pong();
 }
