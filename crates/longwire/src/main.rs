@@ -2,12 +2,15 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to people
 
+mod books;
 mod configure;
 mod dev;
 mod doctor;
 mod listen;
+mod message;
 mod publish;
 mod push;
+mod recall;
 mod register;
 mod serve;
 
@@ -49,6 +52,12 @@ enum Verb {
     Register(register::RegisterArgs),
     /// Push a message.
     Push(Box<push::PushArgs>),
+    /// Recall a message: devices that have it are told to forget it.
+    Recall(recall::RecallArgs),
+    /// What became of a message.
+    Message(message::MessageArgs),
+    /// Deliveries of the app by how they ended, and whether the books are right.
+    Books(books::BooksArgs),
     /// Publish to a topic.
     Publish(Box<publish::PublishArgs>),
     /// Behave like a device: connect, print what arrives, ack it.
@@ -89,6 +98,9 @@ fn main() -> ExitCode {
         }
         Verb::Register(args) => register::run(args),
         Verb::Push(args) => push::run(*args),
+        Verb::Recall(args) => recall::run(&args),
+        Verb::Message(args) => message::run(&args),
+        Verb::Books(args) => books::run(&args),
         Verb::Publish(args) => publish::run(*args),
         Verb::Listen(args) => listen::run(args),
         Verb::Bench(args) => longwire_bench::run_bench(args).map_err(Failure::failed),

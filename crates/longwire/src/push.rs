@@ -65,8 +65,11 @@ pub(crate) struct PushArgs {
     cid: Option<String>,
     /// A file of pushes, one JSON object a line as POST /v1/push takes it; `-` is standard input. One line of JSON is printed for each
     /// push, in their order; the exit code is 1 if any was refused.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["ttl", "collapse_key", "priority", "cid", "content_type"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ttl", "collapse_key", "override_msg_id", "priority", "cid", "content_type"])]
     batch: Option<PathBuf>,
+    /// An earlier message that this one takes the place of, delivered or not.
+    #[arg(long, value_name = "MSG_ID", value_parser = crate::message::message_id)]
+    override_msg_id: Option<String>,
 }
 
 /// How urgent.
@@ -171,6 +174,9 @@ fn request(args: &PushArgs) -> Result<Value, Failure> {
     }
     if let Some(cid) = &args.cid {
         request.insert("cid".into(), json!(cid));
+    }
+    if let Some(replaced) = &args.override_msg_id {
+        options.insert("override_msg_id".into(), json!(replaced));
     }
     if !options.is_empty() {
         request.insert("options".into(), Value::Object(options));

@@ -43,18 +43,7 @@ impl Core {
         place.come().await;
         let accepted_at = (self.clock)();
         let message = self.ids.next(accepted_at);
-        let mut shared = Vec::new();
-        let content = &push.content;
-        let parts = PushShared {
-            message,
-            kind: content.kind,
-            trace: push.trace,
-            replaces: push.replaces,
-            collapse_key: &push.collapse_key,
-            payload: &content.payload,
-        };
-        parts.encode(&mut shared);
-        let shared = Bytes::from(shared);
+        let (content, shared) = (&push.content, shared_of(message, &push));
         if let Some(replaced) = push.replaces.filter(|_| ttl_s == 0)
             && self.store.message(app.id, replaced).await?.is_none()
         {
@@ -208,4 +197,19 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
     };
     let view = MessageView { record: Arc::new(record), counts, spreading: None };
     MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
+}
+
+/// The shared part of a message's PUSH.
+fn shared_of(message: MessageId, push: &Push) -> Bytes {
+    let mut shared = Vec::new();
+    let parts = PushShared {
+        message,
+        kind: push.content.kind,
+        trace: push.trace,
+        replaces: push.replaces,
+        collapse_key: &push.collapse_key,
+        payload: &push.content.payload,
+    };
+    parts.encode(&mut shared);
+    Bytes::from(shared)
 }

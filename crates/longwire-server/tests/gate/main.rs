@@ -12,6 +12,7 @@ mod mqtt_stored;
 mod native_topics;
 mod peers;
 mod rates;
+mod recalled;
 mod rig;
 mod transports;
 mod upstream;

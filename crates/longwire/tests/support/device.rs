@@ -39,6 +39,8 @@ pub enum Seen {
         message: MessageId,
         /// What it is.
         kind: Kind,
+        /// The message that it takes the place of.
+        replaces: Option<MessageId>,
         /// Its trace.
         trace: TraceId,
         /// Remaining seconds to live.
@@ -483,6 +485,7 @@ fn pushed(push: &Push<'_>, repeated: bool, hole: bool) -> Seen {
         flags: push.flags,
         message: push.message,
         kind: push.kind,
+        replaces: push.replaces,
         trace: push.trace,
         ttl_s: push.ttl_s,
         payload: push.payload.to_vec(),

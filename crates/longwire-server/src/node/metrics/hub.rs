@@ -66,12 +66,22 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
             "devices that registered themselves by logging in",
             &hub.devices_enrolled,
         ),
-        ("longwire_pushes_replayed", "pushes told again: their keys had made them", &hub.pushes_replayed),
-        ("longwire_push_keys_conflicting", "pushes with a key of another request", &hub.keys_conflicting),
-        ("longwire_push_keys_refused", "pushes refused, the app had too many keys", &hub.keys_refused),
         ("longwire_commands_waited_ms", "milliseconds waited for room to shards", &hub.commands_waited),
         ("longwire_commands_dropped", "commands given up while stopping", &hub.commands_dropped),
         ("longwire_live_counts_forgotten", "messages whose live counts were forgotten", &hub.live_forgotten),
+    ];
+    for (name, help, counter) in counters {
+        page.counter(name, help, counter.load(Relaxed))?;
+    }
+    push_keys(page, hub)
+}
+
+/// Callers' keys of pushes.
+fn push_keys(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
+    let counters = [
+        ("longwire_pushes_replayed", "pushes told again: their keys had made them", &hub.pushes_replayed),
+        ("longwire_push_keys_conflicting", "pushes with a key of another request", &hub.keys_conflicting),
+        ("longwire_push_keys_refused", "pushes refused, the app had too many keys", &hub.keys_refused),
     ];
     for (name, help, counter) in counters {
         page.counter(name, help, counter.load(Relaxed))?;

@@ -161,7 +161,7 @@ impl MessageStore {
     /// See [`StoreError`]; only `Unknown` leaves open whether the message was stored.
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Operation::Accept(accept, reply)).await?;
+        self.send(Operation::Accept(Box::new(accept), reply)).await?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store stopped".to_owned())))
     }
 

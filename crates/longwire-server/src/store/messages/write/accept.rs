@@ -4,7 +4,7 @@ use super::collapse::{collapse_log, collapse_mailbox, named, older, replace};
 use super::ends::created;
 use super::once;
 use super::turn::Turn;
-use crate::domain::{AppId, ClientId, Filter, Kind, MessageRecord, Position, Tag, Target};
+use crate::domain::{AppId, ClientId, Filter, Kind, MessageId, MessageRecord, Position, Tag, Target};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
@@ -25,28 +25,10 @@ pub(crate) fn accept(
     accept: Accept,
     stats: &StoreStats,
 ) -> Result<Result<Accepted, StoreError>, Fault> {
-    if let Some((client, packet_id)) = accept.received
-        && sessions::is_received(turn, client, packet_id)?
-    {
-        return Ok(Err(StoreError::Repeated));
-    }
-    let replaced = match accept.replaces {
-        Some(older) => match named(turn, accept.app, older)? {
-            Some(found) => Some(found),
-            None => return Ok(Err(StoreError::NoSuchMessage)),
-        },
-        None => None,
+    let replaced = match judge(turn, &accept)? {
+        Ok(replaced) => replaced,
+        Err(error) => return Ok(Err(error)),
     };
-    if let Some(step) = &accept.occurrence
-        && !schedules::is_current(turn, step)?
-    {
-        return Ok(Err(StoreError::Repeated));
-    }
-    if let Some(keyed) = &accept.once
-        && let Err(error) = once::judge(turn, accept.app, accept.accepted_at, keyed)?
-    {
-        return Ok(Err(error));
-    }
     let mut record = MessageRecord {
         app: accept.app,
         kind: accept.kind,
@@ -61,31 +43,9 @@ pub(crate) fn accept(
         refused: 0,
         recalled: None,
     };
-    let mut refused = Vec::new();
-    let mut filter = Arc::default();
-    match &accept.destination {
-        Destination::Mailboxes(clients) => {
-            for &client in clients {
-                match refer(turn, &accept, client, stats)? {
-                    Some(position) => record.targets.push(Target { client, position }),
-                    None => refused.push(client),
-                }
-            }
-            if record.targets.is_empty() {
-                return Ok(Err(StoreError::MailboxFull));
-            }
-        }
-        Destination::Log(wanted) => {
-            filter = wanted.clone();
-            record.log_position = append(turn, &accept, wanted)?;
-            collapse_log(turn, &accept, wanted)?;
-        }
-        Destination::Spread(spreading) => {
-            filter = spreading.filter.clone();
-            spreads::begin(turn, spreading);
-            collapse_log(turn, &accept, &spreading.filter)?;
-        }
-    }
+    let Some((filter, refused)) = place(turn, &accept, &mut record, stats)? else {
+        return Ok(Err(StoreError::MailboxFull));
+    };
     if let Some(step) = &accept.occurrence {
         schedules::change(turn, step)?;
     }
@@ -112,6 +72,67 @@ pub(crate) fn accept(
         shared: accept.shared,
         refused: refused.into(),
     }))
+}
+
+/// The message that a newer one names.
+type Replaced = Option<(MessageId, MessageRecord)>;
+
+/// What speaks against a message before anything of it is in the turn; else the message that it replaces, if it names one. A
+/// repeat is told from what its first one came to, whatever became of that since.
+fn judge(turn: &mut Turn<'_>, accept: &Accept) -> Result<Result<Replaced, StoreError>, Fault> {
+    if let Some((client, packet_id)) = accept.received
+        && sessions::is_received(turn, client, packet_id)?
+    {
+        return Ok(Err(StoreError::Repeated));
+    }
+    if let Some(step) = &accept.occurrence
+        && !schedules::is_current(turn, step)?
+    {
+        return Ok(Err(StoreError::Repeated));
+    }
+    if let Some(keyed) = &accept.once
+        && let Err(error) = once::judge(turn, accept.app, accept.accepted_at, keyed)?
+    {
+        return Ok(Err(error));
+    }
+    match accept.replaces {
+        Some(older) => Ok(named(turn, accept.app, older)?.map(Some).ok_or(StoreError::NoSuchMessage)),
+        None => Ok(Ok(None)),
+    }
+}
+
+/// Whom a log message is for, and the devices that have no room.
+type Placed = (Arc<Filter>, Vec<ClientId>);
+
+/// Puts a message where it goes. `None`: no device has room.
+fn place(
+    turn: &mut Turn<'_>,
+    accept: &Accept,
+    record: &mut MessageRecord,
+    stats: &StoreStats,
+) -> Result<Option<Placed>, Fault> {
+    let mut refused = Vec::new();
+    match &accept.destination {
+        Destination::Mailboxes(clients) => {
+            for &client in clients {
+                match refer(turn, accept, client, stats)? {
+                    Some(position) => record.targets.push(Target { client, position }),
+                    None => refused.push(client),
+                }
+            }
+            Ok((!record.targets.is_empty()).then_some((Arc::default(), refused)))
+        }
+        Destination::Log(filter) => {
+            record.log_position = append(turn, accept, filter)?;
+            collapse_log(turn, accept, filter)?;
+            Ok(Some((filter.clone(), refused)))
+        }
+        Destination::Spread(spreading) => {
+            spreads::begin(turn, spreading);
+            collapse_log(turn, accept, &spreading.filter)?;
+            Ok(Some((spreading.filter.clone(), refused)))
+        }
+    }
 }
 
 /// Puts a reference into a mailbox; `None` when it is full.

@@ -40,7 +40,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What is asked of the writer.
 pub(crate) enum Operation {
-    Accept(Accept, Reply<Accepted>),
+    Accept(Box<Accept>, Reply<Accepted>),
     Settle(Vec<Settle>),
     /// `None`: this app has no such message.
     Recall(Box<Recall>, Reply<Option<Recalled>>),
@@ -301,49 +301,12 @@ fn apply(
     answers: &mut Vec<Answer>,
 ) -> Result<(), Fault> {
     match operation {
-        Operation::Accept(message, reply) => take_in(turn, message, reply, (room, stats), answers)?,
+        Operation::Accept(message, reply) => take_in(turn, *message, reply, (room, stats), answers)?,
         Operation::Recall(wish, reply) => {
             let (recalled, follower) = recall(turn, *wish, stats)?;
             answers.push(Answer::Recalled(recalled, follower, reply));
         }
-        Operation::Together(work) => {
-            let from = answers.len();
-            for queued in work {
-                match queued {
-                    Queued::Accept(message, reply) => {
-                        take_in(turn, message, reply, (room, stats), answers)?;
-                    }
-                    Queued::Claim(one, reply) => {
-                        let first = answers[from..].iter().find_map(|answer| match answer {
-                            Answer::Accepted(accepted, _) => Some(accepted),
-                            _ => None,
-                        });
-                        match claim(turn, one, first, room) {
-                            Ok(Ok(())) => answers.push(Answer::Projected(reply)),
-                            Ok(Err(error)) => answers.push(Answer::Denied(error, reply)),
-                            Err(fault) => {
-                                drop(reply.send(Err(fault.clone().into())));
-                                return Err(fault);
-                            }
-                        }
-                    }
-                    Queued::Change(change, reply) => {
-                        // Before it is applied, so that whoever waits hears of a fault too.
-                        answers.push(Answer::Projected(reply));
-                        sessions::apply(turn, &change, stats)?;
-                    }
-                    Queued::Upstream(message, received, reply) => {
-                        match sessions::upstream(turn, &message, received, room.is_ok(), stats) {
-                            Ok(outcome) => answers.push(Answer::Rose(outcome, reply)),
-                            Err(fault) => {
-                                drop(reply.send(Err(fault.clone().into())));
-                                return Err(fault);
-                            }
-                        }
-                    }
-                }
-            }
-        }
+        Operation::Together(work) => together(turn, work, (room, stats), answers)?,
         Operation::Settle(ends) => {
             for end in &ends {
                 settle(turn, end, stats)?;
@@ -414,6 +377,52 @@ fn over_time(
 fn told<T>(fault: Fault, reply: Reply<T>) -> Result<(), Fault> {
     drop(reply.send(Err(fault.clone().into())));
     Err(fault)
+}
+
+/// What is made durable in one commit.
+fn together(
+    turn: &mut Turn<'_>,
+    work: Vec<Queued>,
+    (room, stats): (&Result<(), StoreError>, &StoreStats),
+    answers: &mut Vec<Answer>,
+) -> Result<(), Fault> {
+    let from = answers.len();
+    for queued in work {
+        match queued {
+            Queued::Accept(message, reply) => {
+                take_in(turn, message, reply, (room, stats), answers)?;
+            }
+            Queued::Claim(one, reply) => {
+                let first = answers[from..].iter().find_map(|answer| match answer {
+                    Answer::Accepted(accepted, _) => Some(accepted),
+                    _ => None,
+                });
+                match claim(turn, one, first, room) {
+                    Ok(Ok(())) => answers.push(Answer::Projected(reply)),
+                    Ok(Err(error)) => answers.push(Answer::Denied(error, reply)),
+                    Err(fault) => {
+                        drop(reply.send(Err(fault.clone().into())));
+                        return Err(fault);
+                    }
+                }
+            }
+            Queued::Change(change, reply) => {
+                // Before it is applied, so that whoever waits hears of a fault too.
+                answers.push(Answer::Projected(reply));
+                sessions::apply(turn, &change, stats)?;
+            }
+            Queued::Upstream(message, received, reply) => {
+                match sessions::upstream(turn, &message, received, room.is_ok(), stats) {
+                    Ok(outcome) => answers.push(Answer::Rose(outcome, reply)),
+                    Err(fault) => {
+                        drop(reply.send(Err(fault.clone().into())));
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn take_in(
