@@ -48,7 +48,7 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Source};
 use longwire_proto::session::Millis;
 use longwire_proto::wire::mqtt::PropertiesBuf;
-use members::Members;
+pub use members::Members;
 use mio::{Events, Poll};
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;

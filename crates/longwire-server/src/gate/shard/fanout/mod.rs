@@ -290,7 +290,9 @@ impl Shard {
     /// Adds the slots that a rider may concern now.
     fn concern(&self, ride: &Ride, slots: &mut RoaringBitmap) {
         match ride {
-            Ride::Broadcast { broadcast, .. } => *slots |= self.members.matching(broadcast),
+            Ride::Broadcast { broadcast, .. } => {
+                *slots |= self.members.matching(broadcast.app, &broadcast.reach)
+            }
             Ride::Topic { audience, .. } => {
                 if let Some(audience) = self.fanout.audiences.get(*audience) {
                     *slots |= &audience.slots;
