@@ -2,14 +2,18 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to people
 
+mod alias;
+mod call;
 mod configure;
 mod dev;
+mod device;
 mod doctor;
 mod listen;
 mod publish;
 mod push;
 mod register;
 mod serve;
+mod tag;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -47,6 +51,12 @@ enum Verb {
     ConfigDoc,
     /// Register a device, or update it.
     Register(register::RegisterArgs),
+    /// Show, change, revoke and remove devices.
+    Device(Box<device::DeviceArgs>),
+    /// Show tags, give and take them.
+    Tag(Box<tag::TagArgs>),
+    /// Show aliases, and take them.
+    Alias(Box<alias::AliasArgs>),
     /// Push a message.
     Push(Box<push::PushArgs>),
     /// Publish to a topic.
@@ -88,6 +98,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Verb::Register(args) => register::run(args),
+        Verb::Device(args) => device::run(*args),
+        Verb::Tag(args) => tag::run(*args),
+        Verb::Alias(args) => alias::run(*args),
         Verb::Push(args) => push::run(*args),
         Verb::Publish(args) => publish::run(*args),
         Verb::Listen(args) => listen::run(args),
