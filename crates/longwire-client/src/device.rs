@@ -11,6 +11,7 @@ use crate::builder::DeviceBuilder;
 use crate::driver::application::Order;
 use crate::driver::withdrawn::Withdrawn;
 use crate::incoming::Incoming;
+use crate::own::{OwnChange, OwnError};
 use crate::storage::outbox::Keep;
 use crate::topic::{Publication, Subscription, TopicError, check_filter};
 use crate::upstream::{Outward, SendError, UpstreamId, UpstreamMessage};
@@ -122,6 +123,64 @@ impl Device {
     pub async fn unsubscribe(&self, filter: &str) -> Result<(), TopicError> {
         check_filter(filter)?;
         self.orders.send(Order::Unsubscribe(filter.to_owned())).await.map_err(|_| TopicError::Ended)
+    }
+
+    /// Changes something of the device itself, where its app allows it: now or when there is a connection, after what was asked for
+    /// before. The outcome is told by [`Incoming::Changed`]. What was not answered before the device ends is forgotten.
+    ///
+    /// # Errors
+    /// A text that no server takes, or the device has ended.
+    pub async fn change(&self, change: OwnChange) -> Result<(), OwnError> {
+        change.check()?;
+        self.orders.send(Order::Change(change)).await.map_err(|_| OwnError::Ended)
+    }
+
+    /// [`OwnChange::Bind`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn bind(&self, alias: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::Bind(alias.to_owned())).await
+    }
+
+    /// [`OwnChange::Unbind`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn unbind(&self, alias: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::Unbind(alias.to_owned())).await
+    }
+
+    /// [`OwnChange::AddTag`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn add_tag(&self, tag: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::AddTag(tag.to_owned())).await
+    }
+
+    /// [`OwnChange::RemoveTag`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn remove_tag(&self, tag: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::RemoveTag(tag.to_owned())).await
+    }
+
+    /// [`OwnChange::SetAttribute`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn set_attribute(&self, name: &str, value: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::SetAttribute { name: name.to_owned(), value: value.to_owned() }).await
+    }
+
+    /// [`OwnChange::RemoveAttribute`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn remove_attribute(&self, name: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::RemoveAttribute(name.to_owned())).await
     }
 
     /// For sending from another task.

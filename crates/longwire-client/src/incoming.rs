@@ -9,6 +9,7 @@ use longwire_proto::id::{Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::wire::{Gap, Push, Refusal, ResultCode, push_flags};
 use tokio::time::Instant;
 
+use crate::own::OwnChange;
 use crate::topic::Published;
 use crate::upstream::UpstreamId;
 
@@ -42,6 +43,13 @@ pub enum Incoming {
         /// Its filter.
         filter: String,
         /// [`ResultCode::Done`], also if it was not there.
+        outcome: ResultCode,
+    },
+    /// What became of a change of the device itself.
+    Changed {
+        /// As asked for.
+        change: OwnChange,
+        /// [`ResultCode::Done`], or why it was not made and is not asked for again. [`ResultCode::Busy`]: too many wait here already.
         outcome: ResultCode,
     },
     /// The connection changed its state.

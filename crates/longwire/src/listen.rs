@@ -133,6 +133,7 @@ fn tell(incoming: &Incoming) -> Result<(), Failure> {
             return Err(Failure::Failed(format!("not subscribed to {filter}: {outcome:?}")));
         }
         Incoming::Unsubscribed { filter, .. } => eprintln!("no longer subscribed to {filter}"),
+        Incoming::Changed { change, outcome } => eprintln!("{change:?}: {outcome:?}"),
         Incoming::Recall(message) => eprintln!("recalled: {message}"),
         Incoming::State(State::Connecting { address, attempt }) => {
             eprintln!("connecting to {address} (attempt {attempt})")

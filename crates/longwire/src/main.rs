@@ -2,9 +2,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to people
 
+mod alias;
 mod books;
+mod call;
 mod configure;
 mod dev;
+mod device;
 mod doctor;
 mod listen;
 mod message;
@@ -13,6 +16,7 @@ mod push;
 mod recall;
 mod register;
 mod serve;
+mod tag;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -50,6 +54,12 @@ enum Verb {
     ConfigDoc,
     /// Register a device, or update it.
     Register(register::RegisterArgs),
+    /// Show, change, revoke and remove devices.
+    Device(Box<device::DeviceArgs>),
+    /// Show tags, give and take them.
+    Tag(Box<tag::TagArgs>),
+    /// Show aliases, and take them.
+    Alias(Box<alias::AliasArgs>),
     /// Push a message.
     Push(Box<push::PushArgs>),
     /// Recall a message: devices that have it are told to forget it.
@@ -97,6 +107,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Verb::Register(args) => register::run(args),
+        Verb::Device(args) => device::run(*args),
+        Verb::Tag(args) => tag::run(*args),
+        Verb::Alias(args) => alias::run(*args),
         Verb::Push(args) => push::run(*args),
         Verb::Recall(args) => recall::run(&args),
         Verb::Message(args) => message::run(&args),

@@ -80,6 +80,15 @@ pub(crate) struct RegisterArgs {
     /// A tag; may be repeated. All tags of the device are replaced.
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
+    /// An attribute; may be repeated. All attributes of the device are replaced.
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub(crate) attributes: Vec<(String, String)>,
+}
+
+/// `name=value`.
+pub(crate) fn attribute(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 impl RegisterArgs {
@@ -92,6 +101,7 @@ impl RegisterArgs {
             registration_id: self.registration_id,
             alias: self.alias,
             tags: self.tags,
+            attributes: self.attributes.into_iter().collect(),
         };
         longwire_client::register(&request).await.map_err(Failure::failed)
     }

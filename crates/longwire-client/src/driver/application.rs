@@ -7,16 +7,18 @@ use longwire_proto::id::{MessageId, Position, Source};
 use longwire_proto::wire::AckKind;
 use tokio::sync::mpsc;
 
+use super::changes::Changes;
 use super::outgoing::Outgoing;
 use super::subscriptions::Subscriptions;
 use super::unacked::Unacked;
 use super::withdrawn::Withdrawn;
 use crate::incoming::Incoming;
+use crate::own::OwnChange;
 use crate::storage::outbox::{Keep, Pending};
 use crate::storage::remembered::Remembered;
 use crate::topic::{Publication, Subscription};
 
-/// Things in the backlog above which answers about subscriptions are dropped.
+/// Things in the backlog above which answers about subscriptions and changes are dropped.
 const ANSWERS_MAX: usize = 1024;
 
 /// What the application asks for. That the channel ends means: close.
@@ -28,6 +30,8 @@ pub(crate) enum Order {
     Subscribe(Subscription),
     /// End the subscription with this filter.
     Unsubscribe(String),
+    /// Change something of the device.
+    Change(OwnChange),
     /// Publish at most once, if there is a connection.
     PublishNow(Publication),
     /// Forget the back-off; find out whether the connection still works.
@@ -55,6 +59,7 @@ pub(crate) struct Application {
     pub(super) network_changed: bool,
     pub(super) up: Up,
     pub(super) subscriptions: Subscriptions,
+    pub(super) changes: Changes,
 }
 
 /// The way up.
@@ -105,7 +110,7 @@ impl Application {
         up: Up,
     ) -> Application {
         let (backlog, unacked) = (VecDeque::new(), Unacked::default());
-        let subscriptions = Subscriptions::default();
+        let (subscriptions, changes) = (Subscriptions::default(), Changes::default());
         Application {
             incoming,
             orders,
@@ -116,6 +121,7 @@ impl Application {
             network_changed: false,
             up,
             subscriptions,
+            changes,
         }
     }
 
@@ -123,7 +129,7 @@ impl Application {
         self.backlog.push_back(incoming);
     }
 
-    /// An answer about a subscription. An application that asks and asks and takes nothing is told no more at the bound.
+    /// An answer about a subscription or a change. An application that asks and asks and takes nothing is told no more at the bound.
     pub(super) fn tell_of_topic(&mut self, told: Option<Incoming>) {
         if self.backlog.len() < ANSWERS_MAX {
             self.backlog.extend(told);
@@ -164,6 +170,7 @@ impl Application {
             }
             Order::Subscribe(subscription) => self.subscriptions.want(subscription),
             Order::Unsubscribe(filter) => self.subscriptions.end(filter),
+            Order::Change(change) => self.changes.want(change),
             // At most once means not at all now.
             Order::PublishNow(_) => None,
         };

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::application::{Application, Order};
+use super::changes::Changes;
 use super::outgoing::Answer;
 use super::random;
 use crate::incoming::{Ended, Incoming, Message, State};
@@ -52,6 +53,7 @@ pub(crate) async fn talk(
     session.beat_by(heartbeat);
     application.up.outgoing.reconnected();
     application.subscriptions.reconnected();
+    application.changes.reconnected();
     let mut connection =
         Connection { stream, session, application, address, start, out, back_off: None, leave: None };
     let ended = loop {
@@ -151,8 +153,8 @@ impl Connection<'_> {
     /// The session's deadline, or the outgoing messages' if that is earlier.
     fn due(&self) -> Millis {
         let session = self.session.deadline();
-        let Application { up, subscriptions, .. } = &*self.application;
-        match [up.outgoing.due(), subscriptions.due()].into_iter().flatten().min() {
+        let Application { up, subscriptions, changes, .. } = &*self.application;
+        match [up.outgoing.due(), subscriptions.due(), changes.due()].into_iter().flatten().min() {
             Some(due) if self.session.is_live() && self.leave.is_none() => due.min(session),
             _ => session,
         }
@@ -167,6 +169,10 @@ impl Connection<'_> {
         // Before messages: what is published next is wanted by those who just subscribed.
         self.application.subscriptions.tick(now);
         while let Some((request, what)) = self.application.subscriptions.next(now) {
+            self.session.ask(request, what, &mut self.out);
+        }
+        self.application.changes.tick(now);
+        if let Some((request, what)) = self.application.changes.next(now) {
             self.session.ask(request, what, &mut self.out);
         }
         self.application.up.outgoing.tick(now);
@@ -231,7 +237,11 @@ impl Connection<'_> {
                 FromServer::Pong { round_trip_ms } => tracing::trace!(round_trip_ms, "heartbeat answered"),
                 FromServer::UpAck(answer) => answered(answer, now, self.application),
                 FromServer::Result { request, code } => {
-                    let told = self.application.subscriptions.answered(request, code, now, random());
+                    let Application { subscriptions, changes, .. } = &mut *self.application;
+                    let told = match Changes::has(request) {
+                        true => changes.answered(request, code, now, random()),
+                        false => subscriptions.answered(request, code, now, random()),
+                    };
                     self.application.tell_of_topic(told);
                 }
             }

@@ -2,6 +2,7 @@
 //!
 //! - `manage`: what a caller of the API changes, lists and removes.
 //! - `refused`: what it may not, and what is not its own.
+//! - `command`: the same by the command.
 //! - `own`: what devices change of themselves, native and MQTT, where their app lets them.
 
 #![allow(clippy::unwrap_used)]
@@ -9,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command;
 mod manage;
 mod own;
 mod refused;

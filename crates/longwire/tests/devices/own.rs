@@ -2,6 +2,7 @@
 
 use super::support::{PATIENCE, TestDevice, TestServer};
 use super::tag;
+use longwire_client::{Device, Incoming, OwnChange, OwnError, RegistrationRequest, register};
 use longwire_proto::wire::{ResultCode, SelfService};
 use longwire_server::domain::AppSettings;
 use longwire_server::store::registry::Registry;
@@ -114,6 +115,57 @@ fn without_the_app_s_leave_a_device_changes_nothing() {
     }
     let now = device(&server);
     assert_eq!((&now["tags"], &now["alias"], &now["attributes"]), (&json!([]), &Value::Null, &json!({})));
+}
+
+#[test]
+fn the_sdk_asks_in_order_until_each_change_is_answered_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = allowing(folder.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let request = RegistrationRequest {
+            api: format!("http://{}", server.api_address),
+            app_key: server.app_key.clone(),
+            app_secret: Some(server.app_secret.clone()),
+            registration_id: Some("d1".into()),
+            attributes: [("zone".to_owned(), "cn".to_owned())].into(),
+            ..RegistrationRequest::default()
+        };
+        let registration = register(&request).await.unwrap();
+        let builder = Device::builder().app_key(&server.app_key).registration(&registration);
+        let mut device = builder.connect().unwrap();
+        assert_eq!(device.bind("").await, Err(OwnError::Text));
+        assert_eq!(device.set_attribute(&"n".repeat(33), "x").await, Err(OwnError::Text));
+        // More than a burst: what is too fast is asked again.
+        const MORE: usize = 18;
+        device.bind("ann").await.unwrap();
+        device.add_tag("news").await.unwrap();
+        device.add_tag("a/b").await.unwrap();
+        device.set_attribute("v", "1").await.unwrap();
+        device.remove_attribute("zone").await.unwrap();
+        for number in 0..MORE {
+            device.add_tag(&format!("t{number:02}")).await.unwrap();
+        }
+        device.unbind("ann").await.unwrap();
+        let mut outcomes = Vec::new();
+        while outcomes.len() < MORE + 6 {
+            match tokio::time::timeout(PATIENCE, device.next()).await.unwrap() {
+                Some(Incoming::Changed { change, outcome }) => outcomes.push((change, outcome)),
+                Some(Incoming::State(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(outcomes[0], (OwnChange::Bind("ann".into()), ResultCode::Done));
+        assert_eq!(outcomes[2], (OwnChange::AddTag("a/b".into()), ResultCode::NotAllowed));
+        assert_eq!(outcomes[MORE + 5], (OwnChange::Unbind("ann".into()), ResultCode::Done));
+        let good = outcomes.iter().filter(|(_, outcome)| *outcome == ResultCode::Done).count();
+        assert_eq!(good, MORE + 5);
+        device.close().await;
+    });
+    let now = device(&server);
+    assert_eq!(now["tags"].as_array().unwrap().len(), 19);
+    assert_eq!((&now["alias"], &now["attributes"]), (&Value::Null, &json!({ "v": "1" })));
+    assert!(server.metric("longwire_self_service_total", &["result=\"busy\""]) > 0.0);
 }
 
 fn mqtt(server: &TestServer) -> (Client, Connection) {
