@@ -75,7 +75,9 @@ impl Core {
                 self.claim(app.id, message, accepted_at, keyed).await?;
             }
             let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
-            self.push_now(message, kept, shared, reach).await;
+            let high = push.priority == Priority::High;
+            let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared, high });
+            self.push_now(&outgoing, kept, reach).await;
             place.pass();
             receipt
         } else {
@@ -139,10 +141,9 @@ impl Core {
     }
 
     /// Online only: no store, no position, no ack.
-    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, reach: Reach) {
+    async fn push_now(&self, outgoing: &Arc<Outgoing>, kept: OnlineOnly, reach: Reach) {
         let app = kept.app;
-        self.live.begin(message, kept);
-        let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared });
+        self.live.begin(outgoing.message, kept);
         match reach {
             Reach::Addressed(targets) => {
                 for client in &targets.clients {
@@ -154,7 +155,8 @@ impl Core {
             }
             Reach::Filtered(filter) => {
                 let reach = self.labels.reach(app, filter);
-                let broadcast = Broadcast { app, reach, position: Position::START, message: outgoing };
+                let (position, message) = (Position::START, outgoing.clone());
+                let broadcast = Broadcast { app, reach, position, message };
                 self.posts.broadcast(&Arc::new(broadcast)).await;
             }
         }

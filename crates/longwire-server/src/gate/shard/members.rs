@@ -175,7 +175,8 @@ mod tests {
     }
 
     fn slots(members: &Members, app: u32, condition: Labelled, labels_known: u32) -> Vec<u32> {
-        let message = Outgoing { message: MessageId(1), deadline: WallMs(0), shared: bytes::Bytes::new() };
+        let message =
+            Outgoing { message: MessageId(1), deadline: WallMs(0), shared: bytes::Bytes::new(), high: false };
         let reach = Reach { condition, labels_known: LabelId(labels_known), ..Reach::everyone() };
         let app = AppId(app);
         let broadcast = Broadcast { app, reach, position: Position::START, message: Arc::new(message) };
