@@ -77,6 +77,8 @@ pub struct Message {
     pub hole: bool,
     /// The server may have sent it in an earlier session (then this device has lost its memory of it).
     pub may_repeat: bool,
+    /// It was pushed with high priority.
+    pub high: bool,
     /// The content, by kind.
     pub payload: Bytes,
     /// What it is, if it came from a topic.
@@ -99,6 +101,7 @@ impl Message {
             replaces: push.replaces,
             hole,
             may_repeat: push.flags & push_flags::MAY_REPEAT != 0,
+            high: push.flags & push_flags::HIGH != 0,
             published: is_published.then(|| Published::decode(&payload, is_older)).flatten(),
             payload,
             expires: (push.ttl_s > 0).then(|| now + Duration::from_secs(u64::from(push.ttl_s))),

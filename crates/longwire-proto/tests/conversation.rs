@@ -139,6 +139,7 @@ impl Conversation {
                 None,
             ) {
                 PageEntry::Send { previous } => self.say_push(*sequence, previous),
+                PageEntry::Ahead => panic!("out of its turn"),
                 PageEntry::Repeated => {}
                 PageEntry::Full => {
                     end = false;

@@ -30,12 +30,21 @@ impl PageArgs {
 }
 
 impl ApiArgs {
-    /// Calls the API as the app, whose secret is needed, and prints what it answers; nothing for an answer without a body.
+    /// Calls the API as the app, and prints what it answers; nothing for an answer without a body.
     pub(crate) fn call(&self, method: Method, path: &str, request: Option<&Value>) -> Result<(), Failure> {
+        let answer = self.ask(method, path, request)?;
+        if !answer.is_empty() {
+            println!("{}", answer.trim_end());
+        }
+        Ok(())
+    }
+
+    /// Calls the API as the app, whose secret is needed; what it answers.
+    pub(crate) fn ask(&self, method: Method, path: &str, request: Option<&Value>) -> Result<String, Failure> {
         let Some(secret) = &self.app_secret else {
             return Err(Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed".into()));
         };
-        let answer = on_runtime(async {
+        on_runtime(async {
             let client =
                 reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build().map_err(Failure::failed)?;
             let url = format!("{}{path}", self.url());
@@ -50,11 +59,7 @@ impl ApiArgs {
                 true => Ok(text),
                 false => Err(Failure::failed(format!("refused with {status}: {text}"))),
             }
-        })?;
-        if !answer.is_empty() {
-            println!("{}", answer.trim_end());
-        }
-        Ok(())
+        })
     }
 }
 

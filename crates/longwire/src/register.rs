@@ -4,10 +4,6 @@ use crate::{Failure, on_runtime};
 use clap::Args;
 use longwire_client::{Registration, RegistrationRequest};
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// Longest wait for an answer: the store may take its time, and says so itself before this.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the API is and who calls.
 #[derive(Args, Clone)]
@@ -32,37 +28,17 @@ impl ApiArgs {
 
     /// Posts a request as the app, whose secret is needed; what the API answers.
     pub(crate) fn post(&self, path: &str, request: &Value) -> Result<String, Failure> {
-        self.call(reqwest::Method::POST, path, Some(request))
+        self.ask(reqwest::Method::POST, path, Some(request))
     }
 
     /// Asks as the app; what the API answers.
     pub(crate) fn get(&self, path: &str) -> Result<String, Failure> {
-        self.call(reqwest::Method::GET, path, None)
+        self.ask(reqwest::Method::GET, path, None)
     }
 
     /// Deletes as the app; what the API answers.
     pub(crate) fn delete(&self, path: &str) -> Result<String, Failure> {
-        self.call(reqwest::Method::DELETE, path, None)
-    }
-
-    fn call(&self, method: reqwest::Method, path: &str, request: Option<&Value>) -> Result<String, Failure> {
-        let Some(secret) = &self.app_secret else {
-            return Err(Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed".into()));
-        };
-        on_runtime(async {
-            let client =
-                reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build().map_err(Failure::failed)?;
-            let url = format!("{}{path}", self.url());
-            let mut call = client.request(method, url).basic_auth(&self.app_key, Some(secret));
-            if let Some(request) = request {
-                call = call.json(request);
-            }
-            let response = call.send().await.map_err(Failure::failed)?;
-            let refused = !response.status().is_success();
-            let status = response.status();
-            let text = response.text().await.map_err(Failure::failed)?;
-            if refused { Err(Failure::failed(format!("refused with {status}: {text}"))) } else { Ok(text) }
-        })
+        self.ask(reqwest::Method::DELETE, path, None)
     }
 }
 

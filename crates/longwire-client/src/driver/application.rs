@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::changes::Changes;
 use super::outgoing::Outgoing;
 use super::subscriptions::Subscriptions;
-use super::unacked::Unacked;
+use super::unacked::{Place, Unacked};
 use super::withdrawn::Withdrawn;
 use crate::incoming::Incoming;
 use crate::own::OwnChange;
@@ -188,10 +188,14 @@ impl Application {
         if kind != AckKind::Received {
             return;
         }
-        if let Some((source, position)) = self.unacked.settle(message)
+        if let Some(Place { source, position, ahead }) = self.unacked.settle(message)
             && let Some(remembered) = &mut self.remembered
         {
-            remembered.settle(source, self.unacked.done_up_to(source, position), Some(message));
+            if ahead {
+                remembered.settle_ahead(source, position, message);
+            } else {
+                remembered.settle(source, self.unacked.done_up_to(source, position), Some(message));
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use longwire_proto::id::{Kind, MessageId};
 use longwire_proto::session::{ClientSession, Credentials, FromServer, HeartbeatPlan, Memory, Millis, Tick};
-use longwire_proto::wire::{AckKind, BackOff, Gap, GapReason, Push, UpAck, Welcome};
+use longwire_proto::wire::{AckKind, BackOff, Gap, GapReason, Push, UpAck, Welcome, push_flags};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -15,6 +15,7 @@ use super::application::{Application, Order};
 use super::changes::Changes;
 use super::outgoing::Answer;
 use super::random;
+use super::unacked::Place;
 use crate::incoming::{Ended, Incoming, Message, State};
 use crate::storage::outbox::Pending;
 use crate::upstream::UpstreamId;
@@ -299,7 +300,8 @@ fn pushed(push: &Push<'_>, repeated: bool, hole: bool, application: &mut Applica
         application.withdraw(push.source, replaced);
     }
     if let Some(source) = push.source {
-        application.unacked.show(push.message, source, push.position);
+        let ahead = push.flags & push_flags::AHEAD != 0;
+        application.unacked.show(push.message, Place { source, position: push.position, ahead });
     }
     if push.kind == Kind::Recall {
         let recalled = push.recalls();

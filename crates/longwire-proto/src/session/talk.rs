@@ -6,7 +6,7 @@ use super::heartbeat::Heartbeat;
 use super::memory::Memory;
 use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId};
-use crate::wire::{AckKind, DeviceFrame, Gap, Push, ServerFrame, Welcome, encode_acks};
+use crate::wire::{AckKind, DeviceFrame, Gap, Push, ServerFrame, Welcome, encode_acks, push_flags};
 
 /// The conversation apart from the bytes of an unfinished frame, which a decoded frame may borrow.
 #[derive(Debug)]
@@ -103,6 +103,12 @@ impl Talk {
         let Some(source) = push.source else {
             return FromServer::Push { push, repeated: false, hole: false };
         };
+        // What comes ahead of its turn says nothing of what lies before it.
+        if push.flags & push_flags::AHEAD != 0 {
+            self.memory.came_ahead(source, push.position);
+            let repeated = self.memory.meet(push.message);
+            return FromServer::Push { push, repeated, hole: false };
+        }
         let hole = self.memory.is_hole(source, push.previous);
         self.memory.reach(source, push.position);
         let repeated = self.memory.meet(push.message);

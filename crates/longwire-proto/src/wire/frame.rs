@@ -153,6 +153,10 @@ pub mod push_flags {
     pub const MAY_REPEAT: u8 = 0x01;
     /// Published to a topic before this device subscribed to it, and kept for that.
     pub const RETAINED: u8 = 0x02;
+    /// The message comes ahead of its turn: `previous` is its own position, and the position reached is not moved.
+    pub const AHEAD: u8 = 0x04;
+    /// It was pushed with high priority.
+    pub const HIGH: u8 = 0x08;
 }
 
 /// Why messages were left out.

@@ -2,7 +2,7 @@
 
 use super::border::{Broadcast, Command, Outgoing};
 use super::hub::Core;
-use crate::domain::Position;
+use crate::domain::{Position, Priority};
 use crate::store::port::{Accepted, Committed};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -29,6 +29,7 @@ async fn dispatch(core: &Core, accepted: &Accepted) {
         message: accepted.message,
         deadline: record.deadline,
         shared: accepted.shared.clone(),
+        high: record.priority == Priority::High,
     });
     if record.log_position != Position::START {
         let reach = core.labels.reach(record.app, accepted.filter.clone());

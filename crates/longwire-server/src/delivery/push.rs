@@ -65,7 +65,9 @@ impl Core {
                     self.claim(app.id, message, accepted_at, keyed).await?;
                 }
                 let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
-                self.push_now(message, kept, shared, &met).await;
+                let high = push.priority == Priority::High;
+                let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared, high });
+                self.push_now(&outgoing, kept, &met).await;
                 place.pass();
                 return Ok(0);
             }
@@ -114,10 +116,9 @@ impl Core {
     }
 
     /// Online only: no store, no position, no ack.
-    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, met: &Met) {
+    async fn push_now(&self, outgoing: &Arc<Outgoing>, kept: OnlineOnly, met: &Met) {
         let app = kept.app;
-        self.live.begin(message, kept);
-        let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared });
+        self.live.begin(outgoing.message, kept);
         match met {
             Met::Addressed(targets) => {
                 for client in &targets.clients {
@@ -129,7 +130,8 @@ impl Core {
             }
             Met::Filtered(filter) => {
                 let reach = self.labels.reach(app, filter.clone());
-                let broadcast = Broadcast { app, reach, position: Position::START, message: outgoing };
+                let (position, message) = (Position::START, outgoing.clone());
+                let broadcast = Broadcast { app, reach, position, message };
                 self.posts.broadcast(&Arc::new(broadcast)).await;
             }
         }

@@ -142,6 +142,8 @@ pub struct ShardStats {
     pub inbound_pauses: AtomicU64,
     /// Deliveries given to sockets or outboxes.
     pub sent: AtomicU64,
+    /// Of these, high messages ahead of their turn.
+    pub sent_ahead: AtomicU64,
     /// Online-only deliveries dropped because the outbox was above its high mark.
     pub dropped: AtomicU64,
     /// Acks of this session's deliveries.

@@ -290,6 +290,10 @@ pub struct PageRequest {
     pub messages_max: u16,
     /// Bytes of shared parts at most; the first entry always comes.
     pub bytes_max: u32,
+    /// High messages that may come ahead of their turn beside.
+    pub ahead_max: u8,
+    /// Places that went ahead in this session: they come neither ahead nor in their turn.
+    pub ahead: Box<[Position]>,
     /// What has a deadline up to now is expired.
     pub now: WallMs,
 }
@@ -307,6 +311,8 @@ pub enum PageEntry {
         deadline: WallMs,
         /// The shared part of its PUSH.
         shared: Bytes,
+        /// It was pushed with high priority.
+        high: bool,
     },
     /// The device has it (PUBREC); what it waits for is PUBREL.
     Released {
@@ -335,6 +341,10 @@ pub struct Page {
     pub entries: Vec<PageEntry>,
     /// The store held nothing more after them when it was read.
     pub end: bool,
+    /// High messages to be sent before the entries, ahead of their turn, which they have among the entries of this or a later page.
+    pub ahead: Vec<PageEntry>,
+    /// The store held more of these.
+    pub more_ahead: bool,
 }
 
 /// A message and its counts, for the caller who asks.

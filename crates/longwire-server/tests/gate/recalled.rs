@@ -37,7 +37,7 @@ fn a_live_delivery_and_a_broadcast_of_a_recalled_message_are_left_to_the_store()
     let deliver = Command::Deliver { to, position, message: outgoing(7, b"recalled") };
     rig.shards.post(to.shard(), deliver).unwrap();
     pulled(&rig, Source::Mailbox);
-    let end = Page { entries: Vec::new(), end: true };
+    let end = Page { entries: Vec::new(), end: true, ..Page::default() };
     let page = Command::Page { to, source: Source::Mailbox, page: Some(Box::new(end)) };
     rig.shards.post(to.shard(), page).unwrap();
     rig.broadcast(position, &[], 7, b"recalled");
@@ -52,12 +52,13 @@ fn a_page_that_was_read_before_the_recall_tells_of_a_gap_in_its_place() {
     recall(&rig, 7);
     let to = rig.handle(1);
     let entry = |number: u64| PageEntry::Message {
+        high: false,
         position: Position::new(1, number),
         message: MessageId(u128::from(number)),
         deadline: WallMs(65_000),
         shared: outgoing(u128::from(number), b"x").shared.clone(),
     };
-    let page = Page { entries: vec![entry(6), entry(7), entry(8)], end: true };
+    let page = Page { entries: vec![entry(6), entry(7), entry(8)], end: true, ..Page::default() };
     let page = Command::Page { to, source: Source::Mailbox, page: Some(Box::new(page)) };
     rig.shards.post(to.shard(), page).unwrap();
     assert_eq!(device.push(), 6);
@@ -95,7 +96,7 @@ fn the_oldest_recall_makes_room_and_a_repeated_one_takes_none() {
     };
     rig.shards.post(to.shard(), deliver(1, 1)).unwrap();
     pulled(&rig, Source::Mailbox);
-    let empty = Page { entries: Vec::new(), end: true };
+    let empty = Page { entries: Vec::new(), end: true, ..Page::default() };
     rig.shards
         .post(to.shard(), Command::Page { to, source: Source::Mailbox, page: Some(Box::new(empty)) })
         .unwrap();

@@ -172,6 +172,16 @@ impl Stage {
         messages_max: u16,
         bytes_max: u32,
     ) -> Page {
+        self.page_by(client, (source, after), (messages_max, bytes_max), (0, &[])).await
+    }
+    /// A page with so many ahead of their turn, without those that went.
+    pub async fn page_by(
+        &self,
+        client: u64,
+        (source, after): (Source, Position),
+        (messages_max, bytes_max): (u16, u32),
+        (ahead_max, ahead): (u8, &[Position]),
+    ) -> Page {
         self.settled().await;
         let request = PageRequest {
             client: ClientId(client),
@@ -180,6 +190,8 @@ impl Stage {
             after,
             messages_max,
             bytes_max,
+            ahead_max,
+            ahead: ahead.into(),
             now: WallMs(self.now()),
         };
         self.store.page(request).await.unwrap()

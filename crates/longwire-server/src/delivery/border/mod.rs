@@ -220,6 +220,8 @@ pub struct Outgoing {
     pub deadline: WallMs,
     /// The shared part of its PUSH.
     pub shared: Bytes,
+    /// It was pushed with high priority.
+    pub high: bool,
 }
 
 /// A message for many.
@@ -251,6 +253,8 @@ pub enum Event {
         app: AppId,
         /// What is asked.
         pull: Pull,
+        /// The places of that source that went ahead in this session.
+        ahead: Box<[Position]>,
     },
     /// A delivery went into the window of a connection that was told [`Command::Share`], or was in it then. The times
     /// that it was sent are counted by [`Event::Sent`] all the same.

@@ -106,9 +106,9 @@ impl Pump {
         let stats = &self.core.stats;
         match event {
             Event::Login(login) => self.login(*login).await,
-            Event::Pull { from, client, app, pull } => {
+            Event::Pull { from, client, app, pull, ahead } => {
                 if self.core.sessions.is_current(client, from) {
-                    self.read(Read::Page { from, client, app, pull }).await;
+                    self.read(Read::Page { from, client, app, pull, ahead }).await;
                 } else {
                     stats.stale_acks.fetch_add(1, Relaxed);
                 }

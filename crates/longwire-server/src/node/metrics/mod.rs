@@ -297,6 +297,8 @@ fn per_shard(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
 
 fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     page.counter("longwire_messages_sent", "deliveries given to connections", sum(gate, |s| &s.sent))?;
+    let ahead = sum(gate, |s| &s.sent_ahead);
+    page.counter("longwire_messages_sent_ahead", "high messages sent ahead of their turn", ahead)?;
     page.counter("longwire_messages_acked", "deliveries acked", sum(gate, |s| &s.acked))?;
     let dropped = [([("reason", "outbox_full")], sum(gate, |s| &s.dropped))];
     page.counters("longwire_messages_dropped", "online-only deliveries dropped", &dropped)?;

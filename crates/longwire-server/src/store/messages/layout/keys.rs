@@ -14,6 +14,27 @@ pub(crate) fn once(app: AppId, key: [u8; 16]) -> [u8; 20] {
     whole
 }
 
+/// A place of a mailbox that may go ahead of its turn.
+pub(crate) fn high_in_mailbox(client: ClientId, position: Position) -> [u8; 17] {
+    let mut key = [1; 17];
+    key[1..].copy_from_slice(&mailbox(client, position));
+    key
+}
+
+/// A place of an app's log that may go ahead of its turn.
+pub(crate) fn high_in_log(app: AppId, position: Position) -> [u8; 13] {
+    let mut key = [2; 13];
+    key[1..].copy_from_slice(&log(app, position));
+    key
+}
+
+/// The last of these of an app's log.
+pub(crate) fn last_high_in_log(app: AppId) -> [u8; 5] {
+    let mut whole = [3; 5];
+    whole[1..].copy_from_slice(&self::app(app));
+    whole
+}
+
 /// The key of the store's one `meta` row.
 pub(crate) const META: &[u8] = b"store";
 

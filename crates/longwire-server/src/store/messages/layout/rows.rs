@@ -116,6 +116,12 @@ pub(crate) struct DeviceRow {
     pub(crate) cursor: Option<Position>,
     /// What is settled after the cursor, rising, at most [`BEYOND_MAX`].
     pub(crate) beyond: Vec<Position>,
+    /// High messages in its mailbox, their markers included.
+    pub(crate) high: u32,
+    /// When the span began in which deliveries are counted for its app's frequency cap; 0 = none was.
+    pub(crate) counted_from: WallMs,
+    /// Deliveries counted in that span.
+    pub(crate) counted: u32,
 }
 
 impl DeviceRow {
@@ -132,6 +138,9 @@ impl DeviceRow {
             swept: Position::START,
             cursor: None,
             beyond: Vec::new(),
+            high: 0,
+            counted_from: WallMs(0),
+            counted: 0,
         }
     }
 
@@ -141,7 +150,7 @@ impl DeviceRow {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut row = Vec::with_capacity(58 + 8 * self.beyond.len());
+        let mut row = Vec::with_capacity(74 + 8 * self.beyond.len());
         row.extend_from_slice(&self.next.to_be_bytes());
         row.extend_from_slice(&self.waiting.to_be_bytes());
         row.extend_from_slice(&self.waiting_bytes.to_be_bytes());
@@ -155,6 +164,9 @@ impl DeviceRow {
         for position in &self.beyond {
             row.extend_from_slice(&position.0.to_be_bytes());
         }
+        row.extend_from_slice(&self.high.to_be_bytes());
+        row.extend_from_slice(&self.counted_from.0.to_be_bytes());
+        row.extend_from_slice(&self.counted.to_be_bytes());
         row
     }
 
@@ -168,14 +180,19 @@ impl DeviceRow {
             floor: Position(fields.u64()?),
             swept_from: Position(fields.u64()?),
             swept: Position(fields.u64()?),
-            cursor: None,
-            beyond: Vec::new(),
+            ..DeviceRow::new(0)
         };
         let has_cursor = fields.byte()? != 0;
         let cursor = Position(fields.u64()?);
         device.cursor = has_cursor.then_some(cursor);
         for _ in 0..fields.byte()? {
             device.beyond.push(Position(fields.u64()?));
+        }
+        // A row of an older version ends here.
+        if !fields.0.is_empty() {
+            device.high = fields.u32()?;
+            device.counted_from = WallMs(fields.u64()?);
+            device.counted = fields.u32()?;
         }
         fields.end(device)
     }
@@ -192,6 +209,8 @@ pub(crate) struct Reference {
     pub(crate) topic: bool,
     /// Of a log: whoever reads the index may not be meant; the filter decides.
     pub(crate) filtered: bool,
+    /// It may go ahead of its turn.
+    pub(crate) high: bool,
 }
 
 /// Where a delivery of a mailbox is.
@@ -215,6 +234,7 @@ pub(crate) enum State {
 /// In the last byte of a reference, beside the state.
 const OF_A_TOPIC: u8 = 0x80;
 const FILTERED: u8 = 0x40;
+const HIGH: u8 = 0x20;
 
 impl Reference {
     pub(crate) fn encode(&self) -> [u8; 29] {
@@ -223,7 +243,8 @@ impl Reference {
         row[16..24].copy_from_slice(&self.deadline.0.to_be_bytes());
         row[24..28].copy_from_slice(&self.bytes.to_be_bytes());
         let (topic, filtered) = (u8::from(self.topic), u8::from(self.filtered));
-        row[28] = self.state as u8 | (topic * OF_A_TOPIC) | (filtered * FILTERED);
+        let high = u8::from(self.high);
+        row[28] = self.state as u8 | (topic * OF_A_TOPIC) | (filtered * FILTERED) | (high * HIGH);
         row
     }
     pub(crate) fn decode(row: &[u8]) -> Option<Reference> {
@@ -232,7 +253,7 @@ impl Reference {
         let deadline = WallMs(fields.u64()?);
         let bytes = fields.u32()?;
         let last = fields.byte()?;
-        let state = match last & !(OF_A_TOPIC | FILTERED) {
+        let state = match last & !(OF_A_TOPIC | FILTERED | HIGH) {
             0 => State::Waiting,
             1 => State::Expired,
             2 => State::Released,
@@ -248,6 +269,7 @@ impl Reference {
             state,
             topic: last & OF_A_TOPIC != 0,
             filtered: last & FILTERED != 0,
+            high: last & HIGH != 0,
         })
     }
 }

@@ -71,6 +71,8 @@ pub(crate) fn append(turn: &mut Turn<'_>, after: &Spreading) -> Result<Result<Ac
         state: State::Waiting,
         topic: false,
         filtered: true,
+        // What is spread out has time.
+        high: false,
     };
     let position = append_entry(turn, record.app, entry, &filter)?;
     turn.put(Space::Spreads, rows::place(message, position), []);

@@ -4,7 +4,9 @@ use super::collapse::{collapse_log, collapse_mailbox, named, older, replace};
 use super::ends::created;
 use super::once;
 use super::turn::Turn;
-use crate::domain::{AppId, ClientId, Filter, Kind, MessageId, MessageRecord, Position, Tag, Target};
+use crate::domain::{
+    AppId, ClientId, Filter, Kind, MessageId, MessageRecord, Position, Priority, Tag, Target,
+};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
@@ -153,12 +155,18 @@ fn refer(
     {
         return Ok(None);
     }
+    let reference = reference(accept, bytes, false);
     let position = Position::new(incarnation, row.next);
     row.next += 1;
     row.waiting += 1;
     row.waiting_bytes = bytes_after;
-    let reference = reference(accept, bytes, false);
+    if reference.high {
+        row.high += 1;
+    }
     turn.put(Space::Mailbox, keys::mailbox(client, position), reference.encode());
+    if reference.high {
+        turn.put(Space::Urgent, keys::high_in_mailbox(client, position), []);
+    }
     collapse_mailbox(turn, accept, client, position, older, stats)?;
     Ok(Some(position))
 }
@@ -166,7 +174,8 @@ fn refer(
 fn reference(accept: &Accept, bytes: u32, filtered: bool) -> Reference {
     let topic = accept.kind == Kind::Topic;
     let (message, deadline) = (accept.message, accept.deadline);
-    Reference { message, deadline, bytes, state: State::Waiting, topic, filtered }
+    let high = accept.priority == Priority::High;
+    Reference { message, deadline, bytes, state: State::Waiting, topic, filtered, high }
 }
 
 /// Puts the message into its app's log and the indexes that those read whom it is for.
@@ -187,6 +196,10 @@ pub(crate) fn append_entry(
     turn.put(Space::Log, keys::log(app, position), filters::encode(filter));
     let indexes = Indexes::of(filter);
     let entry = Reference { filtered: indexes.filtered, ..entry };
+    if entry.high {
+        turn.put(Space::Urgent, keys::high_in_log(app, position), []);
+        turn.put(Space::Urgent, keys::last_high_in_log(app), position.0.to_be_bytes());
+    }
     for tag in indexes.names() {
         turn.put(Space::Index, keys::index(app, tag.as_bytes(), position), entry.encode());
         turn.memory.tails.push(app, tag, position, indexes.filtered);

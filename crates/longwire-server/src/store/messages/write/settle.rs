@@ -80,7 +80,11 @@ pub(crate) fn remove_reference(
 ) -> Result<(), Fault> {
     turn.remove(Space::Mailbox, keys::mailbox(client, position));
     let incarnation = turn.engine.incarnation;
+    if reference.high {
+        turn.remove(Space::Urgent, keys::high_in_mailbox(client, position));
+    }
     let row = turn.device(client)?;
+    row.high = row.high.saturating_sub(u32::from(reference.high));
     if reference.state != State::Waiting {
         row.markers = row.markers.saturating_sub(1);
     } else {

@@ -8,7 +8,7 @@ use super::leave_out::{leave_out, take_marker};
 use super::once;
 use super::settle::{reference, remove_reference};
 use super::turn::Turn;
-use crate::domain::{AppId, MessageId, MessageRecord, Position, WallMs};
+use crate::domain::{AppId, MessageId, MessageRecord, Position, Priority, WallMs};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
@@ -82,6 +82,9 @@ fn expire(
     }
     if record.targets.is_empty() {
         spreads::stop(turn, message, Phase::Expired)?;
+    }
+    if record.priority == Priority::High && record.log_position != Position::START {
+        turn.remove(Space::Urgent, keys::high_in_log(record.app, record.log_position));
     }
     turn.remove(Space::Bodies, keys::message(message));
     Ok(())
