@@ -52,6 +52,7 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
                 replaces: None,
                 once: None,
                 occurrence: None,
+                report: Default::default(),
                 destination: Destination::Mailboxes(vec![client]),
                 received: None,
             })
@@ -154,6 +155,7 @@ async fn main() {
         folder: folder.clone().into(),
         reserve_bytes: 0,
         retention_ms: 86_400_000,
+        story_ms: 0,
         clock: Arc::new(wall),
     };
     let store = match MessageStore::open(options, sender) {

@@ -14,6 +14,8 @@ pub(super) struct InFlight {
     /// The delivery is a GAP: an ack of it does not mean "delivered".
     pub(super) gap: Option<GapReason>,
     pub(super) stage: Stage,
+    /// When it was sent, in the caller's time; 0 = the caller did not say.
+    pub(super) sent_ms: u32,
 }
 
 /// What is awaited of a delivery. Native deliveries and QoS 1 know only the first.

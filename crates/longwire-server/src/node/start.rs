@@ -10,7 +10,7 @@ use super::telemetry::DroppedLines;
 use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
-use crate::delivery::hub::{Hub, Parts as HubParts};
+use crate::delivery::hub::{Hub, Parts as HubParts, TruthOptions};
 use crate::domain::{AppSecret, Invalid, SecretHash};
 use crate::gate::transport::{TlsFileError, TlsTerms};
 use crate::gate::{Gate, GateError, Level};
@@ -140,6 +140,10 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         heartbeat: config.heartbeat,
         auth: config.auth.clone(),
         connections_per_device: config.connections_per_device,
+        truth: TruthOptions {
+            node: config.gate.node.as_str().into(),
+            private_webhooks: config.private_webhooks,
+        },
     };
     let hub = Hub::start(parts).await?;
     let shards = events
@@ -277,6 +281,8 @@ impl Running {
         let patience = self.config.drain;
         let for_devices = window.unwrap_or_default() + patience;
         service::stopping(for_devices + patience).await;
+        // Readers of streams would stay for ever.
+        self.hub.end_streams();
         // The port closes first and what is in flight ends as it began; only then does the hub refuse.
         let in_time = self.listening.finish(patience).await;
         self.hub.drain();

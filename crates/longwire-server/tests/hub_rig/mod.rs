@@ -177,6 +177,7 @@ impl Rig {
             folder: folder.path().join(messages),
             reserve_bytes: 0,
             retention_ms: 86_400_000,
+            story_ms: 0,
             clock: clock.clone(),
         };
         let (sender, committed) = mpsc::channel(256);
@@ -201,6 +202,7 @@ impl Rig {
             heartbeat: HeartbeatRules::default(),
             auth,
             connections_per_device: 3,
+            truth: Default::default(),
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -328,6 +330,7 @@ impl Rig {
             priority: Priority::Normal,
             replaces: None,
             once: None,
+            report: Default::default(),
             spread: None,
         }
     }

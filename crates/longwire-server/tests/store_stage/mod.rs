@@ -37,6 +37,7 @@ pub fn options(folder: &Path, clock: &Arc<AtomicU64>, reserve_bytes: u64) -> Sto
         folder: folder.to_path_buf(),
         reserve_bytes,
         retention_ms: RETENTION_MS,
+        story_ms: 0,
         clock: Arc::new(move || WallMs(clock.load(Ordering::SeqCst))),
     }
 }
@@ -86,6 +87,7 @@ impl Stage {
             replaces: None,
             once: None,
             occurrence: None,
+            report: Default::default(),
             destination,
             received: None,
         }

@@ -2,7 +2,9 @@
 
 use super::Page;
 use crate::delivery::border::own::OWN_LABELS;
-use crate::delivery::{AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};
+use crate::delivery::{
+    AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS, WEBHOOK_LABELS,
+};
 use longwire_proto::close::CloseReason;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,6 +41,8 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     let text = ["longwire_messages_online_only", "online-only messages accepted"];
     by_label(page, "audience", text, &AUDIENCE_LABELS, &hub.online_only)?;
     by_label(page, "kind", ["longwire_feedback", "what devices said"], &FEEDBACK_LABELS, &hub.feedback)?;
+    let text = ["longwire_webhook_requests", "requests of webhooks"];
+    by_label(page, "result", text, &WEBHOOK_LABELS, &hub.webhook_requests)?;
     let text = ["longwire_upstream_answers", "answers to messages of devices"];
     by_label(page, "result", text, &UPSTREAM_LABELS, &hub.upstream)?;
     own(page, hub)?;
@@ -47,6 +51,9 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     let counters = [
         ("longwire_upstream_unanswered", "messages of devices without an answer", &hub.upstream_unanswered),
         ("longwire_upstream_lost", "messages answered before storing, then not stored", &hub.upstream_lost),
+        ("longwire_feedback_dropped", "words of devices dropped at a full queue", &hub.feedback_dropped),
+        ("longwire_presence_dropped", "events of presence that were not written", &hub.presence_dropped),
+        ("longwire_webhook_skipped", "events given up after a day of failing", &hub.webhook_skipped),
         ("longwire_takeovers", "connections displaced by a newer login", &hub.takeovers),
         (
             "longwire_displaced_at_bound",

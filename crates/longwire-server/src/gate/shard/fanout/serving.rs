@@ -104,6 +104,7 @@ impl Shard {
     /// The head of a stored broadcast for this connection; `None`: it has it, or will pull it.
     fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, meant: Meant, full: bool) -> Option<PushHead> {
         let recalled = self.recalled.contains(broadcast.message.message);
+        let now = (self.wall)();
         let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
         let (position, message) = (broadcast.position, &broadcast.message);
         if full || meant == Meant::AskStore || recalled {
@@ -115,6 +116,7 @@ impl Shard {
         }
         match deliveries.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {
             Offer::Send { previous } => {
+                deliveries.stamp(message.message, (now.0 as u32).max(1));
                 Some(self.head(Source::AppLog, position, previous, message.deadline, 0))
             }
             Offer::Later => {

@@ -60,6 +60,7 @@ pub(crate) fn accept(
         replaces: accept.replaces,
         refused: 0,
         recalled: None,
+        report: accept.report.clone(),
     };
     let mut refused = Vec::new();
     let mut filter = Arc::default();
