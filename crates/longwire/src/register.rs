@@ -30,16 +30,39 @@ impl ApiArgs {
         if api.contains("://") { api.to_owned() } else { format!("http://{api}") }
     }
 
-    /// Posts a request as the app, whose secret is needed; what the API answers.
+    /// The app's secret, which is needed.
+    pub(crate) fn secret(&self) -> Result<&str, Failure> {
+        let needed = || Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed".into());
+        self.app_secret.as_deref().ok_or_else(needed)
+    }
+
+    /// Posts a request as the app; what the API answers.
     pub(crate) fn post(&self, path: &str, request: &Value) -> Result<String, Failure> {
-        let Some(secret) = &self.app_secret else {
-            return Err(Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed".into()));
-        };
+        self.call(reqwest::Method::POST, path, Some(request))
+    }
+
+    /// Asks for something as the app; what the API answers.
+    pub(crate) fn get(&self, path: &str) -> Result<String, Failure> {
+        self.call(reqwest::Method::GET, path, None)
+    }
+
+    /// One call as the app, whose secret is needed; what the API answers.
+    pub(crate) fn call(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        request: Option<&Value>,
+    ) -> Result<String, Failure> {
+        let secret = self.secret()?;
         on_runtime(async {
             let client =
                 reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build().map_err(Failure::failed)?;
-            let call = client.post(format!("{}{path}", self.url())).basic_auth(&self.app_key, Some(secret));
-            let response = call.json(request).send().await.map_err(Failure::failed)?;
+            let url = format!("{}{path}", self.url());
+            let mut call = client.request(method, url).basic_auth(&self.app_key, Some(secret));
+            if let Some(request) = request {
+                call = call.json(request);
+            }
+            let response = call.send().await.map_err(Failure::failed)?;
             let refused = !response.status().is_success();
             let status = response.status();
             let text = response.text().await.map_err(Failure::failed)?;
