@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How it answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answers {
+pub(crate) enum Answers {
     Status(u16),
     /// 302 to a place that must not be asked.
     Redirect(SocketAddr),
@@ -20,10 +20,10 @@ pub enum Answers {
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub struct Came {
-    pub signature: String,
-    pub body: String,
-    pub json: Value,
+pub(crate) struct Came {
+    pub(crate) signature: String,
+    pub(crate) body: String,
+    pub(crate) json: Value,
 }
 
 struct Inner {
@@ -31,17 +31,17 @@ struct Inner {
     came: Mutex<Vec<Came>>,
 }
 
-pub struct Sink {
-    pub address: SocketAddr,
+pub(crate) struct Sink {
+    pub(crate) address: SocketAddr,
     inner: Arc<Inner>,
 }
 
 impl Sink {
-    pub fn start() -> Sink {
+    pub(crate) fn start() -> Sink {
         Sink::at(TcpListener::bind("127.0.0.1:0").unwrap())
     }
 
-    pub fn at(listener: TcpListener) -> Sink {
+    pub(crate) fn at(listener: TcpListener) -> Sink {
         let address = listener.local_addr().unwrap();
         let inner = Arc::new(Inner { answers: Mutex::new(Answers::Status(200)), came: Mutex::default() });
         let shared = inner.clone();
@@ -55,28 +55,28 @@ impl Sink {
         Sink { address, inner }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    pub fn answer(&self, answers: Answers) {
+    pub(crate) fn answer(&self, answers: Answers) {
         *self.inner.answers.lock().unwrap() = answers;
     }
 
-    pub fn came(&self) -> Vec<Came> {
+    pub(crate) fn came(&self) -> Vec<Came> {
         self.inner.came.lock().unwrap().clone()
     }
 
     /// Waits for so many requests.
     #[track_caller]
-    pub fn await_requests(&self, count: usize) -> Vec<Came> {
+    pub(crate) fn await_requests(&self, count: usize) -> Vec<Came> {
         assert!(until(PATIENCE, || self.came().len() >= count), "never {count}: {:?}", self.came());
         self.came()
     }
 
     /// Waits for so many events in requests that were taken, which came once or more; each once, in the order of their first coming.
     #[track_caller]
-    pub fn await_events(&self, count: usize) -> Vec<Value> {
+    pub(crate) fn await_events(&self, count: usize) -> Vec<Value> {
         let mut events: Vec<Value> = Vec::new();
         let reached = until(PATIENCE, || {
             events.clear();
@@ -145,7 +145,7 @@ fn request(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<(String, String
 
 /// Checks a signature as the docs say: `t=SECONDS,v1=HEX`, HMAC-SHA-256 (RFC 2104) over the seconds, a dot and the body; not older
 /// than five minutes.
-pub fn is_signed(came: &Came, secret: &str) -> bool {
+pub(crate) fn is_signed(came: &Came, secret: &str) -> bool {
     let Some((t, v1)) = came.signature.split_once(',') else { return false };
     let (Some(t), Some(v1)) = (t.strip_prefix("t="), v1.strip_prefix("v1=")) else { return false };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();

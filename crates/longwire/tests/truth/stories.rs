@@ -195,6 +195,7 @@ fn the_sdk_says_it_too() {
         loop {
             match tokio::time::timeout(PATIENCE, device.next()).await.expect("something comes") {
                 Some(Incoming::Message(message)) => {
+                    device.ack(message.id).await;
                     device.displayed(message.id).await;
                     break device.dismissed(message.id).await;
                 }
