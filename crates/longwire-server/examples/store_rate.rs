@@ -72,7 +72,8 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
         if ack {
             let position = accepted.record.targets[0].position;
             let end = End::Delivered;
-            let settle = Settle { client, app: APP, source: Source::Mailbox, position, message, end };
+            let settle =
+                Settle { client, app: APP, source: Source::Mailbox, position, message, end, sent: WallMs(0) };
             let _ = store.settle(vec![settle]).await;
         }
     }

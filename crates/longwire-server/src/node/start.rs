@@ -123,8 +123,8 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     capacity::fit(&mut config, for_trying);
     let certificates = open_certificates(&mut config)?;
     let clock = wall_clock();
-    let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
-    let (store, registry) = stores::open(&config, clock.clone(), committed).await?;
+    let (commits, committed) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
+    let (store, registry) = stores::open(&config, clock.clone(), commits).await?;
     let store_stats = store.stats();
     let first_app = prepare_apps(&registry, &config, app).await?;
     let (admin_key, first_admin_key) = prepare_admin(&registry, &config, admin_key).await?;
@@ -133,17 +133,14 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         store,
         registry,
         shards,
-        committed: committed_out,
+        committed,
         clock,
         token_ttl_s: config.token_ttl.as_secs(),
         duplicate_login: config.duplicate_login,
         heartbeat: config.heartbeat,
         auth: config.auth.clone(),
         connections_per_device: config.connections_per_device,
-        truth: TruthOptions {
-            node: config.gate.node.as_str().into(),
-            private_webhooks: config.private_webhooks,
-        },
+        truth: truth_options(&config),
     };
     let hub = Hub::start(parts).await?;
     let shards = events
@@ -191,6 +188,10 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         shards,
         watches,
     })
+}
+
+fn truth_options(config: &Config) -> TruthOptions {
+    TruthOptions { node: config.gate.node.as_str().into(), private_webhooks: config.private_webhooks }
 }
 
 /// Every listener of devices by its name, and where it listens.

@@ -316,7 +316,17 @@ impl Rig {
         message: MessageId,
     ) {
         let (app, end) = (self.app.id, End::Delivered);
-        let settled = Event::Settled { from, client, app, source, position, message, end, shared: false };
+        let settled = Event::Settled {
+            from,
+            client,
+            app,
+            source,
+            position,
+            message,
+            end,
+            shared: false,
+            sent: WallMs(0),
+        };
         self.tell(from.shard().0, settled).await;
     }
 

@@ -146,7 +146,10 @@ impl Stage {
         };
         let message = accepted.message;
         let client = ClientId(client);
-        self.store.settle(vec![Settle { client, app: APP, source, position, message, end }]).await.unwrap();
+        self.store
+            .settle(vec![Settle { client, app: APP, source, position, message, end, sent: WallMs(0) }])
+            .await
+            .unwrap();
     }
     pub async fn delivered(&self, client: u64, source: Source, accepted: &Accepted) {
         self.settle(client, source, accepted, End::Delivered).await;

@@ -82,7 +82,7 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Due(after, now, max, reply) => give(reply, || pace::due(engine, after, now, max)),
         Question::Spreading(message, reply) => give(reply, || pace::spreading(engine, message)),
         Question::Spreadings(after, max, reply) => give(reply, || pace::open_spreadings(engine, after, max)),
-        Question::Truth(ask) => truth::answer(engine, ask),
+        Question::Truth(ask) => truth::answer(engine, (options.clock)(), ask),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::rows::{self, DeviceState, PresenceRow, ReceiptRow, StreamRow};
 use super::streams::space;
 use super::{Ask, StalePage};
-use crate::domain::{AppId, ClientId, DeviceName, DropReason, MessageId, MessageRecord, Position};
+use crate::domain::{AppId, ClientId, DeviceName, DropReason, MessageId, MessageRecord, Position, WallMs};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::{Reference, State, decode_client, decode_counts, decode_record};
 use crate::store::messages::layout::space::Space;
@@ -21,9 +21,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// Answers a question.
-pub(crate) fn answer(engine: &Engine, ask: Ask) {
+pub(crate) fn answer(engine: &Engine, now: WallMs, ask: Ask) {
     match ask {
-        Ask::Explain(app, message, name, reply) => give(reply, || explain(engine, app, message, &name)),
+        Ask::Explain(app, message, name, reply) => {
+            give(reply, || explain(engine, now, (app, message), &name))
+        }
         Ask::Targets(request, reply) => give(reply, || targets(engine, &request)),
         Ask::Receipts(request, reply) => give(reply, || receipts(engine, &request)),
         Ask::Presence(request, reply) => give(reply, || presence(engine, &request)),
@@ -187,8 +189,8 @@ fn reference(
 
 fn explain(
     engine: &Engine,
-    app: AppId,
-    message: MessageId,
+    now: WallMs,
+    (app, message): (AppId, MessageId),
     name: &DeviceName,
 ) -> Result<Option<Explained>, Fault> {
     let snapshot = engine.database.snapshot();
@@ -202,7 +204,7 @@ fn explain(
     let target = record.targets.iter().find(|target| target.client == client);
     let target = target.map(|target| target.position);
     let mailbox = match target {
-        Some(position) => in_mailbox(engine, &snapshot, client, position, message)?,
+        Some(position) => in_mailbox(engine, &snapshot, now, (client, position), message)?,
         None => None,
     };
     let mut explained = Explained {
@@ -232,8 +234,8 @@ fn explain(
 fn in_mailbox(
     engine: &Engine,
     snapshot: &Snapshot,
-    client: ClientId,
-    position: Position,
+    now: WallMs,
+    (client, position): (ClientId, Position),
     message: MessageId,
 ) -> Result<Option<InMailbox>, Fault> {
     let Some(reference) = reference(engine, snapshot, client, position, message)? else { return Ok(None) };
@@ -246,7 +248,7 @@ fn in_mailbox(
         for entry in snapshot.range(engine.spaces.of(Space::Mailbox), before) {
             let (_, value) = entry.into_inner()?;
             let row = Reference::decode(&value).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
-            ahead += u32::from(row.state == State::Waiting);
+            ahead += u32::from(row.state == State::Waiting && row.deadline > now);
         }
     }
     Ok(Some(InMailbox { told, ahead }))

@@ -150,8 +150,7 @@ pub(crate) fn forget(turn: &mut Turn<'_>, message: MessageId, budget: usize) -> 
     };
     let range = rows::story(message, from)..=rows::story(message, ClientId(u64::MAX));
     let mut last = None;
-    let mut count = 0;
-    for entry in turn.engine.spaces.of(Space::Stories).range(range) {
+    for (count, entry) in turn.engine.spaces.of(Space::Stories).range(range).enumerate() {
         if count >= budget {
             turn.memory.truth.going = last.map(|client| (message, client));
             return Ok(true);
@@ -159,7 +158,6 @@ pub(crate) fn forget(turn: &mut Turn<'_>, message: MessageId, budget: usize) -> 
         let key = entry.key()?;
         last = rows::last_client(&key);
         turn.remove(Space::Stories, key.to_vec());
-        count += 1;
     }
     turn.memory.truth.going = None;
     turn.memory.truth.told.remove(&message);
