@@ -176,7 +176,7 @@ async fn a_broadcast_in_several_windows_of_a_device_is_one_delivery() {
         message,
         end,
         shared: true,
-        sent: WallMs(0),
+        sent: longwire_server::domain::WallMs(0),
     };
     rig.tell(1, ack).await;
     until_books(&rig, message, (1, 1, 0)).await;

@@ -159,8 +159,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     };
     let memory_limit = watch::memory_limit(config.memory_limit_bytes);
     let mut watches = vec![tokio::spawn(watch::run(gate.stats(), memory_limit))];
-    let ready = Arc::new(AtomicBool::new(false));
-    let gate = Arc::new(gate);
+    let (ready, gate) = (Arc::new(AtomicBool::new(false)), Arc::new(gate));
     let (mut operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain, memory_limit);
     operator.certificates.clone_from(&certificates);
     let api = make_api(&config, operator, device, log_dropped, admin_key);
