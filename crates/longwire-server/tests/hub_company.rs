@@ -171,7 +171,17 @@ async fn a_broadcast_in_several_windows_of_a_device_is_one_delivery() {
     until(async || rig.hub.stats().sessions_online.load(SeqCst) == 1).await;
     until_books(&rig, message, (1, 0, 1)).await;
     let (app, source, end) = (rig.app.id, Source::AppLog, End::Delivered);
-    let ack = Event::Settled { from: two, client, app, source, position, message, end, shared: true };
+    let ack = Event::Settled {
+        from: two,
+        client,
+        app,
+        source,
+        position,
+        message,
+        end,
+        shared: true,
+        sent: longwire_server::domain::WallMs(0),
+    };
     rig.tell(1, ack).await;
     until_books(&rig, message, (1, 1, 0)).await;
 }

@@ -17,6 +17,7 @@ mod recall;
 mod register;
 mod serve;
 mod tag;
+mod truth;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -70,6 +71,16 @@ enum Verb {
     Books(books::BooksArgs),
     /// Publish to a topic.
     Publish(Box<publish::PublishArgs>),
+    /// Tell why a device got a message, or did not: each step with its time.
+    Explain(truth::ExplainArgs),
+    /// List the devices of a message and how each stands.
+    Targets(truth::TargetsArgs),
+    /// Print what became of deliveries, in order.
+    Receipts(truth::StreamArgs),
+    /// Print which devices came and went, in order.
+    Presence(truth::StreamArgs),
+    /// List, set, test or delete the app's webhooks.
+    Webhook(truth::WebhookArgs),
     /// Behave like a device: connect, print what arrives, ack it.
     Listen(listen::ListenArgs),
     /// Measure a server, and the machine beside it.
@@ -115,6 +126,11 @@ fn main() -> ExitCode {
         Verb::Message(args) => message::run(&args),
         Verb::Books(args) => books::run(&args),
         Verb::Publish(args) => publish::run(*args),
+        Verb::Explain(args) => truth::explain(args),
+        Verb::Targets(args) => truth::targets(args),
+        Verb::Receipts(args) => truth::receipts(args),
+        Verb::Presence(args) => truth::presence(args),
+        Verb::Webhook(args) => truth::webhook(args),
         Verb::Listen(args) => listen::run(args),
         Verb::Bench(args) => longwire_bench::run_bench(args).map_err(Failure::failed),
         Verb::Demo(args) => longwire_bench::run_demo(args).map_err(Failure::failed),

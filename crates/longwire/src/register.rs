@@ -26,7 +26,13 @@ impl ApiArgs {
         if api.contains("://") { api.to_owned() } else { format!("http://{api}") }
     }
 
-    /// Posts a request as the app, whose secret is needed; what the API answers.
+    /// The app's secret, which is needed.
+    pub(crate) fn secret(&self) -> Result<&str, Failure> {
+        let needed = || Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed".into());
+        self.app_secret.as_deref().ok_or_else(needed)
+    }
+
+    /// Posts a request as the app; what the API answers.
     pub(crate) fn post(&self, path: &str, request: &Value) -> Result<String, Failure> {
         self.ask(reqwest::Method::POST, path, Some(request))
     }

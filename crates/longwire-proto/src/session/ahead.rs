@@ -126,7 +126,8 @@ impl Deliveries {
         if self.room_ahead() == 0 || (self.numbers_packets && far) {
             return false;
         }
-        let entry = InFlight { message, source, position, bytes, gap: None, stage: Stage::Ack, ahead: true };
+        let (gap, stage) = (None, Stage::Ack);
+        let entry = InFlight { message, source, position, bytes, gap, stage, ahead: true, sent_ms: 0 };
         let window = self.window.get_or_insert_with(Box::default);
         window.add(entry);
         window.ahead.push((source, position));

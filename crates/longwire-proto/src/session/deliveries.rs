@@ -59,6 +59,8 @@ pub struct Settled {
     pub message: MessageId,
     /// It was a GAP for this reason, so the message was not delivered.
     pub gap: Option<GapReason>,
+    /// What [`Deliveries::stamp`] said, or 0.
+    pub sent_ms: u32,
 }
 
 /// What to do with an entry of a page.
@@ -192,6 +194,14 @@ impl Deliveries {
         Some(settled(&entry))
     }
 
+    /// Notes when the delivery that has just entered the window is sent, in a time of the caller's: it comes back with its end.
+    pub fn stamp(&mut self, message: MessageId, sent_ms: u32) {
+        let Some(window) = &mut self.window else { return };
+        if let Some(entry) = window.entries_mut().iter_mut().rfind(|entry| entry.message == message) {
+            entry.sent_ms = sent_ms;
+        }
+    }
+
     /// The first unacked delivery that is meant, to change its stage.
     pub(super) fn find(&mut self, is_meant: impl Fn(&InFlight) -> bool) -> Option<&mut InFlight> {
         self.window.as_mut()?.entries_mut().iter_mut().find(|entry| is_meant(entry))
@@ -253,7 +263,8 @@ impl Deliveries {
     ) -> Position {
         // A gap over several messages has no id to ack, so it takes no place in the window.
         if message != MessageId(0) {
-            let entry = InFlight { message, source, position, bytes, gap, stage: Stage::Ack, ahead: false };
+            let stage = Stage::Ack;
+            let entry = InFlight { message, source, position, bytes, gap, stage, ahead: false, sent_ms: 0 };
             self.window.get_or_insert_with(Box::default).add(entry);
         }
         // What went ahead of this place is behind the chain now.
@@ -282,7 +293,13 @@ impl Deliveries {
 }
 
 fn settled(entry: &InFlight) -> Settled {
-    Settled { source: entry.source, position: entry.position, message: entry.message, gap: entry.gap }
+    Settled {
+        source: entry.source,
+        position: entry.position,
+        message: entry.message,
+        gap: entry.gap,
+        sent_ms: entry.sent_ms,
+    }
 }
 
 pub(super) const fn index(source: Source) -> usize {

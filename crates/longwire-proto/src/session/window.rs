@@ -16,6 +16,8 @@ pub(super) struct InFlight {
     pub(super) stage: Stage,
     /// It went ahead of its turn, in a place of its own.
     pub(super) ahead: bool,
+    /// When it was sent, in the caller's time; 0 = the caller did not say.
+    pub(super) sent_ms: u32,
 }
 
 /// What is awaited of a delivery. Native deliveries and QoS 1 know only the first.

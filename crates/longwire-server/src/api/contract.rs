@@ -2,7 +2,8 @@
 
 use super::Api;
 use super::endpoints::{
-    admin, apps, batch, books, devices, messages, probes, push, recall, topics, upstream,
+    admin, apps, batch, books, devices, explain, messages, probes, push, recall, sse, streams, topics,
+    upstream, webhooks,
 };
 use super::exchange::fault::Fault;
 use axum::Router;
@@ -28,6 +29,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(batch::batch))
         .routes(routes!(messages::message, recall::recall))
         .routes(routes!(books::books))
+        .merge(of_truth())
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))
         .routes(routes!(topics::publish))
@@ -40,10 +42,25 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(admin::heartbeat))
         .routes(routes!(apps::topic_rules))
         .routes(routes!(apps::login_ways))
+        .routes(routes!(streams::set))
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))
         .routes(routes!(probes::openapi))
+}
+
+/// What becomes of messages and devices.
+fn of_truth() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(explain::explain))
+        .routes(routes!(explain::targets))
+        .routes(routes!(streams::receipts))
+        .routes(routes!(sse::receipts))
+        .routes(routes!(streams::presence))
+        .routes(routes!(sse::presence))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::set, webhooks::remove))
+        .routes(routes!(webhooks::test))
 }
 
 fn of_devices() -> OpenApiRouter<Arc<Api>> {

@@ -15,6 +15,8 @@ use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use super::topics::{self, Topics};
+use super::truth::presence::Presences;
+use super::truth::{self, Truth};
 use crate::domain::LoginWays;
 use crate::domain::audience::Estimate;
 use crate::domain::topic::Rules;
@@ -30,6 +32,7 @@ use crate::store::upstream::UpstreamRequest;
 pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus};
 pub use super::order::Place;
 pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
+pub use super::truth::TruthOptions;
 pub use crate::store::messages::books::{AppBook, BooksReport};
 pub use crate::store::registry::RegisterError;
 pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
@@ -78,6 +81,8 @@ pub struct Parts {
     pub auth: AuthOptions,
     /// Connections that a device may have under [`DuplicateLogin::Many`]; a newer one displaces the oldest.
     pub connections_per_device: usize,
+    /// About streams and webhooks.
+    pub truth: TruthOptions,
 }
 
 /// A registered device, with its token.
@@ -202,6 +207,7 @@ pub(super) struct Core {
     pub(super) turns: Turns,
     pub(super) key_turns: KeyTurns,
     pub(super) topics: Topics,
+    pub(super) truth: Truth,
     pub(super) stats: Arc<HubStats>,
     /// Rises when the tags or attributes of a connected device change.
     pub(super) retags: AtomicU64,
@@ -213,6 +219,14 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn app(&self, key: &str) -> Option<Arc<App>> {
         self.apps.read().get(key).cloned()
+    }
+
+    /// Puts another in the place of an app.
+    pub(super) fn change_app(&self, key: &str, change: impl FnOnce(&App) -> App) -> Option<Arc<App>> {
+        let mut apps = self.apps.write();
+        let app = apps.get_mut(key)?;
+        *app = Arc::new(change(app));
+        Some(app.clone())
     }
 
     /// The topic rules of these apps; one look at all apps, whoever asks.
@@ -278,6 +292,11 @@ impl Hub {
         enrolment.count(std::iter::empty(), &stats);
         let seed = RandomState::new().hash_one(0_u8);
         let topics = Topics::load(&store, shards.interests().clone(), clock(), seed).await?;
+        let (presences, presence_notes) = Presences::new();
+        for app in &apps {
+            store.set_stream_terms(app.id, truth::terms(app), true).await?;
+            presences.set(app.id, app.settings.presence);
+        }
         let core = Arc::new(Core {
             token_key: registry.token_key().await?,
             store,
@@ -300,6 +319,7 @@ impl Hub {
             turns: Turns::new(),
             key_turns: KeyTurns::new(),
             topics,
+            truth: Truth::new(parts.truth, presences, stats.clone()),
             stats,
             retags: AtomicU64::new(0),
             under_way: tokio::sync::RwLock::default(),
@@ -310,6 +330,14 @@ impl Hub {
         tokio::spawn(auth::watch_keys(Arc::downgrade(&core)));
         tokio::spawn(auth::enrol_waiting(Arc::downgrade(&core), listed));
         tokio::spawn(topics::run_clock(core.clone()));
+        tokio::spawn(truth::presence::run(Arc::downgrade(&core), presence_notes));
+        for app in &apps {
+            core.truth.webhooks.set(&core, app);
+            if app.settings.presence {
+                let task = tokio::spawn(truth::end_stale(core.store.clone(), core.clock.clone(), app.id));
+                core.truth.tasks.lock().push(task);
+            }
+        }
         Ok(Hub { core })
     }
 
@@ -621,6 +649,10 @@ impl Hub {
     /// Waits for what is under way, writes the ends of sessions, then closes store and registry. The shards have ended before.
     pub async fn close(&self) {
         self.drain();
+        self.core.truth.webhooks.close();
+        self.core.truth.presences.flush().await;
+        let tasks = std::mem::take(&mut *self.core.truth.tasks.lock());
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
         self.core.topics.close();
         let _all = self.core.under_way.write().await;
         topics::write_last_ends(&self.core).await;
@@ -629,7 +661,7 @@ impl Hub {
     }
 }
 
-fn random_bytes() -> Result<[u8; 32], StoreError> {
+pub(super) fn random_bytes() -> Result<[u8; 32], StoreError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
         .map_err(|error| StoreError::Unavailable(format!("the system gives no random bytes: {error}")))?;

@@ -13,6 +13,7 @@
 //! - `pump`: events of a shard: logins, pulls, acks, ends of connections.
 //! - `memory`: session table, live counts, tags, ids.
 //! - `topics`: kept sessions, shared groups, retained messages, wills.
+//! - [`truth`]: stories, receipts, presence, and whom they are sent to.
 //! - [`HubStats`]: what is counted.
 
 mod audience;
@@ -30,8 +31,11 @@ mod push;
 mod recall;
 mod stats;
 mod topics;
+pub mod truth;
 
 pub use topics::PUBLISH_LABELS;
 
 pub use auth::{AUTOMATIC_DEVICES_MAX, AuthOptions, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
-pub use stats::{AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};
+pub use stats::{
+    AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS, WEBHOOK_LABELS,
+};

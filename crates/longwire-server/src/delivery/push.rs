@@ -7,7 +7,7 @@ use super::memory::live::OnlineOnly;
 use super::once;
 use super::order::Place;
 use crate::domain::audience::Estimate;
-use crate::domain::message::TTL_S_MAX;
+use crate::domain::message::{Report, TTL_S_MAX};
 use crate::domain::{
     App, AppId, Counts, DropReason, Dropped, MessageId, MessageRecord, Position, Priority, Push, WallMs,
 };
@@ -86,6 +86,7 @@ impl Core {
                 replaces: push.replaces,
                 once: keyed,
                 occurrence: None,
+                report: push.report.clone(),
             };
             self.store_one(accept, place).await
         };
@@ -190,6 +191,7 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
         replaces: None,
         refused: 0,
         recalled: None,
+        report: Report::default(),
     };
     // What was sent has no end that anybody could know of, so only what was dropped is a delivery in the books.
     let counts = Counts {

@@ -14,6 +14,9 @@ pub const FEEDBACK_LABELS: [&str; 4] = ["received", "displayed", "clicked", "dis
 /// The labels of [`HubStats::upstream`], in order.
 pub const UPSTREAM_LABELS: [&str; 5] = ["done", "unsupported", "not_allowed", "quota", "busy"];
 
+/// The labels of [`HubStats::webhook_requests`], in order.
+pub const WEBHOOK_LABELS: [&str; 2] = ["taken", "failed"];
+
 /// The labels of [`HubStats::call_outs`], in order.
 pub const CALL_OUT_LABELS: [&str; 4] = ["answered", "remembered", "failed", "held_back"];
 
@@ -95,6 +98,14 @@ pub struct HubStats {
     pub live_forgotten: AtomicU64,
     /// Devices' other words about messages, by [`FEEDBACK_LABELS`].
     pub feedback: [AtomicU64; 4],
+    /// Words of devices about messages that were not noted: too many waited for the store.
+    pub feedback_dropped: AtomicU64,
+    /// Events of presence that were not written: too many waited, or the store failed.
+    pub presence_dropped: AtomicU64,
+    /// Requests of webhooks, by [`WEBHOOK_LABELS`].
+    pub webhook_requests: [AtomicU64; 2],
+    /// Events given up because their webhook had failed for a day.
+    pub webhook_skipped: AtomicU64,
     /// Answers to messages of devices, by [`UPSTREAM_LABELS`].
     pub upstream: [AtomicU64; 5],
     /// Messages of devices that got no answer because their shard had no room for it; they will be sent again.

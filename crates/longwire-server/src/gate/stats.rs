@@ -150,6 +150,8 @@ pub struct ShardStats {
     pub acked: AtomicU64,
     /// Acks of nothing that is unacked here.
     pub stray_acks: AtomicU64,
+    /// Publishes to `$ack/…` that say nothing of a message.
+    pub feedback_bad: AtomicU64,
     /// Messages of devices answered with `busy` because the node is overloaded.
     pub upstream_shed: AtomicU64,
     /// Bytes in outboxes now.

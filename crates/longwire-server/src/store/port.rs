@@ -1,7 +1,7 @@
 //! What the message store is asked, and what it answers, as data.
 
 use super::pace::{ScheduleChange, Spreading};
-use crate::domain::message::Once;
+use crate::domain::message::{Once, Report};
 use crate::domain::{
     AppId, ClientId, Counts, Device, DropReason, Filter, Kind, MessageId, MessageRecord, Position, Priority,
     Source, TraceId, WallMs,
@@ -115,6 +115,8 @@ pub struct Accept {
     /// The step of the schedule that fires it, in the same commit; if the schedule has changed since it was read, the message
     /// is refused as [`StoreError::Repeated`].
     pub occurrence: Option<Box<ScheduleChange>>,
+    /// What is told of it.
+    pub report: Report,
 }
 
 /// A caller's key on its way into the store.
@@ -258,6 +260,8 @@ pub struct Settle {
     pub message: MessageId,
     /// How it ended.
     pub end: End,
+    /// When it was sent; 0 = not known.
+    pub sent: WallMs,
 }
 
 /// What a login needs to know; one read, no SQL.
@@ -378,6 +382,9 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// How long records of ended messages and the app logs are kept, milliseconds.
     pub retention_ms: u64,
+    /// How long after its deadline the stories of a message's deliveries are kept, and with them its record, milliseconds;
+    /// 0 = there are none.
+    pub story_ms: u64,
     /// The wall clock, see [`WallMs`].
     pub clock: Arc<dyn Fn() -> WallMs + Send + Sync>,
 }

@@ -41,6 +41,7 @@ impl Node {
             folder: folder.path().join("messages"),
             reserve_bytes: 0,
             retention_ms: 86_400_000,
+            story_ms: 0,
             clock: clock.clone(),
         };
         let (sender, committed) = mpsc::channel(256);
@@ -61,6 +62,7 @@ impl Node {
             heartbeat: HeartbeatRules::default(),
             auth: AuthOptions::default(),
             connections_per_device: 8,
+            truth: Default::default(),
         };
         let hub = Hub::start(parts).await.unwrap();
         for events in events {
@@ -88,6 +90,7 @@ impl Node {
             replaces: None,
             once: None,
             spread: None,
+            report: Default::default(),
         };
         self.hub.push(&self.app, push).await
     }

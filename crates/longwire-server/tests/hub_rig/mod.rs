@@ -181,6 +181,7 @@ impl Rig {
             folder: folder.path().join(messages),
             reserve_bytes: 0,
             retention_ms: 86_400_000,
+            story_ms: 0,
             clock: clock.clone(),
         };
         let (sender, committed) = mpsc::channel(256);
@@ -205,6 +206,7 @@ impl Rig {
             heartbeat: HeartbeatRules::default(),
             auth,
             connections_per_device: 3,
+            truth: Default::default(),
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -318,7 +320,17 @@ impl Rig {
         message: MessageId,
     ) {
         let (app, end) = (self.app.id, End::Delivered);
-        let settled = Event::Settled { from, client, app, source, position, message, end, shared: false };
+        let settled = Event::Settled {
+            from,
+            client,
+            app,
+            source,
+            position,
+            message,
+            end,
+            shared: false,
+            sent: WallMs(0),
+        };
         self.tell(from.shard().0, settled).await;
     }
 
@@ -332,6 +344,7 @@ impl Rig {
             priority: Priority::Normal,
             replaces: None,
             once: None,
+            report: Default::default(),
             spread: None,
         }
     }

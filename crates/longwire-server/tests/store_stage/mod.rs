@@ -37,6 +37,7 @@ pub fn options(folder: &Path, clock: &Arc<AtomicU64>, reserve_bytes: u64) -> Sto
         folder: folder.to_path_buf(),
         reserve_bytes,
         retention_ms: RETENTION_MS,
+        story_ms: 0,
         clock: Arc::new(move || WallMs(clock.load(Ordering::SeqCst))),
     }
 }
@@ -86,6 +87,7 @@ impl Stage {
             replaces: None,
             once: None,
             occurrence: None,
+            report: Default::default(),
             destination,
             received: None,
         }
@@ -144,7 +146,10 @@ impl Stage {
         };
         let message = accepted.message;
         let client = ClientId(client);
-        self.store.settle(vec![Settle { client, app: APP, source, position, message, end }]).await.unwrap();
+        self.store
+            .settle(vec![Settle { client, app: APP, source, position, message, end, sent: WallMs(0) }])
+            .await
+            .unwrap();
     }
     pub async fn delivered(&self, client: u64, source: Source, accepted: &Accepted) {
         self.settle(client, source, accepted, End::Delivered).await;

@@ -247,6 +247,15 @@ impl TestDevice {
         }
     }
 
+    /// Says a word about a message.
+    pub fn say(&mut self, kind: AckKind, message: MessageId) {
+        if let Some(live) = &mut self.live {
+            let mut out = Vec::new();
+            live.session.ack(kind, &[message], &mut out);
+            live.stream.write_all(&out).ok();
+        }
+    }
+
     /// Sends a bare PING.
     pub fn ping(&mut self) {
         let ping =

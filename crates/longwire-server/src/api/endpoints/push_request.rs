@@ -4,7 +4,9 @@ use crate::api::exchange::fault::Fault;
 use crate::domain::audience::condition::{DEPTH_MAX, NODES_MAX};
 use crate::domain::audience::filter::PARTS;
 use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
-use crate::domain::message::{MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, TTL_S_DEFAULT, TTL_S_MAX};
+use crate::domain::message::{
+    LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, Report, TTL_S_DEFAULT, TTL_S_MAX,
+};
 use crate::domain::topic::TopicName;
 use crate::domain::{
     Alias, Audience, Condition, Content, DeviceName, Filter, Invalid, Kind, MessageId, Priority, Push, Tag,
@@ -147,6 +149,12 @@ struct PushOptions {
     /// those that have it replace it.
     #[schema(example = "0198f3a1b2c37d4e8f90a1b2c3d4e5f6")]
     override_msg_id: Option<String>,
+    /// Receipts of this message, whatever the app's setting is, see `GET /v1/receipts`; not with a ttl of 0 or to a topic.
+    #[serde(default)]
+    callback: bool,
+    /// The caller's own word for it, at most 64 bytes, in each of its receipts.
+    #[schema(max_length = 64)]
+    analytics_label: Option<String>,
     /// `high` overtakes what waits with `normal`, and no frequency cap holds it; `normal` if not given.
     #[schema(example = "high")]
     priority: Option<PriorityWord>,
@@ -236,6 +244,12 @@ impl PushRequest {
         if replaces.is_some() && audience.topic.is_some() {
             return Err(Invalid::new("options.override_msg_id", "not with a topic").into());
         }
+        let label = options.analytics_label.unwrap_or_default();
+        if label.len() > LABEL_BYTES_MAX || label.contains(char::is_control) {
+            let problem = format!("at most {LABEL_BYTES_MAX} bytes without control characters");
+            return Err(Invalid::new("options.analytics_label", problem).into());
+        }
+        let report = Report { callback: options.callback, label: label.into() };
         Ok(Push {
             audience,
             content,
@@ -245,6 +259,7 @@ impl PushRequest {
             priority,
             replaces,
             once: None,
+            report,
             spread: None,
         })
     }

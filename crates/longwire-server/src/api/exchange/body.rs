@@ -111,3 +111,16 @@ impl FromRequestParts<Arc<Api>> for Segment {
         Ok(Segment(text))
     }
 }
+
+/// The two variable segments of a path, as text.
+pub(in crate::api) struct Segments(pub(in crate::api) String, pub(in crate::api) String);
+
+impl FromRequestParts<Arc<Api>> for Segments {
+    type Rejection = Fault;
+    async fn from_request_parts(parts: &mut request::Parts, api: &Arc<Api>) -> Result<Segments, Fault> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, api)
+            .await
+            .map_err(|_| Fault::invalid("path: is not UTF-8 after decoding"))?;
+        Ok(Segments(first, second))
+    }
+}

@@ -92,6 +92,16 @@ impl Fault {
         Fault::new(StatusCode::TOO_MANY_REQUESTS, 2001, "too_many_requests", text).after(1)
     }
 
+    /// The app reads as many streams without end as it may: 429.
+    pub fn too_many_streams(limit: usize) -> Fault {
+        let text = format!("more than {limit} event streams of this app at once");
+        Fault::new(StatusCode::TOO_MANY_REQUESTS, 2005, "too_many_streams", text).after(5)
+    }
+    /// The node stops: 503.
+    pub fn draining() -> Fault {
+        let text = "the node is draining";
+        Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
+    }
     /// The node sheds pushes: 429.
     pub fn overloaded() -> Fault {
         let text = "the node is overloaded; nothing was stored";

@@ -282,6 +282,8 @@ pub enum Event {
         end: End,
         /// It was told as [`Event::Held`], if it was sent.
         shared: bool,
+        /// When it was sent; 0 = it was not.
+        sent: WallMs,
     },
     /// Other words of a device about a message: displayed, clicked, dismissed.
     Feedback {

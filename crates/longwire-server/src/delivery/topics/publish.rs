@@ -275,6 +275,7 @@ impl Core {
             replaces: None,
             once: None,
             occurrence: None,
+            report: Default::default(),
         }))
     }
 

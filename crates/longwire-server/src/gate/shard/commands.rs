@@ -335,6 +335,11 @@ impl Shard {
 
     /// Sends a stored message that is in the window already.
     pub(super) fn send_delivery(&mut self, slot: u32, message: MessageId, shared: &Bytes, head: PushHead) {
+        let now = (self.wall)();
+        if let Some((_, deliveries)) = self.slab.at(slot).and_then(Connection::deliveries) {
+            // 0 would be no stamp.
+            deliveries.stamp(message, (now.0 as u32).max(1));
+        }
         let is_mqtt = self.slab.at(slot).and_then(Connection::mqtt).is_some();
         if is_mqtt && !self.send_stored_publish(slot, message, shared, &head) {
             return;

@@ -417,6 +417,18 @@ pub const SETTINGS: &[Setting] = &[
         400 * DAY_S,
         "How long records of ended messages, broadcasts for devices that are away, and messages of devices that the business has not taken are kept.",
     ),
+    integer(
+        "story.days",
+        7,
+        "days",
+        0,
+        400,
+        "How long after its deadline a message's record and the story of each of its ended deliveries are kept for `explain`, about 50 bytes a delivery; 0 = no stories, and what devices say of messages is only counted in `longwire_feedback_total`.",
+    ),
+    switch(
+        "webhooks.private",
+        "Webhooks may go to loopback, private and link-local addresses, and to `http` URLs. Apps choose these URLs: leave it off where apps are not trusted with the node's network. `--dev` switches it on.",
+    ),
     Setting {
         key: "sql.url",
         kind: Kind::Text { max: 1024 },

@@ -2,26 +2,15 @@
 
 use super::Page;
 use crate::delivery::border::own::OWN_LABELS;
-use crate::delivery::{AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};
+use crate::delivery::{
+    AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS, WEBHOOK_LABELS,
+};
 use longwire_proto::close::CloseReason;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
-    page.gauge(
-        "longwire_devices_online",
-        "devices with a session or more",
-        hub.devices_online.load(Relaxed),
-    )?;
-    let sessions = hub.sessions_online.load(Relaxed);
-    page.gauge("longwire_sessions_online", "sessions of devices; a device may have several", sessions)?;
-    let automatic = hub.devices_automatic.load(Relaxed);
-    page.gauge("longwire_devices_automatic", "devices that registered themselves, of all apps", automatic)?;
-    page.gauge(
-        "longwire_devices_automatic_app_max",
-        "those of the app that has most; at auth.automatic_devices new ones are refused",
-        hub.devices_automatic_app_max.load(Relaxed),
-    )?;
+    present(page, hub)?;
     page.counter("longwire_logins", "logins accepted", hub.logins_accepted.load(Relaxed))?;
     let refused: Vec<_> = CloseReason::ALL
         .iter()
@@ -39,6 +28,7 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     let text = ["longwire_messages_online_only", "online-only messages accepted"];
     by_label(page, "audience", text, &AUDIENCE_LABELS, &hub.online_only)?;
     said_by_devices(page, hub)?;
+    truth(page, hub)?;
     let text = ["longwire_login_call_outs", "questions to apps' own login services"];
     by_label(page, "outcome", text, &CALL_OUT_LABELS, &hub.call_outs)?;
     let counters = [
@@ -121,6 +111,38 @@ pub(super) fn by_label(
     let values: Vec<_> =
         words.iter().zip(counters).map(|(word, n)| ([(label, *word)], n.load(Relaxed))).collect();
     page.counters(name, help, &values)
+}
+
+/// Who is there.
+fn present(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
+    page.gauge(
+        "longwire_devices_online",
+        "devices with a session or more",
+        hub.devices_online.load(Relaxed),
+    )?;
+    let sessions = hub.sessions_online.load(Relaxed);
+    page.gauge("longwire_sessions_online", "sessions of devices; a device may have several", sessions)?;
+    let automatic = hub.devices_automatic.load(Relaxed);
+    page.gauge("longwire_devices_automatic", "devices that registered themselves, of all apps", automatic)?;
+    page.gauge(
+        "longwire_devices_automatic_app_max",
+        "those of the app that has most; at auth.automatic_devices new ones are refused",
+        hub.devices_automatic_app_max.load(Relaxed),
+    )
+}
+
+fn truth(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
+    let text = ["longwire_webhook_requests", "requests of webhooks"];
+    by_label(page, "result", text, &WEBHOOK_LABELS, &hub.webhook_requests)?;
+    let counters = [
+        ("longwire_feedback_dropped", "words of devices dropped at a full queue", &hub.feedback_dropped),
+        ("longwire_presence_dropped", "events of presence that were not written", &hub.presence_dropped),
+        ("longwire_webhook_skipped", "events given up after a day of failing", &hub.webhook_skipped),
+    ];
+    for (name, help, counter) in counters {
+        page.counter(name, help, counter.load(Relaxed))?;
+    }
+    Ok(())
 }
 
 fn said_by_devices(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {

@@ -308,6 +308,8 @@ fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         sum(gate, |s| &s.upstream_shed),
     )?;
     page.counter("longwire_stray_acks", "acks of nothing unacked", sum(gate, |s| &s.stray_acks))?;
+    let help = "MQTT publishes to $ack that say nothing of a message";
+    page.counter("longwire_feedback_bad", help, sum(gate, |s| &s.feedback_bad))?;
     page.counter(
         "longwire_commands_missed",
         "commands that found their connection gone",

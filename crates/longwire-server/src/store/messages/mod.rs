@@ -4,6 +4,7 @@
 //! - [`read`]: the reader threads.
 //! - [`devices`]: devices by name, alias and tag, and their counts.
 //! - [`upstream`]: what devices send to the business.
+//! - [`truth`]: stories of deliveries, receipts, presence.
 //! - [`sessions`]: sessions that outlive their connections, and retained messages.
 //! - `pace`: schedules, and messages that are spread over time.
 //! - [`books`]: whether every delivery is accounted for.
@@ -20,8 +21,11 @@ mod pace;
 mod read;
 mod sessions;
 pub mod stats;
+mod truth;
 mod upstream;
 mod write;
+
+pub use self::truth::Heads;
 
 use self::books::checker::{self, Books};
 use self::health::Health;
@@ -95,6 +99,7 @@ struct Inner {
     health: Arc<Health>,
     stats: Arc<StoreStats>,
     books: Books,
+    heads: Arc<Heads>,
 }
 
 impl MessageStore {
@@ -121,6 +126,7 @@ impl MessageStore {
         let engine = Arc::new(opened.engine);
         let health = Arc::new(Health::default());
         let stats = Arc::new(StoreStats::default());
+        let heads = Arc::new(Heads::default());
         let writer = Writer {
             engine: engine.clone(),
             options: options.clone(),
@@ -130,6 +136,7 @@ impl MessageStore {
             health: health.clone(),
             meta: opened.meta,
             seal: opened.seal,
+            heads: heads.clone(),
         };
         let spawn = |name: String, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name).spawn(work).map_err(unable)
@@ -146,7 +153,9 @@ impl MessageStore {
         let work = move || checker::run(&engine, &own, &desk);
         threads.push(spawn("longwire-store-b".to_owned(), Box::new(work))?);
         let (questions, threads) = (Mutex::new(Some(questions)), Mutex::new(threads));
-        Ok(MessageStore { inner: Arc::new(Inner { operations, questions, threads, health, stats, books }) })
+        Ok(MessageStore {
+            inner: Arc::new(Inner { operations, questions, threads, health, stats, books, heads }),
+        })
     }
 
     /// What the store counts.

@@ -105,6 +105,7 @@ impl Shard {
     /// The head of a stored broadcast for this connection; `None`: it has it, or will pull it.
     fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, meant: Meant, full: bool) -> Option<PushHead> {
         let recalled = self.recalled.contains(broadcast.message.message);
+        let sent_ms = ((self.wall)().0 as u32).max(1);
         let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
         let (position, message) = (broadcast.position, &broadcast.message);
         if full || meant == Meant::AskStore || recalled {
@@ -124,9 +125,11 @@ impl Shard {
         };
         match offer {
             Offer::Send { previous } => {
+                deliveries.stamp(message.message, sent_ms);
                 Some(self.head(Source::AppLog, position, previous, message.deadline, flags_of(message.high)))
             }
             Offer::Ahead => {
+                deliveries.stamp(message.message, sent_ms);
                 self.count_ahead();
                 Some(self.head(Source::AppLog, position, position, message.deadline, FLAGS_AHEAD))
             }

@@ -1,8 +1,9 @@
 //! Packets of clients that are logged in.
 
 use super::super::Shard;
-use super::super::inbound::end_of_delivery;
+use super::super::inbound::{end_of_delivery, sent_at};
 use super::super::own::own_of;
+use super::feedback;
 use super::publish::taken;
 use super::subscribe::{Wanted, filters_of, wanted_of};
 use crate::delivery::border::Event;
@@ -36,6 +37,11 @@ enum Step {
     Own {
         asked: Result<(OwnTopic, Bytes), Reason>,
         packet_id: u16,
+    },
+    /// A word about a push.
+    Feedback {
+        packet_id: u16,
+        word: feedback::Word,
     },
     Subscribe {
         packet_id: u16,
@@ -98,6 +104,7 @@ impl Shard {
                     self.drop_topic(TopicDrop::NotAllowed, 1);
                     self.answer_publish(slot, packet_id, reason, out)?;
                 }
+                Step::Feedback { packet_id, word } => self.feedback(slot, from, packet_id, word, out)?,
                 Step::Refused { packet_id } => self.refuse_publish(slot, packet_id, out)?,
                 Step::Subscribe { packet_id, wanted } => self.subscribe(slot, from, packet_id, wanted, out),
                 Step::Unsubscribe { packet_id, filters } => {
@@ -151,6 +158,9 @@ impl Shard {
                 if let Some(asked) = own_of(&incoming) {
                     return Ok(Step::Own { asked, packet_id });
                 }
+                if let Some(word) = feedback::word(incoming.topic, incoming.content) {
+                    return Ok(Step::Feedback { packet_id, word });
+                }
                 let wall = (self.wall)();
                 let message = taken(&incoming, (from.app, from.client), wall, &mut self.scratch.properties)?;
                 if live.topical.may(Act::Publish, message.shared.topic()) {
@@ -181,6 +191,7 @@ impl Shard {
     fn settled(&mut self, slot: u32, from: From, settled: Settled) {
         ShardStats::count(&self.stats.own().acked, 1);
         let shared = self.slab.at(slot).is_some_and(|connection| connection.flags.shared);
+        let now = (self.wall)();
         self.outlet.tell(Event::Settled {
             from: from.handle,
             client: from.client,
@@ -190,6 +201,7 @@ impl Shard {
             message: settled.message,
             end: end_of_delivery(&settled),
             shared,
+            sent: sent_at(now, &settled),
         });
         self.window_moved(slot);
     }

@@ -2,9 +2,10 @@
 //! becomes a PUBLISH.
 
 use super::super::Shard;
+use super::super::inbound::sent_at;
 use super::deliver::named;
 use crate::delivery::border::Event;
-use crate::domain::{AppId, DropReason};
+use crate::domain::{AppId, DropReason, WallMs};
 use crate::gate::connection::{Connection, Conversation, MqttLive, Piece};
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Topics;
@@ -110,6 +111,7 @@ impl Shard {
             message,
             end,
             shared,
+            sent: if matches!(end, End::Dropped(_)) { WallMs(0) } else { sent_at((self.wall)(), &settled) },
         });
     }
 }

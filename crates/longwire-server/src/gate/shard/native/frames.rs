@@ -1,7 +1,7 @@
 //! CONNECT and the frames of devices that are logged in: the session's judgement, answers straight back.
 
 use super::super::Shard;
-use super::super::inbound::{RETRY_AFTER_RATE_S, end_of_delivery};
+use super::super::inbound::{RETRY_AFTER_RATE_S, end_of_delivery, sent_at};
 use super::super::own::own_asked;
 use super::topics::{Asked, frame_of};
 use crate::delivery::border::{Event, Handle, Login, Upstream, topics};
@@ -164,7 +164,7 @@ impl Shard {
     /// The ids in the scratch were acked.
     fn acked(&mut self, slot: u32, kind: AckKind) {
         let from = handle(self.id, slot, &self.slab);
-        let now_s = self.time.now_s();
+        let (now_s, now) = (self.time.now_s(), (self.wall)());
         let Some(connection) = self.slab.at(slot) else { return };
         let (app, shared) = (connection.app, connection.flags.shared);
         let Some(session) = connection.conversation.native() else { return };
@@ -188,6 +188,7 @@ impl Shard {
                 message,
                 end: end_of_delivery(&settled),
                 shared,
+                sent: sent_at(now, &settled),
             });
         }
         connection.window_s = now_s;

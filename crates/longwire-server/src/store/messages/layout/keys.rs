@@ -219,6 +219,10 @@ pub(crate) enum Stage {
     Forget = 1,
     /// The end of a caller's key, whose hash stands in the place of a message; the value is its app.
     Key = 2,
+    /// The end of its deliveries' stories.
+    Stories = 8,
+    /// The same, and its record has waited for it.
+    Last = 9,
 }
 
 /// A message's place in the calendar; `at_ms` is a wall-clock time.
@@ -238,6 +242,8 @@ pub(crate) fn read_expiry(key: &[u8]) -> Option<(u64, Stage, MessageId)> {
         0 => Stage::Expire,
         1 => Stage::Forget,
         2 => Stage::Key,
+        8 => Stage::Stories,
+        9 => Stage::Last,
         _ => return None,
     };
     Some((u64::from_be_bytes(*at), stage, MessageId(u128::from_be_bytes(message.try_into().ok()?))))

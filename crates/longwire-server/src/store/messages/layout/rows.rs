@@ -2,6 +2,7 @@
 
 use super::space::SPACE_COUNT;
 use crate::domain::device::{AttributeName, AttributeValue};
+use crate::domain::message::Report;
 use crate::domain::{
     Alias, AppId, ClientId, Counts, Device, DeviceName, Dropped, Kind, MessageId, MessageRecord, Position,
     Priority, Recalled, Tag, Target, TraceId, WallMs,
@@ -312,6 +313,11 @@ pub(crate) fn encode_record(record: &MessageRecord) -> Vec<u8> {
         row.extend_from_slice(&recalled.following.unwrap_or(u32::MAX).to_be_bytes());
         row.extend_from_slice(&recalled.refused.to_be_bytes());
     }
+    // Most have none, and older rows never.
+    if record.report != Report::default() {
+        row.push(u8::from(record.report.callback));
+        put_text(&mut row, &record.report.label);
+    }
     row
 }
 
@@ -345,6 +351,10 @@ pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
             refused: fields.u32()?,
         }),
     };
+    let mut report = Report::default();
+    if !fields.0.is_empty() {
+        report = Report { callback: fields.byte()? != 0, label: fields.text()?.into() };
+    }
     fields.end(MessageRecord {
         app,
         kind,
@@ -358,6 +368,7 @@ pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
         replaces,
         refused,
         recalled,
+        report,
     })
 }
 

@@ -6,6 +6,7 @@ use crate::domain::{Alias, AppId, ClientId, Counts, DeviceName, MessageId, Sched
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::pace::read as pace;
 use crate::store::messages::sessions::read as sessions;
+use crate::store::messages::truth::{Ask, read as truth};
 use crate::store::messages::upstream::read as upstream;
 use crate::store::pace::{DueAt, DuePage, Schedule, SchedulePage, Spreading};
 use crate::store::port::{
@@ -41,6 +42,7 @@ pub(crate) enum Question {
     Due(Option<DueAt>, WallMs, usize, Reply<DuePage>),
     Spreading(MessageId, Reply<Option<Spreading>>),
     Spreadings(Option<MessageId>, usize, Reply<Vec<Spreading>>),
+    Truth(Ask),
 }
 
 /// What each reader thread runs, until nobody can ask any more.
@@ -80,10 +82,11 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Due(after, now, max, reply) => give(reply, || pace::due(engine, after, now, max)),
         Question::Spreading(message, reply) => give(reply, || pace::spreading(engine, message)),
         Question::Spreadings(after, max, reply) => give(reply, || pace::open_spreadings(engine, after, max)),
+        Question::Truth(ask) => truth::answer(engine, (options.clock)(), ask),
     }
 }
 
-pub(super) fn give<T>(reply: Reply<T>, read: impl FnOnce() -> Result<T, Fault>) {
+pub(crate) fn give<T>(reply: Reply<T>, read: impl FnOnce() -> Result<T, Fault>) {
     // The engine asserts on some damage; the thread must live on.
     let result = catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(Fault("the engine could not read its tables".to_owned())));

@@ -44,6 +44,7 @@ pub(crate) fn accept(
         replaces: accept.replaces,
         refused: 0,
         recalled: None,
+        report: accept.report.clone(),
     };
     let Some((filter, refused)) = place(turn, &accept, &mut record, stats)? else {
         return Ok(Err(StoreError::MailboxFull));

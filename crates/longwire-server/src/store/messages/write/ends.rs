@@ -1,13 +1,15 @@
 //! The one place where a delivery ends: its message's counts, and whoever else keeps a book of it.
 
 use super::turn::Turn;
-use crate::domain::{AppId, ClientId, Counts, DropReason, MessageId};
+use crate::domain::{AppId, ClientId, Counts, DropReason, MessageId, WallMs};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys::{self, Book};
 use crate::store::messages::layout::rows::State;
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::stats::{StoreStats, add};
+use crate::store::messages::truth::stories;
 use crate::store::port::End;
+use crate::store::truth::Told;
 use longwire_proto::id::Source;
 use longwire_proto::wire::GapReason;
 
@@ -47,6 +49,17 @@ impl Ended {
         }
     }
 
+    /// What is told of it.
+    pub(crate) fn told(self) -> Told {
+        match self {
+            Ended::Delivered => Told::Delivered,
+            Ended::Expired => Told::Expired,
+            Ended::Collapsed => Told::Collapsed,
+            Ended::Recalled => Told::Recalled,
+            Ended::Dropped(reason) => Told::Dropped(reason),
+        }
+    }
+
     /// The marker that an end leaves in a mailbox until the device has taken note.
     pub(crate) fn marker(self) -> State {
         match self {
@@ -83,6 +96,16 @@ pub(crate) fn forget(turn: &mut Turn<'_>, app: AppId, message: MessageId) -> Res
 /// Records an end. A mailbox delivery was created at acceptance; one of a log is created here. The body goes with the
 /// last addressed delivery. False: the message is past its retention, and nothing is counted.
 pub(crate) fn end(turn: &mut Turn<'_>, ending: Ending, stats: &StoreStats) -> Result<bool, Fault> {
+    end_sent(turn, ending, WallMs(0), stats)
+}
+
+/// The same, of a delivery that was sent at this time; 0 = it was not, or that is not known.
+pub(crate) fn end_sent(
+    turn: &mut Turn<'_>,
+    ending: Ending,
+    sent: WallMs,
+    stats: &StoreStats,
+) -> Result<bool, Fault> {
     let in_log = ending.source == Source::AppLog;
     let Some(counts) = turn.counts(ending.message)? else { return Ok(false) };
     counts.created += u64::from(in_log);
@@ -95,6 +118,8 @@ pub(crate) fn end(turn: &mut Turn<'_>, ending: Ending, stats: &StoreStats) -> Re
     if over {
         turn.remove(Space::Bodies, keys::message(ending.message));
     }
+    let whose = (ending.app, ending.client, ending.message);
+    stories::ended(turn, whose, ending.ended.told(), sent, stats)?;
     Ok(true)
 }
 

@@ -148,7 +148,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (reserve_bytes, retention_ms) = (0, 0);
         let clock: std::sync::Arc<dyn Fn() -> WallMs + Send + Sync> = Arc::new(|| WallMs(1));
-        let options = StoreOptions { folder: folder.path().into(), reserve_bytes, retention_ms, clock };
+        let options =
+            StoreOptions { folder: folder.path().into(), reserve_bytes, retention_ms, story_ms: 0, clock };
         let opened = engine::open(&options).unwrap();
         let mut memory = Memory::new();
         let mut turn = Turn::new(&opened.engine, &mut memory);

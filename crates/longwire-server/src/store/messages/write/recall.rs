@@ -9,6 +9,7 @@ use super::ends::{Ended, Ending};
 use super::leave_out::{leave_out, mark_place};
 use super::settle::reference;
 use super::turn::Turn;
+use crate::domain::message::Report;
 use crate::domain::{ClientId, Kind, MessageRecord, Position, Priority, Recalled};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys;
@@ -125,6 +126,7 @@ fn wish_of(wish: &Recall, destination: Destination) -> Accept {
         collapse_key: Arc::from(""),
         replaces: None,
         once: None,
+        report: Report::default(),
         occurrence: None,
     }
 }

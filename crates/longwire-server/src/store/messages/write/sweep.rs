@@ -8,7 +8,7 @@ use super::leave_out::{leave_out, take_marker};
 use super::once;
 use super::settle::{reference, remove_reference};
 use super::turn::Turn;
-use crate::domain::{AppId, MessageId, MessageRecord, Position, Priority, WallMs};
+use crate::domain::{AppId, Kind, MessageId, MessageRecord, Position, Priority, WallMs};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
@@ -16,6 +16,7 @@ use crate::store::messages::layout::rows::{self, State};
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::pace::spreads;
 use crate::store::messages::stats::StoreStats;
+use crate::store::messages::truth::stories;
 use crate::store::pace::Phase;
 use longwire_proto::id::Source;
 
@@ -46,6 +47,23 @@ pub(crate) fn sweep(
             turn.memory.calendar_from = at;
             return Ok(true);
         }
+        if matches!(stage, Stage::Stories | Stage::Last) {
+            let budget = DELIVERIES_PER_TURN - seen;
+            if stories::forget(turn, message, budget)? {
+                turn.memory.calendar_from = at;
+                return Ok(true);
+            }
+            turn.remove(Space::Expiry, key.to_vec());
+            if stage == Stage::Last
+                && let Some(row) = turn.get(Space::Messages, &keys::message(message))?
+            {
+                let record = rows::decode_record(&row).ok_or_else(|| Fault::damaged(Space::Messages))?;
+                ends::forget(turn, record.app, message)?;
+                turn.remove(Space::Messages, keys::message(message));
+            }
+            seen += 1;
+            continue;
+        }
         turn.remove(Space::Expiry, key.to_vec());
         if stage == Stage::Key {
             seen += 1;
@@ -60,9 +78,17 @@ pub(crate) fn sweep(
             Stage::Expire => {
                 expire(turn, message, &record, stats)?;
                 turn.schedule(at.saturating_add(retention_ms), Stage::Forget, message);
+                let story_ms = turn.memory.truth.story_ms;
+                if (1..retention_ms).contains(&story_ms) {
+                    turn.schedule(at.saturating_add(story_ms), Stage::Stories, message);
+                }
             }
-            Stage::Forget => forget(turn, message, &record)?,
-            Stage::Key => {}
+            Stage::Forget => {
+                forget(turn, message, &record)?;
+                forget_record(turn, message, &record, at)?;
+            }
+            // Taken above.
+            Stage::Key | Stage::Stories | Stage::Last => {}
         }
     }
     turn.memory.calendar_from = now.0.saturating_add(1);
@@ -90,7 +116,7 @@ fn expire(
     Ok(())
 }
 
-/// The end of retention: record, counts, markers, and the places in log and indexes go.
+/// The end of retention: markers, and the places in log and indexes go.
 fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Result<(), Fault> {
     for target in &record.targets {
         match reference(turn, target.client, target.position)? {
@@ -119,9 +145,29 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
             turn.remove(Space::Log, key);
         }
     }
+    turn.remove(Space::Bodies, keys::message(message));
+    Ok(())
+}
+
+/// Record and counts go too, or with the last of the stories.
+fn forget_record(
+    turn: &mut Turn<'_>,
+    message: MessageId,
+    record: &MessageRecord,
+    at: u64,
+) -> Result<(), Fault> {
+    let story_ms = turn.memory.truth.story_ms;
+    let last = record.deadline.0.saturating_add(story_ms);
+    if record.kind != Kind::Topic && story_ms > 0 && last > at {
+        turn.schedule(last, Stage::Last, message);
+        return Ok(());
+    }
     ends::forget(turn, record.app, message)?;
     turn.remove(Space::Messages, keys::message(message));
-    turn.remove(Space::Bodies, keys::message(message));
+    // Left from when stories were kept longer.
+    if stories::any(turn, message)? {
+        turn.schedule(at, Stage::Stories, message);
+    }
     Ok(())
 }
 

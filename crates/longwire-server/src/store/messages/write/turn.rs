@@ -9,6 +9,7 @@ use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Book, Stage};
 use crate::store::messages::layout::rows::{self, DeviceRow, Meta};
 use crate::store::messages::layout::space::{SPACE_COUNT, SPACES, Space};
+use crate::store::messages::truth::stories as truth;
 use fjall::{PersistMode, UserValue};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub(crate) struct Memory {
     pub(crate) scheduled_from: u64,
     /// Nothing that devices sent is compared with retention before this time, milliseconds.
     pub(crate) upstream_look_at: u64,
+    /// Of stories and streams.
+    pub(crate) truth: truth::Memory,
 }
 
 impl Memory {
@@ -57,6 +60,7 @@ impl Memory {
             calendar_from: 0,
             scheduled_from: u64::MAX,
             upstream_look_at: 0,
+            truth: truth::Memory::default(),
         }
     }
 

@@ -9,13 +9,14 @@ use super::settle::settle;
 use super::space_left::SpaceLeft;
 use super::sweep::sweep;
 use super::turn::{Memory, Turn};
-use crate::domain::{AppId, ClientId, Device, Position, Recalled};
+use crate::domain::{AppId, ClientId, Device, Position, Recalled, WallMs};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::health::Health;
 use crate::store::messages::layout::rows::Meta;
 use crate::store::messages::pace::{schedules, spreads};
 use crate::store::messages::sessions::{Queued, write as sessions};
 use crate::store::messages::stats::{StoreStats, add};
+use crate::store::messages::truth;
 use crate::store::messages::upstream::write as upstream;
 use crate::store::pace::{Changed, ScheduleChange, Spreading};
 use crate::store::port::{
@@ -53,6 +54,7 @@ pub(crate) enum Operation {
     Schedule(Box<ScheduleChange>, Reply<Changed>),
     Spreading(Box<Spreading>, Reply<bool>),
     Slice(Box<Spreading>, Reply<Accepted>),
+    Truth(truth::Work, Option<Reply<()>>),
     Close,
 }
 
@@ -82,6 +84,7 @@ pub(crate) struct Writer {
     pub(crate) health: Arc<Health>,
     pub(crate) meta: Meta,
     pub(crate) seal: Seal,
+    pub(crate) heads: Arc<truth::Heads>,
 }
 
 impl Writer {
@@ -157,6 +160,7 @@ impl Writer {
             return open;
         }
         let mut answers = Vec::with_capacity(gathered.len());
+        self.begin(memory);
         let mut turn = Turn::new(&self.engine, memory);
         let stats = &self.stats;
         let mut rest = std::mem::take(gathered).into_iter();
@@ -176,6 +180,7 @@ impl Writer {
         let outcome = outcome.and_then(|changed| {
             if changed {
                 self.stats.committed(count, begun.elapsed());
+                self.heads.rose(&mut memory.truth.risen);
                 self.seal()?;
             }
             Ok(())
@@ -246,13 +251,22 @@ impl Writer {
         }
     }
 
-    fn sweep(&mut self, memory: &mut Memory) -> bool {
+    /// What a batch needs to know of its time.
+    fn begin(&self, memory: &mut Memory) -> WallMs {
         let now = (self.options.clock)();
+        memory.truth.now = now;
+        memory.truth.story_ms = self.options.story_ms;
+        now
+    }
+
+    fn sweep(&mut self, memory: &mut Memory) -> bool {
+        let now = self.begin(memory);
         let mut turn = Turn::new(&self.engine, memory);
         let (retention_ms, stats) = (self.options.retention_ms, &self.stats);
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let more = sweep(&mut turn, now, retention_ms, stats)?;
-            Ok(upstream::sweep(&mut turn, now, retention_ms, stats)? || more)
+            let more = upstream::sweep(&mut turn, now, retention_ms, stats)? || more;
+            Ok(truth::streams::sweep(&mut turn, now, stats)? || more)
         }));
         let begun = Instant::now();
         let outcome = match applied {
@@ -263,6 +277,7 @@ impl Writer {
         let outcome = outcome.and_then(|(more, changed)| {
             if changed {
                 self.stats.committed(0, begun.elapsed());
+                self.heads.rose(&mut memory.truth.risen);
                 self.seal()?;
             }
             Ok(more)
@@ -335,6 +350,11 @@ fn apply(
         }
         Operation::Schedule(..) | Operation::Spreading(..) | Operation::Slice(..) => {
             return over_time(turn, operation, room, answers);
+        }
+        Operation::Truth(work, reply) => {
+            // Before it is applied, so that whoever waits hears of a fault too.
+            answers.extend(reply.map(Answer::Projected));
+            truth::apply(turn, work, stats)?;
         }
         Operation::Close => {}
     }
@@ -496,6 +516,11 @@ fn refuse(operation: Operation, error: &StoreError) {
         Operation::Schedule(_, reply) => drop(reply.send(Err(error))),
         Operation::Spreading(_, reply) => drop(reply.send(Err(error))),
         Operation::Slice(_, reply) => drop(reply.send(Err(error))),
+        Operation::Truth(_, reply) => {
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(error));
+            }
+        }
         Operation::Settle(_) | Operation::Close => {}
     }
 }
