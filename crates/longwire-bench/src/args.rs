@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::scenario::broadcast::BroadcastArgs;
 use crate::scenario::crowd::churn::ChurnArgs;
 use crate::scenario::crowd::heartbeat::HeartbeatArgs;
 use crate::scenario::crowd::mixed::MixedArgs;
@@ -38,6 +39,8 @@ pub(crate) enum Scenario {
     Fanout(FanoutArgs),
     /// Durable pushes to one device each, through the HTTP API.
     Unicast(UnicastArgs),
+    /// Stored pushes to everybody and to a condition, with most devices away.
+    BroadcastRegistered(BroadcastArgs),
     /// Heartbeats, beside a bare echo loop.
     Heartbeat(HeartbeatArgs),
     /// The server is killed and started again: how all devices come back.
@@ -233,6 +236,10 @@ pub(crate) struct UnicastArgs {
     /// No new push after so many seconds.
     #[arg(long, default_value_t = 60)]
     pub(crate) seconds: u64,
+    /// Pushes to one device after another at this rate, first alone, then while broadcasts to all devices run one behind the other; the
+    /// latency of both.
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) during_broadcast: Option<u32>,
     /// Directory for the fsync probe, on the file system of the server's data.
     #[arg(long, value_name = "DIR")]
     pub(crate) probe_dir: Option<PathBuf>,

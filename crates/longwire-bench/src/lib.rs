@@ -82,6 +82,7 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Idle(idle) if idle.total.is_some() => scenario::crowd::total::run(&idle),
         Scenario::Idle(idle) => scenario::idle::run(&idle),
         Scenario::Fanout(fanout) => scenario::fanout::run(&fanout),
+        Scenario::BroadcastRegistered(broadcast) => scenario::broadcast::run(&broadcast),
         Scenario::Unicast(unicast) => scenario::unicast::run(&unicast),
         Scenario::Heartbeat(heartbeat) => scenario::crowd::heartbeat::run(&heartbeat),
         Scenario::Storm(storm) => scenario::crowd::storm::run(&storm),

@@ -1,6 +1,8 @@
 //! The scenarios, and what they share: the fleets of one measurement as one thing.
 
 pub(crate) mod bare;
+pub(crate) mod beside;
+pub(crate) mod broadcast;
 pub(crate) mod crowd;
 pub(crate) mod fanout;
 pub(crate) mod idle;

@@ -38,6 +38,9 @@ struct Accepted {
 
 /// Runs the scenario.
 pub(crate) fn run(args: &UnicastArgs) -> Result<(), BenchError> {
+    if let Some(per_s) = args.during_broadcast {
+        return super::beside::run(args, per_s);
+    }
     let directory = args.probe_dir.clone().unwrap_or_else(std::env::temp_dir);
     let disk = fsync(&directory)?;
     let mut online = Online::begin(&args.server, args.devices as usize)?;
