@@ -56,6 +56,53 @@ fn all_that_an_audience_names_is_anded() {
     }
 }
 
+#[test]
+fn attributes_are_compared_as_they_are_when_the_push_is_judged() {
+    let server = TestServer::start();
+    let register = |name: &str, version: &str, country: Option<&str>| {
+        let mut body = json!({ "registration_id": name, "attributes": { "app_version": version } });
+        if let Some(country) = country {
+            body["attributes"]["country"] = json!(country);
+        }
+        let answer = server.api.post("/v1/devices", &body);
+        assert!(matches!(answer.status, 200 | 201), "{name}: {}", answer.text);
+        answer.json
+    };
+    let device = |name: &str, version: &str, country: Option<&str>| {
+        TestDevice::new(server.device, &server.app_key, name, &register(name, version, country))
+    };
+    let mut old = device("old", "3.1.9", Some("de"));
+    let mut new = device("new", "3.10", Some("fr"));
+    let mut away = device("away", "3.1", None);
+    old.connect();
+    new.connect();
+    let push = |condition: &str| {
+        let answer = server.api.push_text(json!({ "condition": condition }), condition);
+        assert_eq!(answer.status, 202, "{condition}: {}", answer.text);
+    };
+    let below = "app_version < '3.2' && !('muted' in tags)";
+    push(below);
+    old.expect_text(below);
+    push("country in ('fr', 'jp')");
+    new.expect_text("country in ('fr', 'jp')");
+    push("country != 'de'");
+    new.expect_text("country != 'de'");
+    // An update of a connected device holds from the next push on.
+    register("old", "3.2", Some("jp"));
+    push("app_version >= \"3.2\" && country == 'jp'");
+    old.expect_text("app_version >= \"3.2\" && country == 'jp'");
+    // Who returns is judged by what it is then: it fits none of the countries, and no more the version.
+    push("!(country == 'de')");
+    old.expect_text("!(country == 'de')");
+    new.expect_text("!(country == 'de')");
+    register("away", "3.2", None);
+    away.connect();
+    away.expect_text("!(country == 'de')");
+    for device in [&mut old, &mut new, &mut away] {
+        device.expect_nothing();
+    }
+}
+
 #[track_caller]
 fn met(answer: &Answer) -> (Value, Value, Value, Value) {
     let audience = &answer.json["audience"];

@@ -150,6 +150,11 @@ impl Core {
         if self.posts.stopping() {
             return Err(PushError::Draining);
         }
+        if let Some(replaced) = push.replaces
+            && self.store.message(app.id, replaced).await?.is_none()
+        {
+            return Err(StoreError::NoSuchMessage.into());
+        }
         if push.audience.topic.is_some() {
             return Ok(Estimate::default());
         }
