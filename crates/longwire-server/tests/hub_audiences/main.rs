@@ -27,6 +27,8 @@ const POPULATION_MAX: usize = 40;
 struct Person {
     registered: Registered,
     profile: Profile,
+    /// What it was before, in this session.
+    former: Vec<Profile>,
     device: Option<Device>,
     /// Entries of the log that came before it was last seen are not owed when it returns.
     away_since: usize,
@@ -98,6 +100,7 @@ impl World {
         self.people.push(Person {
             registered,
             profile,
+            former: Vec::new(),
             device: None,
             away_since: self.log.len(),
             owed: HashSet::new(),
@@ -123,7 +126,8 @@ impl World {
                 // A registration without an alias leaves it.
                 profile.alias = profile.alias.or(alias);
                 self.node.register(profile.registration(at)).await;
-                self.people[at].profile = profile;
+                let person = &mut self.people[at];
+                person.former.push(std::mem::replace(&mut person.profile, profile));
             }
             _ if self.people[at].device.is_some() => self.leave(at).await,
             _ => self.come(at),
@@ -132,10 +136,12 @@ impl World {
 
     /// A device returns: what is in the log since is for it by what it is now.
     fn come(&mut self, at: usize) {
-        let Person { registered, profile, device, away_since, owed, session, .. } = &mut self.people[at];
+        let Person { registered, profile, former, device, away_since, owed, session, .. } =
+            &mut self.people[at];
         if device.is_some() {
             return;
         }
+        former.clear();
         let missed = &self.log[*away_since..];
         let meant = missed.iter().filter(|(_, filter)| profile.is_meant(filter, registered.client));
         owed.extend(meant.map(|(message, _)| *message));
@@ -241,7 +247,7 @@ impl World {
     }
 }
 
-/// Everything that a connected device is owed comes, and a PONG without anything else before it.
+/// Everything that a connected device is owed comes, and nothing else; what a page still brings is judged next time.
 fn receive(
     person: &mut Person,
     at: usize,
@@ -249,15 +255,12 @@ fn receive(
     places: &HashMap<MessageId, usize>,
     counts: &mut Counts,
 ) {
-    let Person { registered, profile, device: Some(device), owed, got, session, .. } = person else { return };
+    let Person { registered, profile, former, device: Some(device), owed, got, session, .. } = person else {
+        return;
+    };
     let client: ClientId = registered.client;
     let deadline = Instant::now() + PATIENCE;
-    while !owed.is_empty() {
-        let missing: Vec<_> = owed.iter().map(|message| places.get(message).map(|at| &log[*at])).collect();
-        assert!(
-            Instant::now() < deadline,
-            "device {at} {profile:?} did not get {owed:?}, {missing:?}; {counts:?}"
-        );
+    loop {
         device.ping();
         while let Some(message) = device.receive() {
             counts.received += 1;
@@ -265,15 +268,22 @@ fn receive(
                 assert_ne!(before, *session, "device {at} got {message} twice in a session");
                 counts.repeated += 1;
             } else if !owed.remove(&message) {
-                // What it was not meant to get then, and had not gone past when it was changed.
+                // What it was not meant to get then, and had not gone past when it was changed; the page may be from before a
+                // change.
                 let place =
                     places.get(&message).unwrap_or_else(|| panic!("device {at} got {message} {profile:?}"));
                 let (_, filter) = &log[*place];
-                assert!(profile.is_meant(filter, client), "device {at} got {filter:?}, is {profile:?}");
+                let mut profiles = former.iter().chain([&*profile]);
+                let meant = profiles.any(|profile| profile.is_meant(filter, client));
+                assert!(meant, "device {at} got {filter:?}, is {profile:?}");
                 counts.late += 1;
             }
         }
+        if owed.is_empty() {
+            return;
+        }
+        let missing: Vec<_> = owed.iter().map(|message| places.get(message).map(|at| &log[*at])).collect();
+        let told = || format!("device {at} {profile:?} did not get {owed:?}, {missing:?}; {counts:?}");
+        assert!(Instant::now() < deadline, "{}", told());
     }
-    device.ping();
-    assert_eq!(device.receive(), None, "device {at} {profile:?}");
 }
