@@ -27,7 +27,8 @@ fn adds(tags: &[&str]) -> DeviceChange {
 /// With an app whose devices may change themselves.
 async fn allowing(shards: usize) -> Rig {
     let rig = Rig::new(shards).await;
-    let settings = AppSettings { self_service: true, ..AppSettings::default() };
+    let mut settings = AppSettings::clone(&rig.app.settings);
+    settings.self_service = true;
     rig.registry.set_settings(rig.app.id, &settings).await.unwrap();
     rig.restarted().await
 }
