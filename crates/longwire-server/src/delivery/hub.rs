@@ -21,15 +21,15 @@ use crate::domain::LoginWays;
 use crate::domain::audience::Estimate;
 use crate::domain::topic::Rules;
 use crate::domain::{
-    App, AppId, AppKey, AppSecret, Counts, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules,
-    Invalid, MessageId, Position, Push, Recalled, Registration, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, Counts, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
+    MessageId, Position, Push, Recalled, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
-use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
+use crate::store::port::{Committed, MessageView, StoreError};
 use crate::store::registry::Registry;
 use crate::store::upstream::UpstreamRequest;
 
-pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus};
+pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus, Registered};
 pub use super::order::Place;
 pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 pub use super::truth::TruthOptions;
@@ -83,21 +83,6 @@ pub struct Parts {
     pub connections_per_device: usize,
     /// About streams and webhooks.
     pub truth: TruthOptions,
-}
-
-/// A registered device, with its token.
-#[derive(Clone, Debug)]
-pub struct Registered {
-    /// Its registration id.
-    pub name: DeviceName,
-    /// Its number.
-    pub client: ClientId,
-    /// Its token.
-    pub token: String,
-    /// When the token expires.
-    pub expires: WallMs,
-    /// It did not exist before.
-    pub created: bool,
 }
 
 /// What a push came to.
@@ -387,39 +372,6 @@ impl Hub {
         let app = Arc::new(app);
         self.core.apps.write().insert(key.as_str().into(), app.clone());
         Ok((app, secret))
-    }
-
-    /// Registers or updates a device and signs a token. `may_update` false: existing names are refused.
-    ///
-    /// # Errors
-    /// See [`RegisterError`].
-    pub async fn register(
-        &self,
-        app: &App,
-        registration: Registration,
-        may_update: bool,
-    ) -> Result<Registered, RegisterError> {
-        self.core.register(app, registration, may_update).await
-    }
-
-    /// A device, and how many connections it has now.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn device(
-        &self,
-        app: &App,
-        name: DeviceName,
-    ) -> Result<Option<(DeviceView, usize)>, StoreError> {
-        self.core.device(app, name).await
-    }
-
-    /// Ends all connections of the device with `kicked`. `None`: no such device; false: it has none.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn disconnect(&self, app: &App, name: DeviceName) -> Result<Option<bool>, StoreError> {
-        self.core.disconnect(app, name).await
     }
 
     /// Logins of devices that were here before in this process's life: in all, and in the last minute (004-28).

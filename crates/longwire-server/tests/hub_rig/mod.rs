@@ -103,6 +103,7 @@ pub struct Rig {
     pub secret: AppSecret,
     pub now: Arc<AtomicU64>,
     pub store: MessageStore,
+    pub registry: Registry,
     slots: AtomicU32,
     folder: tempfile::TempDir,
 }
@@ -147,8 +148,8 @@ impl Rig {
     async fn again(self, messages: &str, auth: AuthOptions) -> Rig {
         self.hub.close().await;
         let (shards, now_ms) = (self.events.len(), self.now.load(Ordering::SeqCst));
-        let Rig { secret, folder, app, events, store, hub, .. } = self;
-        drop((events, store, hub));
+        let Rig { secret, folder, app, events, store, registry, hub, .. } = self;
+        drop((events, store, registry, hub));
         let rig = Rig::start_at(now_ms, folder, messages, shards, DuplicateLogin::Takeover, auth).await;
         let app = rig.hub.app(app.key.as_str()).unwrap();
         Rig { app, secret, ..rig }
@@ -197,7 +198,7 @@ impl Rig {
         });
         let parts = Parts {
             store: store.clone(),
-            registry,
+            registry: registry.clone(),
             shards: shards.clone(),
             committed,
             clock,
@@ -228,7 +229,7 @@ impl Rig {
             settings: Arc::default(),
         });
         let secret = AppSecret::presented("");
-        Rig { hub, shards, events, app, secret, now, store, slots: AtomicU32::new(1), folder }
+        Rig { hub, shards, events, app, secret, now, store, registry, slots: AtomicU32::new(1), folder }
     }
 
     pub async fn register(&self, name: &str, alias: Option<&str>, tags: &[&str]) -> Registered {

@@ -20,7 +20,8 @@ fn allowing(folder: &Path) -> TestServer {
         let url = format!("sqlite:{}", folder.join("registry.db").display());
         let registry = Registry::open(&url).await.unwrap();
         let app = registry.apps().await.unwrap().remove(0);
-        let settings = AppSettings { self_service: true, ..AppSettings::clone(&app.settings) };
+        let mut settings = AppSettings::clone(&app.settings);
+        settings.self_service = true;
         registry.set_settings(app.id, &settings).await.unwrap();
         registry.close().await;
     });

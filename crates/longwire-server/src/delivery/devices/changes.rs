@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Devices changed in one transaction at most; more are changed one transaction after the other.
-const TOGETHER: usize = 256;
+const TOGETHER: usize = 128;
 /// How long taking a tag or an alias from all its devices may keep a caller waiting; what is left then is for the next call.
 const CLEARING_MAX: Duration = Duration::from_secs(5);
 
@@ -29,7 +29,7 @@ impl Hub {
     /// each. A [`DeviceChange::revoke`] closes the connections.
     ///
     /// # Errors
-    /// The registry's or the store's; of more than 256, earlier ones may be changed then.
+    /// The registry's or the store's; of more than 128, earlier ones may be changed then.
     pub async fn change_devices(
         &self,
         app: &App,

@@ -12,7 +12,7 @@ pub use changes::Cleared;
 pub use status::{ConnectionStatus, DeviceStatus};
 
 use super::border::{Command, Handle};
-use super::hub::{Core, Registered};
+use super::hub::{Core, Hub};
 use crate::domain::{App, AppId, ClientId, Device, DeviceName, Registration, Token, WallMs};
 use crate::store::port::{DeviceView, StoreError};
 use crate::store::registry::RegisterError;
@@ -59,8 +59,58 @@ impl Turns {
     }
 }
 
+/// A registered device, with its token.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// Its registration id.
+    pub name: DeviceName,
+    /// Its number.
+    pub client: ClientId,
+    /// Its token.
+    pub token: String,
+    /// When the token expires.
+    pub expires: WallMs,
+    /// It did not exist before.
+    pub created: bool,
+}
+
+impl Hub {
+    /// Registers or updates a device and signs a token. `may_update` false: existing names are refused.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub async fn register(
+        &self,
+        app: &App,
+        registration: Registration,
+        may_update: bool,
+    ) -> Result<Registered, RegisterError> {
+        self.core.register(app, registration, may_update).await
+    }
+
+    /// A device, and how many connections it has now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device(
+        &self,
+        app: &App,
+        name: DeviceName,
+    ) -> Result<Option<(DeviceView, usize)>, StoreError> {
+        self.core.device(app, name).await
+    }
+
+    /// Ends all connections of the device with `kicked`. `None`: no such device; false: it has none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn disconnect(&self, app: &App, name: DeviceName) -> Result<Option<bool>, StoreError> {
+        self.core.disconnect(app, name).await
+    }
+}
+
 impl Core {
-    /// See [`super::hub::Hub::register`].
+    /// See [`Hub::register`].
     pub(super) async fn register(
         &self,
         app: &App,
@@ -129,7 +179,7 @@ impl Core {
         Ok(healed)
     }
 
-    /// See [`super::hub::Hub::disconnect`].
+    /// See [`Hub::disconnect`].
     pub(super) async fn disconnect(&self, app: &App, name: DeviceName) -> Result<Option<bool>, StoreError> {
         let Some((view, _)) = self.device(app, name).await? else { return Ok(None) };
         let connections = self.sessions.of(view.device.client);
@@ -139,7 +189,7 @@ impl Core {
         Ok(Some(connections.count() > 0))
     }
 
-    /// See [`super::hub::Hub::device`].
+    /// See [`Hub::device`].
     pub(super) async fn device(
         &self,
         app: &App,
