@@ -21,13 +21,12 @@ use crate::domain::LoginWays;
 use crate::domain::audience::Estimate;
 use crate::domain::topic::Rules;
 use crate::domain::{
-    App, AppId, AppKey, AppSecret, Counts, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules,
-    Invalid, MessageId, Position, Push, Recalled, Registration, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
+    MessageId, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::Registry;
-use crate::store::upstream::UpstreamRequest;
 
 pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus};
 pub use super::order::Place;
@@ -562,72 +561,12 @@ impl Hub {
         self.core.validate(app, push).await
     }
 
-    /// Recalls a message: what has no end ends, who has it is told. When this returns, it is sent to nobody any more. A second
-    /// recall answers as the first. `None`: this app has no such message.
-    ///
-    /// # Errors
-    /// Draining, or the store's.
-    pub async fn recall(
-        &self,
-        app: &App,
-        message: MessageId,
-        trace: TraceId,
-    ) -> Result<Option<Recalled>, PushError> {
-        self.core.recall(app, message, trace).await
-    }
-
     /// What became of a message. In what is returned, created is what ended and what is pending.
     ///
     /// # Errors
     /// The store's.
     pub async fn message(&self, app: &App, message: MessageId) -> Result<Option<MessageStory>, StoreError> {
         self.core.message(app, message).await
-    }
-
-    /// An app's books: its running totals, and log deliveries in live windows, which are not created yet.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn books(&self, app: &App) -> Result<(Counts, u64), StoreError> {
-        let moving = self.core.live.in_flight();
-        let messages = moving.iter().map(|(message, _)| *message).collect();
-        let apps = self.core.store.apps_of(messages).await?;
-        let own = moving.iter().zip(apps).filter(|(_, of)| *of == Some((app.id, true)));
-        let in_flight = own.map(|((_, count), _)| count).sum();
-        Ok((self.core.store.books(app.id).await?, in_flight))
-    }
-
-    /// What the last check of the books found.
-    #[must_use]
-    pub fn books_report(&self) -> Arc<BooksReport> {
-        self.core.store.books_report()
-    }
-
-    /// What devices sent to this app's business; `None` for a cursor that lies after all of it.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn upstream(
-        &self,
-        app: &App,
-        after: Option<Position>,
-        messages_max: u16,
-        bytes_max: u32,
-    ) -> Result<Option<UpstreamPage>, StoreError> {
-        let request = UpstreamRequest { app: app.id, after, messages_max, bytes_max };
-        self.core.store.upstream_page(request).await
-    }
-
-    /// The business has everything up to `cursor`, which may go; what is left. `None` for a cursor that lies after all.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn take_upstream(
-        &self,
-        app: &App,
-        cursor: Position,
-    ) -> Result<Option<UpstreamWaiting>, StoreError> {
-        self.core.store.take_upstream(app.id, cursor).await
     }
 
     /// Whether pushes can be taken; the error says why not.

@@ -44,11 +44,7 @@ impl Core {
         let accepted_at = (self.clock)();
         let message = self.ids.next(accepted_at);
         let (content, shared) = (&push.content, shared_of(message, &push));
-        if let Some(replaced) = push.replaces.filter(|_| ttl_s == 0)
-            && self.store.message(app.id, replaced).await?.is_none()
-        {
-            return Err(StoreError::NoSuchMessage.into());
-        }
+        self.check_replaced(app.id, &push, ttl_s).await?;
         let mut receipt = Receipt {
             message,
             audience: told.unwrap_or_default(),
@@ -65,8 +61,8 @@ impl Core {
                     self.claim(app.id, message, accepted_at, keyed).await?;
                 }
                 let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
-                let high = push.priority == Priority::High;
-                let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared, high });
+                let (high, deadline) = (push.priority == Priority::High, WallMs(0));
+                let outgoing = Arc::new(Outgoing { message, deadline, shared, high });
                 self.push_now(&outgoing, kept, &met).await;
                 place.pass();
                 return Ok(0);
@@ -90,17 +86,22 @@ impl Core {
             };
             self.store_one(accept, place).await
         };
-        let estimating = async {
-            match told {
-                Some(told) => told,
-                None => self.estimate_of(app.id, &met).await,
-            }
-        };
+        let estimating = self.told_or_estimated(told, app.id, &met);
         let (refused, audience) = tokio::join!(sending, estimating);
         (receipt.refused, receipt.audience) = (refused?, audience);
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         tracing::debug!(trace = %push.trace, message = %message, durability = receipt.durability, "push accepted");
         Ok(receipt)
+    }
+
+    /// What an online-only message replaces must be there; of a stored one the store says so.
+    async fn check_replaced(&self, app: AppId, push: &Push, ttl_s: u32) -> Result<(), PushError> {
+        match push.replaces.filter(|_| ttl_s == 0) {
+            Some(replaced) if self.store.message(app, replaced).await?.is_none() => {
+                Err(StoreError::NoSuchMessage.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Stores a message; how many of its targets were refused.
@@ -135,6 +136,13 @@ impl Core {
                 let broadcast = Broadcast { app, reach, position, message };
                 self.posts.broadcast(&Arc::new(broadcast)).await;
             }
+        }
+    }
+
+    async fn told_or_estimated(&self, told: Option<Estimate>, app: AppId, met: &Met) -> Estimate {
+        match told {
+            Some(told) => told,
+            None => self.estimate_of(app, met).await,
         }
     }
 
