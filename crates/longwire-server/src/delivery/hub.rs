@@ -25,11 +25,12 @@ use crate::domain::{
     MessageId, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
-use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
+use crate::store::port::{Committed, DeviceView, StoreError};
 use crate::store::registry::Registry;
 
 pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus};
 pub use super::order::Place;
+pub use super::story::MessageStory;
 pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 pub use super::truth::TruthOptions;
 pub use crate::store::messages::books::{AppBook, BooksReport};
@@ -148,21 +149,6 @@ pub enum SetError {
     /// The registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A message and what became of it: the stored counts, plus what is in live windows.
-#[derive(Clone, Debug)]
-pub struct MessageStory {
-    /// What the store has.
-    pub view: MessageView,
-    /// Times that it was given to a socket, repeats included, since this process started.
-    pub sent: u64,
-    /// Sent and not yet acked by connections that live.
-    pub in_flight: u64,
-    /// Online-only deliveries dropped because an outbox was full.
-    pub dropped_now: u64,
-    /// Online-only: never stored, counts are kept in memory only.
-    pub online_only: bool,
 }
 
 /// What the hub's tables hold.
@@ -559,14 +545,6 @@ impl Hub {
     /// As [`Hub::push`], but for what only an acceptance finds.
     pub async fn validate(&self, app: &App, push: &Push) -> Result<Estimate, PushError> {
         self.core.validate(app, push).await
-    }
-
-    /// What became of a message. In what is returned, created is what ended and what is pending.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn message(&self, app: &App, message: MessageId) -> Result<Option<MessageStory>, StoreError> {
-        self.core.message(app, message).await
     }
 
     /// Whether pushes can be taken; the error says why not.

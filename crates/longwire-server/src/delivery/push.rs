@@ -2,16 +2,14 @@
 
 use super::audience::Met;
 use super::border::{Broadcast, Command, Outgoing};
-use super::hub::{Core, MessageStory, PushError, Receipt};
+use super::hub::{Core, PushError, Receipt};
 use super::memory::live::OnlineOnly;
 use super::once;
 use super::order::Place;
 use crate::domain::audience::Estimate;
-use crate::domain::message::{Report, TTL_S_MAX};
-use crate::domain::{
-    App, AppId, Counts, DropReason, Dropped, MessageId, MessageRecord, Position, Priority, Push, WallMs,
-};
-use crate::store::port::{Accept, MessageView, StoreError};
+use crate::domain::message::TTL_S_MAX;
+use crate::domain::{App, AppId, MessageId, Position, Priority, Push, WallMs};
+use crate::store::port::{Accept, StoreError};
 use crate::store::sessions::{Done, Work};
 use bytes::Bytes;
 use longwire_proto::wire::PushShared;
@@ -45,15 +43,7 @@ impl Core {
         let message = self.ids.next(accepted_at);
         let (content, shared) = (&push.content, shared_of(message, &push));
         self.check_replaced(app.id, &push, ttl_s).await?;
-        let mut receipt = Receipt {
-            message,
-            audience: told.unwrap_or_default(),
-            refused: 0,
-            durability: if ttl_s == 0 { "memory" } else { "local" },
-            ttl_s,
-            trace: push.trace,
-            replayed: false,
-        };
+        let mut receipt = receipt_of(message, &push, told.unwrap_or_default(), ttl_s);
         let keyed = once::keyed(&push, &receipt, accepted_at);
         let sending = async {
             if ttl_s == 0 {
@@ -164,51 +154,19 @@ impl Core {
         let met = self.meet(app.id, &push.audience).await?;
         Ok(self.estimate_of(app.id, &met).await)
     }
-
-    /// See [`super::hub::Hub::message`].
-    pub(super) async fn message(
-        &self,
-        app: &App,
-        message: MessageId,
-    ) -> Result<Option<MessageStory>, StoreError> {
-        let live = self.live.of(message);
-        if let Some(kept) = &live.online_only {
-            return Ok((kept.app == app.id).then(|| online_only_story(kept, live.sent, live.dropped)));
-        }
-        let Some(mut view) = self.store.message(app.id, message).await? else { return Ok(None) };
-        let in_flight = live.in_flight.max(0) as u64;
-        if view.record.log_position != Position::START {
-            // A log delivery is stored together with its end; until then it exists in a window only.
-            view.counts.created += in_flight;
-        }
-        Ok(Some(MessageStory { view, sent: live.sent, in_flight, dropped_now: 0, online_only: false }))
-    }
 }
 
-fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory {
-    let record = MessageRecord {
-        app: kept.app,
-        kind: kept.kind,
-        trace: kept.trace,
-        accepted_at: kept.accepted_at,
-        deadline: kept.accepted_at,
-        log_position: Position::START,
-        targets: Vec::new(),
-        priority: Priority::Normal,
-        collapse_key: Arc::from(""),
-        replaces: None,
+/// What a push came to, as far as it is known before it is stored.
+fn receipt_of(message: MessageId, push: &Push, audience: Estimate, ttl_s: u32) -> Receipt {
+    Receipt {
+        message,
+        audience,
         refused: 0,
-        recalled: None,
-        report: Report::default(),
-    };
-    // What was sent has no end that anybody could know of, so only what was dropped is a delivery in the books.
-    let counts = Counts {
-        created: dropped,
-        dropped: Dropped::of(DropReason::OutboxFull, dropped),
-        ..Counts::default()
-    };
-    let view = MessageView { record: Arc::new(record), counts, spreading: None };
-    MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
+        durability: if ttl_s == 0 { "memory" } else { "local" },
+        ttl_s,
+        trace: push.trace,
+        replayed: false,
+    }
 }
 
 /// The shared part of a message's PUSH.
