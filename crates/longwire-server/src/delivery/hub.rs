@@ -21,16 +21,16 @@ use crate::domain::LoginWays;
 use crate::domain::audience::Estimate;
 use crate::domain::topic::Rules;
 use crate::domain::{
-    App, AppId, AppKey, AppSecret, Counts, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
-    MessageId, Position, Push, Recalled, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid, MessageId, Push,
+    SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
-use crate::store::port::{Committed, MessageView, StoreError};
+use crate::store::port::{Committed, StoreError};
 use crate::store::registry::Registry;
-use crate::store::upstream::UpstreamRequest;
 
 pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus, Registered};
 pub use super::order::Place;
+pub use super::story::MessageStory;
 pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
 pub use super::truth::TruthOptions;
 pub use crate::store::messages::books::{AppBook, BooksReport};
@@ -134,21 +134,6 @@ pub enum SetError {
     /// The registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A message and what became of it: the stored counts, plus what is in live windows.
-#[derive(Clone, Debug)]
-pub struct MessageStory {
-    /// What the store has.
-    pub view: MessageView,
-    /// Times that it was given to a socket, repeats included, since this process started.
-    pub sent: u64,
-    /// Sent and not yet acked by connections that live.
-    pub in_flight: u64,
-    /// Online-only deliveries dropped because an outbox was full.
-    pub dropped_now: u64,
-    /// Online-only: never stored, counts are kept in memory only.
-    pub online_only: bool,
 }
 
 /// What the hub's tables hold.
@@ -512,74 +497,6 @@ impl Hub {
     /// As [`Hub::push`], but for what only an acceptance finds.
     pub async fn validate(&self, app: &App, push: &Push) -> Result<Estimate, PushError> {
         self.core.validate(app, push).await
-    }
-
-    /// Recalls a message: what has no end ends, who has it is told. When this returns, it is sent to nobody any more. A second
-    /// recall answers as the first. `None`: this app has no such message.
-    ///
-    /// # Errors
-    /// Draining, or the store's.
-    pub async fn recall(
-        &self,
-        app: &App,
-        message: MessageId,
-        trace: TraceId,
-    ) -> Result<Option<Recalled>, PushError> {
-        self.core.recall(app, message, trace).await
-    }
-
-    /// What became of a message. In what is returned, created is what ended and what is pending.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn message(&self, app: &App, message: MessageId) -> Result<Option<MessageStory>, StoreError> {
-        self.core.message(app, message).await
-    }
-
-    /// An app's books: its running totals, and log deliveries in live windows, which are not created yet.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn books(&self, app: &App) -> Result<(Counts, u64), StoreError> {
-        let moving = self.core.live.in_flight();
-        let messages = moving.iter().map(|(message, _)| *message).collect();
-        let apps = self.core.store.apps_of(messages).await?;
-        let own = moving.iter().zip(apps).filter(|(_, of)| *of == Some((app.id, true)));
-        let in_flight = own.map(|((_, count), _)| count).sum();
-        Ok((self.core.store.books(app.id).await?, in_flight))
-    }
-
-    /// What the last check of the books found.
-    #[must_use]
-    pub fn books_report(&self) -> Arc<BooksReport> {
-        self.core.store.books_report()
-    }
-
-    /// What devices sent to this app's business; `None` for a cursor that lies after all of it.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn upstream(
-        &self,
-        app: &App,
-        after: Option<Position>,
-        messages_max: u16,
-        bytes_max: u32,
-    ) -> Result<Option<UpstreamPage>, StoreError> {
-        let request = UpstreamRequest { app: app.id, after, messages_max, bytes_max };
-        self.core.store.upstream_page(request).await
-    }
-
-    /// The business has everything up to `cursor`, which may go; what is left. `None` for a cursor that lies after all.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn take_upstream(
-        &self,
-        app: &App,
-        cursor: Position,
-    ) -> Result<Option<UpstreamWaiting>, StoreError> {
-        self.core.store.take_upstream(app.id, cursor).await
     }
 
     /// Whether pushes can be taken; the error says why not.

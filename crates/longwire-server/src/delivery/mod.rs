@@ -3,7 +3,7 @@
 //! - [`hub`]: what the API asks, and what its parts share.
 //! - `audience`: whom it meets, or an estimate.
 //! - `push`: a push from audience to receipt.
-//! - `recall`: taking one back.
+//! - `recall`: taking one back; `books`: whether every delivery is accounted for; `upstream`: what devices sent; `story`: what became of a message.
 //! - `once`: pushes with a key of the caller; `order`: many pushes in their order.
 //! - `devices`: registration, changes and removal of devices; profiles kept equal to the registry.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
@@ -18,6 +18,7 @@
 
 mod audience;
 mod auth;
+mod books;
 pub mod border;
 mod devices;
 mod dispatcher;
@@ -30,8 +31,10 @@ mod pump;
 mod push;
 mod recall;
 mod stats;
+mod story;
 mod topics;
 pub mod truth;
+mod upstream;
 
 pub use topics::PUBLISH_LABELS;
 

@@ -2,16 +2,14 @@
 
 use super::audience::Met;
 use super::border::{Broadcast, Command, Outgoing};
-use super::hub::{Core, MessageStory, PushError, Receipt};
+use super::hub::{Core, PushError, Receipt};
 use super::memory::live::OnlineOnly;
 use super::once;
 use super::order::Place;
 use crate::domain::audience::Estimate;
-use crate::domain::message::{Report, TTL_S_MAX};
-use crate::domain::{
-    App, AppId, Counts, DropReason, Dropped, MessageId, MessageRecord, Position, Priority, Push, WallMs,
-};
-use crate::store::port::{Accept, MessageView, StoreError};
+use crate::domain::message::TTL_S_MAX;
+use crate::domain::{App, AppId, MessageId, Position, Priority, Push, WallMs};
+use crate::store::port::{Accept, StoreError};
 use crate::store::sessions::{Done, Work};
 use bytes::Bytes;
 use longwire_proto::wire::PushShared;
@@ -44,20 +42,8 @@ impl Core {
         let accepted_at = (self.clock)();
         let message = self.ids.next(accepted_at);
         let (content, shared) = (&push.content, shared_of(message, &push));
-        if let Some(replaced) = push.replaces.filter(|_| ttl_s == 0)
-            && self.store.message(app.id, replaced).await?.is_none()
-        {
-            return Err(StoreError::NoSuchMessage.into());
-        }
-        let mut receipt = Receipt {
-            message,
-            audience: told.unwrap_or_default(),
-            refused: 0,
-            durability: if ttl_s == 0 { "memory" } else { "local" },
-            ttl_s,
-            trace: push.trace,
-            replayed: false,
-        };
+        self.check_replaced(app.id, &push, ttl_s).await?;
+        let mut receipt = receipt_of(message, &push, told.unwrap_or_default(), ttl_s);
         let keyed = once::keyed(&push, &receipt, accepted_at);
         let sending = async {
             if ttl_s == 0 {
@@ -65,8 +51,8 @@ impl Core {
                     self.claim(app.id, message, accepted_at, keyed).await?;
                 }
                 let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
-                let high = push.priority == Priority::High;
-                let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared, high });
+                let (high, deadline) = (push.priority == Priority::High, WallMs(0));
+                let outgoing = Arc::new(Outgoing { message, deadline, shared, high });
                 self.push_now(&outgoing, kept, &met).await;
                 place.pass();
                 return Ok(0);
@@ -90,17 +76,22 @@ impl Core {
             };
             self.store_one(accept, place).await
         };
-        let estimating = async {
-            match told {
-                Some(told) => told,
-                None => self.estimate_of(app.id, &met).await,
-            }
-        };
+        let estimating = self.told_or_estimated(told, app.id, &met);
         let (refused, audience) = tokio::join!(sending, estimating);
         (receipt.refused, receipt.audience) = (refused?, audience);
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         tracing::debug!(trace = %push.trace, message = %message, durability = receipt.durability, "push accepted");
         Ok(receipt)
+    }
+
+    /// What an online-only message replaces must be there; of a stored one the store says so.
+    async fn check_replaced(&self, app: AppId, push: &Push, ttl_s: u32) -> Result<(), PushError> {
+        match push.replaces.filter(|_| ttl_s == 0) {
+            Some(replaced) if self.store.message(app, replaced).await?.is_none() => {
+                Err(StoreError::NoSuchMessage.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Stores a message; how many of its targets were refused.
@@ -138,6 +129,13 @@ impl Core {
         }
     }
 
+    async fn told_or_estimated(&self, told: Option<Estimate>, app: AppId, met: &Met) -> Estimate {
+        match told {
+            Some(told) => told,
+            None => self.estimate_of(app, met).await,
+        }
+    }
+
     async fn estimate_of(&self, app: AppId, met: &Met) -> Estimate {
         match met {
             Met::Addressed(targets) => self.exactly(targets),
@@ -161,51 +159,19 @@ impl Core {
         let met = self.meet(app.id, &push.audience).await?;
         Ok(self.estimate_of(app.id, &met).await)
     }
-
-    /// See [`super::hub::Hub::message`].
-    pub(super) async fn message(
-        &self,
-        app: &App,
-        message: MessageId,
-    ) -> Result<Option<MessageStory>, StoreError> {
-        let live = self.live.of(message);
-        if let Some(kept) = &live.online_only {
-            return Ok((kept.app == app.id).then(|| online_only_story(kept, live.sent, live.dropped)));
-        }
-        let Some(mut view) = self.store.message(app.id, message).await? else { return Ok(None) };
-        let in_flight = live.in_flight.max(0) as u64;
-        if view.record.log_position != Position::START {
-            // A log delivery is stored together with its end; until then it exists in a window only.
-            view.counts.created += in_flight;
-        }
-        Ok(Some(MessageStory { view, sent: live.sent, in_flight, dropped_now: 0, online_only: false }))
-    }
 }
 
-fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory {
-    let record = MessageRecord {
-        app: kept.app,
-        kind: kept.kind,
-        trace: kept.trace,
-        accepted_at: kept.accepted_at,
-        deadline: kept.accepted_at,
-        log_position: Position::START,
-        targets: Vec::new(),
-        priority: Priority::Normal,
-        collapse_key: Arc::from(""),
-        replaces: None,
+/// What a push came to, as far as it is known before it is stored.
+fn receipt_of(message: MessageId, push: &Push, audience: Estimate, ttl_s: u32) -> Receipt {
+    Receipt {
+        message,
+        audience,
         refused: 0,
-        recalled: None,
-        report: Report::default(),
-    };
-    // What was sent has no end that anybody could know of, so only what was dropped is a delivery in the books.
-    let counts = Counts {
-        created: dropped,
-        dropped: Dropped::of(DropReason::OutboxFull, dropped),
-        ..Counts::default()
-    };
-    let view = MessageView { record: Arc::new(record), counts, spreading: None };
-    MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
+        durability: if ttl_s == 0 { "memory" } else { "local" },
+        ttl_s,
+        trace: push.trace,
+        replayed: false,
+    }
 }
 
 /// The shared part of a message's PUSH.

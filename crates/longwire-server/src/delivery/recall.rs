@@ -1,7 +1,7 @@
 //! A recall: the shards first, then the store, then the answer.
 
 use super::border::{Command, ShardId};
-use super::hub::{Core, PushError};
+use super::hub::{Core, Hub, PushError};
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::{App, ClientId, Kind, MessageId, Position, Recalled, TraceId, WallMs};
 use crate::store::port::{MessageView, Recall};
@@ -13,8 +13,24 @@ use tokio::sync::mpsc;
 /// A shard that has not taken the word after this is not waited for: it stands still, and sends nothing.
 const SHARDS_WAIT: Duration = Duration::from_secs(2);
 
+impl Hub {
+    /// Recalls a message: what has no end ends, who has it is told. When this returns, it is sent to nobody any more. A second
+    /// recall answers as the first. `None`: this app has no such message.
+    ///
+    /// # Errors
+    /// Draining, or the store's.
+    pub async fn recall(
+        &self,
+        app: &App,
+        message: MessageId,
+        trace: TraceId,
+    ) -> Result<Option<Recalled>, PushError> {
+        self.core.recall(app, message, trace).await
+    }
+}
+
 impl Core {
-    /// See [`super::hub::Hub::recall`].
+    /// See [`Hub::recall`].
     pub(super) async fn recall(
         &self,
         app: &App,

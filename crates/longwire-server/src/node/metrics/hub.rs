@@ -18,13 +18,8 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
         .map(|reason| ([("reason", reason.label())], hub.logins_refused[*reason].load(Relaxed)))
         .collect();
     page.counters("longwire_logins_refused", "logins refused", &refused)?;
-    by_label(
-        page,
-        "audience",
-        ["longwire_messages_accepted", "stored messages accepted"],
-        &AUDIENCE_LABELS,
-        &hub.accepted,
-    )?;
+    let text = ["longwire_messages_accepted", "stored messages accepted"];
+    by_label(page, "audience", text, &AUDIENCE_LABELS, &hub.accepted)?;
     let text = ["longwire_messages_online_only", "online-only messages accepted"];
     by_label(page, "audience", text, &AUDIENCE_LABELS, &hub.online_only)?;
     said_by_devices(page, hub)?;
