@@ -6,7 +6,7 @@ mod store_stage;
 
 use longwire_proto::wire::AckKind;
 use longwire_server::domain::message::Report;
-use longwire_server::domain::{ClientId, DropReason, Position, ReceiptMode, Source, WallMs};
+use longwire_server::domain::{AppId, ClientId, DropReason, Position, ReceiptMode, Source, WallMs};
 use longwire_server::store::port::{Accept, Accepted, Destination, End};
 use longwire_server::store::truth::{
     Feedback, Presence, PresenceNote, PresenceState, Receipt, STREAM_KEEP_MS, Stream, StreamPage,
@@ -196,6 +196,27 @@ async fn epochs_rise_and_an_end_belongs_to_the_login_before_it() {
     assert_eq!(stage.store.end_stale(APP, None, WallMs(BEGIN_MS)).await.unwrap(), None);
     expected.extend([(Online, 2), (Offline, 2), (Online, 3)]);
     assert_eq!(events(&stage).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_app_sees_nothing_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::telling(folder.path(), RETENTION_MS);
+    terms(&stage, ReceiptMode::Ends, true).await;
+    stage.register(1, &[]).await;
+    let accepted = stage.to(1).await;
+    stage.delivered(1, Source::Mailbox, &accepted).await;
+    assert_eq!(receipts(&stage, None).await.events.len(), 1);
+    let (app, message) = (AppId(APP.0 + 1), accepted.message);
+    let name = || device(1, &[]).name;
+    assert!(stage.store.explain(APP, message, name()).await.unwrap().is_some());
+    assert!(stage.store.explain(app, message, name()).await.unwrap().is_none());
+    let request = TargetsRequest { app, message, after: None, max: 10 };
+    assert!(stage.store.targets(request).await.unwrap().is_none());
+    let request = StreamRequest { app, after: None, max: 10 };
+    assert!(stage.store.receipts(request).await.unwrap().unwrap().events.is_empty());
+    let foreign = StreamRequest { after: Some(receipts(&stage, None).await.next), ..request };
+    assert!(stage.store.receipts(foreign).await.unwrap().is_none(), "its cursor is none of theirs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
