@@ -257,6 +257,10 @@ pub struct InMailbox {
 /// All that is known of one message and one device.
 #[derive(Clone, Debug)]
 pub struct Explained {
+    /// Its id.
+    pub message: MessageId,
+    /// It is spread over time, and the device's slice has not been appended yet.
+    pub later: bool,
     /// The message.
     pub record: Arc<MessageRecord>,
     /// Its counts.

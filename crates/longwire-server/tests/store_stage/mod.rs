@@ -61,6 +61,15 @@ impl Stage {
         let clock = Arc::new(AtomicU64::new(BEGIN_MS));
         Stage { store: try_open(folder, &clock, 0).unwrap(), clock, ids: Arc::new(AtomicU64::new(1)) }
     }
+    /// One that keeps stories so long.
+    pub fn telling(folder: &Path, story_ms: u64) -> Stage {
+        let clock = Arc::new(AtomicU64::new(BEGIN_MS));
+        let (sender, receiver) = mpsc::channel(64);
+        let options = StoreOptions { story_ms, ..options(folder, &clock, 0) };
+        let store = MessageStore::open(options, sender).unwrap();
+        tokio::spawn(dispatch(receiver));
+        Stage { store, clock, ids: Arc::new(AtomicU64::new(1)) }
+    }
     /// Closes and opens again; the clock goes on.
     pub async fn reopen(&mut self, folder: &Path) {
         self.store.close().await;

@@ -35,7 +35,7 @@ pub(in crate::api) struct ExplainAnswer {
 /// One step.
 #[derive(Serialize, ToSchema)]
 struct ExplainStep {
-    /// `accepted`, `stored`, `matched`, `not_matched`, `online`, `offline`, `waiting`, `sent`, `acked`, `displayed`, `clicked`,
+    /// `accepted`, `stored`, `matched`, `not_matched`, `online`, `offline`, `waiting`, `not_due`, `sent`, `acked`, `displayed`, `clicked`,
     /// `dismissed`, `expired`, `collapsed`, `recalled`, `dropped`, `passed`, `ended`, `forgotten`.
     #[schema(example = "acked")]
     step: &'static str,

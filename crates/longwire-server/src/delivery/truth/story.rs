@@ -159,6 +159,11 @@ impl Telling<'_> {
             self.step("forgotten", None, Some(why.into()));
             return "forgotten";
         };
+        if explained.later && filter.condition.fits(&device.tags, &device.attributes) {
+            let why = "the message is spread over time, and the device's turn has not come";
+            self.step("not_due", None, Some(why.into()));
+            return "pending";
+        }
         if let Some(why) = unfit(filter, device.client, &device.tags, &device.attributes) {
             self.step("not_matched", None, Some(why));
             return "not_matched";

@@ -4,6 +4,7 @@ use super::rows::{self, DeviceState, PresenceRow};
 use super::streams;
 use crate::domain::{AppId, ClientId, WallMs};
 use crate::store::messages::engine::Fault;
+use crate::store::messages::layout::keys;
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::stats::StoreStats;
 use crate::store::messages::write::turn::Turn;
@@ -40,7 +41,13 @@ pub(crate) fn note(turn: &mut Turn<'_>, note: &PresenceNote, stats: &StoreStats)
     } else if ends.is_none() {
         return Ok(());
     }
-    turn.put(Space::Streams, rows::device(app, client), state.encode());
+    let key = rows::device(app, client);
+    // Of a device that was removed nothing stays: its number does not come again.
+    if !state.online && turn.get(Space::Profiles, &keys::client(client))?.is_none() {
+        turn.remove(Space::Streams, key);
+    } else {
+        turn.put(Space::Streams, key, state.encode());
+    }
     Ok(())
 }
 

@@ -3,11 +3,14 @@
 use super::rows::{self, DeviceState, PresenceRow, ReceiptRow, StreamRow};
 use super::streams::space;
 use super::{Ask, StalePage};
-use crate::domain::{AppId, ClientId, DeviceName, DropReason, MessageId, MessageRecord, Position, WallMs};
+use crate::domain::{
+    AppId, ClientId, DeviceName, DropReason, Filter, MessageId, MessageRecord, Position, WallMs,
+};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::{Reference, State, decode_client, decode_counts, decode_record};
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::layout::{filters, keys};
+use crate::store::messages::pace::rows::{self as pace, Of};
 use crate::store::messages::read::lookup::{get, profile, row, standing};
 use crate::store::messages::read::reader::give;
 use crate::store::messages::write::accept::Indexes;
@@ -208,6 +211,8 @@ fn explain(
         None => None,
     };
     let mut explained = Explained {
+        message,
+        later: false,
         record: Arc::new(record),
         counts: counts.unwrap_or_default(),
         device,
@@ -255,12 +260,11 @@ fn in_mailbox(
 }
 
 fn in_log(engine: &Engine, snapshot: &Snapshot, explained: &mut Explained) -> Result<(), Fault> {
-    let (app, position) = (explained.record.app, explained.record.log_position);
-    let standing = standing(engine, snapshot, explained.device.client)?;
+    let (app, client) = (explained.record.app, explained.device.client);
+    let Some((position, filter)) = place_for(engine, snapshot, explained)? else { return Ok(()) };
+    let standing = standing(engine, snapshot, client)?;
     explained.passed = standing.cursor.is_some_and(|cursor| position <= cursor)
         || standing.beyond.binary_search(&position).is_ok();
-    let Some(row) = get(engine, snapshot, Space::Log, &keys::log(app, position))? else { return Ok(()) };
-    let filter = filters::decode(&row).ok_or_else(|| Fault::damaged(Space::Log))?;
     let indexes = Indexes::of(&filter);
     if let Some(tag) = indexes.names().next() {
         let key = keys::index(app, tag.as_bytes(), position);
@@ -271,6 +275,37 @@ fn in_log(engine: &Engine, snapshot: &Snapshot, explained: &mut Explained) -> Re
     }
     explained.filter = Some(Arc::new(filter));
     Ok(())
+}
+
+/// The place in the log that is for a device, and whom it is for: of a message that is spread, the one with the device's slice, or
+/// the first while there is none. `None`: the log has forgotten it.
+fn place_for(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    explained: &mut Explained,
+) -> Result<Option<(Position, Filter)>, Fault> {
+    let (record, client) = (&explained.record, explained.device.client);
+    let message = explained.message;
+    let filter_at = |position| {
+        let key = keys::log(record.app, position);
+        row(engine, snapshot, Space::Log, &key, filters::decode)
+    };
+    let Some(first) = filter_at(record.log_position)? else { return Ok(None) };
+    let prefix = pace::spreading(Of::Place, message);
+    if first.slice.is_none() || first.shares(client) {
+        return Ok(Some((record.log_position, first)));
+    }
+    for entry in snapshot.prefix(engine.spaces.of(Space::Spreads), prefix) {
+        let position = keys::last_position(&entry.key()?).ok_or_else(|| Fault::damaged(Space::Spreads))?;
+        if let Some(filter) = filter_at(position)?
+            && filter.shares(client)
+        {
+            return Ok(Some((position, filter)));
+        }
+    }
+    let open = get(engine, snapshot, Space::Spreads, &pace::spreading(Of::Open, message))?.is_some();
+    explained.later = open;
+    Ok(Some((record.log_position, first)))
 }
 
 /// Devices of a message: all that it addressed, or those of a log message that have a story.
