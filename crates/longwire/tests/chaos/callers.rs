@@ -1,6 +1,6 @@
 //! Callers of the API: pushes to one, some and all devices, and what the server says of them in the end.
 
-use crate::history::{Audience, Counts, DeviceNo, Event, PushNo, hash};
+use crate::history::{Asked, Audience, Counts, DeviceNo, Event, PushNo, hash};
 use crate::storm::{DEVICES, Run, TAGS};
 use crate::support::{Api, Dice, count_of, push_body, until};
 use longwire_proto::id::MessageId;
@@ -29,13 +29,17 @@ pub fn call(run: &Run, mut dice: Dice) {
 fn push_once(run: &Run, push: PushNo, audience: Audience, ttl_s: u32, text: &str) {
     let whom = match audience {
         Audience::Device(device) => json!({ "registration_id": [format!("d{device}")] }),
+        Audience::TagWithout(with, without) => {
+            json!({ "tag": [format!("t{with}")], "tag_not": [format!("t{without}")] })
+        }
         Audience::Tag(tag) => json!({ "tag": [format!("t{tag}")] }),
         Audience::All => json!("all"),
     };
     let body = push_body(whom, text, Some(ttl_s));
     let api = run.api();
     let ttl_us = u64::from(ttl_s) * 1_000_000;
-    run.add(Event::Invoked { push, audience, ttl_us, hash: hash(text.as_bytes()) });
+    let asked = Asked::default();
+    run.add(Event::Invoked { push, audience, ttl_us, hash: hash(text.as_bytes()), asked });
     run.in_flight.fetch_add(1, SeqCst);
     let answer = api.try_post("/v1/push", &body);
     run.in_flight.fetch_sub(1, SeqCst);
@@ -101,6 +105,8 @@ fn count_one(run: &Run, api: &Api, message: MessageId, audience: Audience) {
         created: count("created"),
         delivered: count("delivered"),
         expired: count("expired"),
+        collapsed: count("collapsed"),
+        recalled: count("recalled"),
         dropped: count("dropped"),
         pending: count("pending"),
     };

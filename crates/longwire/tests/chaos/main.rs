@@ -1,7 +1,7 @@
 //! Kill the server with SIGKILL, again and again, under load, and let a checker decide from what the test side saw.
 //!
 //! - `history`: what was done and seen.
-//! - `checker`: whether the promises held.
+//! - `checker`, `judged`: whether the promises held.
 //! - `story`, `altered`: the checker is checked with clean and with altered histories.
 //! - `storm`: the run itself, with its `callers` and its devices (`sides`).
 
@@ -11,6 +11,7 @@ mod altered;
 mod callers;
 mod checker;
 mod history;
+mod judged;
 mod sides;
 mod storm;
 mod story;

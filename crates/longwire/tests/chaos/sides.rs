@@ -1,6 +1,6 @@
 //! Devices with habits: they come and go, ack at once, late or never.
 
-use crate::history::{DeviceNo, Event, Place, hash};
+use crate::history::{DeviceNo, Event, Place, Why, hash};
 use crate::storm::Run;
 use crate::support::{Dice, Seen, TestDevice};
 use longwire_proto::id::MessageId;
@@ -106,8 +106,13 @@ impl Side<'_> {
             Seen::Gap(gap) => {
                 let place = Place { source: gap.source, position: gap.position, previous: gap.previous };
                 let (message, count) = (gap.message, gap.count);
-                let expired = gap.reason == GapReason::Expired;
-                self.run.add(Event::Gap { device, session, message, place, count, expired });
+                let why = match gap.reason {
+                    GapReason::Expired => Why::Expired,
+                    GapReason::Collapsed => Why::Collapsed,
+                    GapReason::Recalled => Why::Recalled,
+                    GapReason::Dropped | GapReason::Corrupt | GapReason::Retention => Why::Other,
+                };
+                self.run.add(Event::Gap { device, session, message, place, count, why });
                 self.run.received.fetch_add(1, SeqCst);
                 None
             }
