@@ -5,11 +5,13 @@
 //! - `body`: its JSON and path, read within bounds.
 //! - `query`: what stands after the `?`.
 //! - [`fault`]: how it is refused.
+//! - `page`: which part of a list, and where it goes on.
 //! - `rfc3339`: how times are written.
 
 pub(super) mod body;
 pub(super) mod caller;
 pub mod fault;
+pub(super) mod page;
 pub(super) mod query;
 pub(super) mod rfc3339;
 pub mod trace;

@@ -2,12 +2,14 @@
 //!
 //! - [`write`]: the writer thread: group commit, and all that changes.
 //! - [`read`]: the reader threads.
+//! - [`devices`]: devices by name, alias and tag, and their counts.
 //! - [`upstream`]: what devices send to the business.
 //! - [`sessions`]: sessions that outlive their connections, and retained messages.
 //! - [`layout`]: keyspaces, keys, rows.
 //! - [`engine`]: how the engine opens, and what is checked then.
 //! - [`health`], [`stats`]: what others may see of it.
 
+pub mod devices;
 mod engine;
 mod health;
 mod layout;

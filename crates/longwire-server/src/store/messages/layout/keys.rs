@@ -95,6 +95,33 @@ pub(crate) fn alias(app: AppId, alias: &str, client: ClientId) -> Vec<u8> {
     key
 }
 
+/// What the devices of a tag begin with.
+pub(crate) fn tag_prefix(app: AppId, tag: &str) -> Vec<u8> {
+    labelled(app, tag.as_bytes())
+}
+
+/// A device of a tag.
+pub(crate) fn tag_member(app: AppId, tag: &str, client: ClientId) -> Vec<u8> {
+    let mut key = tag_prefix(app, tag);
+    key.extend_from_slice(&client.0.to_be_bytes());
+    key
+}
+
+/// The count of a tag's devices, in the order of the texts; the empty one of all devices of the app comes first.
+pub(crate) fn tag_count(app: AppId, tag: &str) -> Vec<u8> {
+    name(app, tag)
+}
+
+/// The text of a key of `tag_counts` or `names`.
+pub(crate) fn read_text(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.get(4..)?).ok()
+}
+
+/// The device at the end of a key of `aliases` or `tag_members`.
+pub(crate) fn last_client(key: &[u8]) -> Option<ClientId> {
+    key.last_chunk::<8>().map(|bytes| ClientId(u64::from_be_bytes(*bytes)))
+}
+
 /// A device's name. The app is of fixed length and the name is the rest.
 pub(crate) fn name(app: AppId, name: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(4 + name.len());

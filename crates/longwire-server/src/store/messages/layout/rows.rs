@@ -401,6 +401,11 @@ pub(crate) fn decode_position(row: &[u8]) -> Option<Position> {
     row.try_into().ok().map(|bytes| Position(u64::from_be_bytes(bytes)))
 }
 
+/// A number alone: `tag_counts`.
+pub(crate) fn decode_count(row: &[u8]) -> Option<u64> {
+    row.try_into().ok().map(u64::from_be_bytes)
+}
+
 /// A device's number alone: `names`.
 pub(crate) fn decode_client(row: &[u8]) -> Option<ClientId> {
     row.try_into().ok().map(|bytes| ClientId(u64::from_be_bytes(bytes)))

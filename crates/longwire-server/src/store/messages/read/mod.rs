@@ -4,7 +4,9 @@
 //! - [`login`]: where a device stands.
 //! - [`page`]: what waits after a position.
 //! - [`lookup`]: names, aliases, messages, devices.
+//! - [`devices`]: lists of devices and tags.
 
+pub(crate) mod devices;
 pub(crate) mod login;
 pub(crate) mod lookup;
 pub(crate) mod page;

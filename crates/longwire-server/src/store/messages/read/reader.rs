@@ -1,5 +1,6 @@
 //! The reader threads and what they are asked.
 
+use super::devices::{self, DevicesQuestion};
 use super::{login, lookup, page};
 use crate::domain::{Alias, AppId, ClientId, DeviceName, MessageId};
 use crate::store::messages::engine::{Engine, Fault};
@@ -13,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// A question to the readers.
 pub(crate) enum Question {
@@ -23,6 +24,7 @@ pub(crate) enum Question {
     Aliases(AppId, Vec<Alias>, Reply<Vec<Vec<ClientId>>>),
     Message(AppId, MessageId, Reply<Option<MessageView>>),
     Device(AppId, DeviceName, Reply<Option<DeviceView>>),
+    Devices(DevicesQuestion),
     Upstream(UpstreamRequest, Reply<Option<UpstreamPage>>),
     SessionsOf(Vec<ClientId>, Reply<Vec<Option<SessionView>>>),
     Sessions(Option<ClientId>, usize, Reply<Vec<KeptSession>>),
@@ -49,6 +51,7 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
         Question::Aliases(app, aliases, reply) => give(reply, || lookup::aliases(engine, app, &aliases)),
         Question::Message(app, message, reply) => give(reply, || lookup::message(engine, app, message)),
         Question::Device(app, name, reply) => give(reply, || lookup::device(engine, app, &name)),
+        Question::Devices(question) => devices::answer(engine, question),
         Question::Upstream(request, reply) => give(reply, || upstream::page(engine, &request)),
         Question::SessionsOf(clients, reply) => give(reply, || sessions::of(engine, &clients)),
         Question::Sessions(after, max, reply) => give(reply, || sessions::sessions(engine, after, max)),
@@ -58,7 +61,7 @@ fn answer(engine: &Engine, options: &StoreOptions, question: Question) {
     }
 }
 
-fn give<T>(reply: Reply<T>, read: impl FnOnce() -> Result<T, Fault>) {
+pub(super) fn give<T>(reply: Reply<T>, read: impl FnOnce() -> Result<T, Fault>) {
     // The engine asserts on some damage; the thread must live on.
     let result = catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(Fault("the engine could not read its tables".to_owned())));

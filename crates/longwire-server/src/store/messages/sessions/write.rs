@@ -1,13 +1,14 @@
 //! Keeping sessions and ending them.
 
 use super::rows::{self, SessionRow};
-use crate::domain::{AppId, ClientId, MessageId, Position};
+use crate::domain::{AppId, ClientId, DropReason, MessageId, Position};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::keys;
-use crate::store::messages::layout::rows::decode_record;
+use crate::store::messages::layout::rows::{Reference, decode_record};
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::stats::{StoreStats, add};
 use crate::store::messages::upstream::write::store;
+use crate::store::messages::write::ends::Ended;
 use crate::store::messages::write::settle::{drop_reference, reference, settle};
 use crate::store::messages::write::turn::Turn;
 use crate::store::sessions::Change;
@@ -98,17 +99,30 @@ fn end(turn: &mut Turn<'_>, client: ClientId, stats: &StoreStats) -> Result<(), 
     for key in with_prefix(turn, Space::Unreleased, client)? {
         turn.remove(Space::Unreleased, key);
     }
-    for key in with_prefix(turn, Space::Mailbox, client)? {
-        let position = keys::last_position(&key).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
-        match reference(turn, client, position)? {
-            Some(row) if row.topic => {
-                let Some(app) = app_of(turn, row.message)? else { continue };
-                drop_reference(turn, app, client, position, &row, stats)?;
-            }
-            _ => {}
+    let ended = Ended::Dropped(DropReason::SessionEnded);
+    for (position, row) in mailbox_rows(turn, client)? {
+        if row.topic
+            && let Some(app) = app_of(turn, row.message)?
+        {
+            drop_reference(turn, app, (client, position), &row, ended, stats)?;
         }
     }
     Ok(())
+}
+
+/// What lies in a mailbox, rising.
+pub(crate) fn mailbox_rows(
+    turn: &mut Turn<'_>,
+    client: ClientId,
+) -> Result<Vec<(Position, Reference)>, Fault> {
+    let mut rows = Vec::new();
+    for key in with_prefix(turn, Space::Mailbox, client)? {
+        let position = keys::last_position(&key).ok_or_else(|| Fault::damaged(Space::Mailbox))?;
+        if let Some(row) = reference(turn, client, position)? {
+            rows.push((position, row));
+        }
+    }
+    Ok(rows)
 }
 
 /// The app of a message; `None` past its retention.

@@ -6,7 +6,7 @@
 
 use super::ends::{Ended, Ending, end};
 use super::turn::Turn;
-use crate::domain::{AppId, ClientId, DropReason, Position, Tag};
+use crate::domain::{AppId, ClientId, Position, Tag};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys;
 use crate::store::messages::layout::rows::{BEYOND_MAX, Reference, State};
@@ -105,17 +105,16 @@ pub(crate) fn remove_reference(
     Ok(())
 }
 
-/// Takes a reference out because its session is over: what had no end is dropped.
+/// Takes a reference out because its session, or its device, is over: what had no end ends so.
 pub(crate) fn drop_reference(
     turn: &mut Turn<'_>,
     app: AppId,
-    client: ClientId,
-    position: Position,
+    (client, position): (ClientId, Position),
     reference: &Reference,
+    ended: Ended,
     stats: &StoreStats,
 ) -> Result<(), Fault> {
     if reference.state == State::Waiting {
-        let ended = Ended::Dropped(DropReason::SessionEnded);
         let (message, source) = (reference.message, Source::Mailbox);
         end(turn, Ending { app, client, message, source, ended }, stats)?;
     }

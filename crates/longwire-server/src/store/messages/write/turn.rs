@@ -120,12 +120,24 @@ impl<'a> Turn<'a> {
         if let Some(cached) = self.memory.devices.get(&client) {
             return Ok(row.insert(cached.clone()));
         }
-        let stored = self.engine.get(Space::Devices, &keys::client(client))?;
+        let key = keys::client(client);
+        let stored = match self.changes[Space::Devices as usize].get(&key[..]) {
+            Some(change) => change.clone(),
+            None => self.engine.get(Space::Devices, &key)?,
+        };
         let device = match stored {
             Some(stored) => DeviceRow::decode(&stored).ok_or_else(|| Fault::damaged(Space::Devices))?,
             None => DeviceRow::new(self.engine.incarnation),
         };
         Ok(row.insert(device))
+    }
+
+    /// Takes a device's row out, and what is remembered of it.
+    pub(crate) fn forget_device(&mut self, client: ClientId) {
+        self.devices.remove(&client);
+        self.memory.devices.remove(&client);
+        self.memory.traits.remove(&client);
+        self.remove(Space::Devices, keys::client(client));
     }
 
     /// A message's counts; `None` for a message that is not known (any more).

@@ -1,13 +1,13 @@
 //! The writer's loop: gather, one batch, one sync, answers in order.
 
 use super::accept::accept;
-use super::project::project;
+use super::project::{project, remove};
 use super::seal::Seal;
 use super::settle::settle;
 use super::space_left::SpaceLeft;
 use super::sweep::sweep;
 use super::turn::{Memory, Turn};
-use crate::domain::{AppId, Device, Position};
+use crate::domain::{AppId, ClientId, Device, Position};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::health::Health;
 use crate::store::messages::layout::rows::Meta;
@@ -39,6 +39,7 @@ pub(crate) enum Operation {
     /// In this order, in one commit.
     Together(Vec<Queued>),
     Project(Vec<Device>, Reply<()>),
+    Remove(AppId, ClientId, Reply<()>),
     Upstream(Vec<Upstream>, Reply<Vec<UpstreamOutcome>>),
     TakeUpstream(AppId, Position, Reply<Option<UpstreamWaiting>>),
     Close,
@@ -292,6 +293,10 @@ fn apply(
             }
             answers.push(Answer::Projected(reply));
         }
+        Operation::Remove(app, client, reply) => {
+            answers.push(Answer::Projected(reply));
+            remove(turn, app, client, stats)?;
+        }
         Operation::Upstream(messages, reply) => {
             let stored = messages.iter().map(|message| upstream::store(turn, message, room.is_ok(), stats));
             let stored: Result<Vec<_>, Fault> = stored.collect();
@@ -338,7 +343,7 @@ fn refuse(operation: Operation, error: &StoreError) {
     };
     match operation {
         Operation::Accept(_, reply) => drop(reply.send(Err(error))),
-        Operation::Project(_, reply) => drop(reply.send(Err(error))),
+        Operation::Project(_, reply) | Operation::Remove(.., reply) => drop(reply.send(Err(error))),
         Operation::Upstream(_, reply) => drop(reply.send(Err(error))),
         Operation::TakeUpstream(.., reply) => drop(reply.send(Err(error))),
         Operation::Together(work) => {
