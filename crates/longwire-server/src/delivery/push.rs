@@ -9,6 +9,7 @@ use crate::domain::{
     App, AppId, Audience, ClientId, Counts, DropReason, Dropped, Filter, MessageId, MessageRecord, Position,
     Priority, Push, WallMs,
 };
+use crate::planted::{Fault, planted};
 use crate::store::port::{Accept, Destination, MessageView, StoreError};
 use bytes::Bytes;
 use longwire_proto::wire::encode_push_shared;
@@ -56,7 +57,8 @@ impl Core {
             let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
             self.push_now(message, kept, shared, reach).await
         } else {
-            let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000));
+            let early_ms = if planted(Fault::ExpiresEarly) { 1_500 } else { 0 };
+            let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000 - early_ms));
             let (destination, unknown) = match reach {
                 Reach::Addressed(targets) => (Destination::Mailboxes(targets.clients), Some(targets.unknown)),
                 Reach::Filtered(filter) => (Destination::Log(filter), None),

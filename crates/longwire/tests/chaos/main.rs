@@ -3,6 +3,7 @@
 //! - `history`: what was done and seen.
 //! - `checker`, `judged`: whether the promises held.
 //! - `story`, `altered`: the checker is checked with clean and with altered histories.
+//! - `planted`: the checker against a server with a fault (feature `planted-faults`).
 //! - `storm`: the run itself, with its `callers` and its devices (`sides`).
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
@@ -12,6 +13,8 @@ mod callers;
 mod checker;
 mod history;
 mod judged;
+#[cfg(feature = "planted-faults")]
+mod planted;
 mod sides;
 mod storm;
 mod story;

@@ -6,6 +6,7 @@ use crate::api::exchange::body::Json;
 use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
 use crate::api::exchange::trace::Trace;
+use crate::planted::{Fault as Planted, planted_in};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -70,6 +71,9 @@ pub(in crate::api) async fn push(
     }
     let push = request.into_push(trace.id)?;
     let receipt = api.hub.push(&caller.app, push).await?;
+    if planted_in(Planted::RefusesWhatItStored, 8) {
+        return Err(Fault::overloaded());
+    }
     api.stats.pushes_accepted.fetch_add(1, Relaxed);
     tracing::debug!(message = %receipt.message, trace = %trace.id, app = caller.app.key.as_str(), "push accepted");
     let answer = PushAnswer {

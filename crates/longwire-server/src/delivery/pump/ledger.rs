@@ -1,6 +1,7 @@
 //! Ends of deliveries on their way to the store.
 
 use super::super::hub::Core;
+use crate::planted::{Fault, planted_in};
 use crate::store::port::Settle;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,6 +19,7 @@ pub(super) async fn run(core: Arc<Core>, mut ended: mpsc::Receiver<Vec<Settle>>)
             all
         });
         let Some(ends) = ends else { continue };
+        let ends: Vec<Settle> = ends.into_iter().filter(|_| !planted_in(Fault::LosesEnds, 8)).collect();
         let count = ends.len() as u64;
         if let Err(error) = core.store.settle(ends).await {
             core.stats.settles_failed.fetch_add(count, Relaxed);

@@ -2,6 +2,7 @@
 
 use super::lookup::{get, profile, row, standing};
 use crate::domain::{Device, Position, Tag, WallMs};
+use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::{DeviceRow, Reference, State};
 use crate::store::messages::layout::space::Space;
@@ -190,6 +191,9 @@ pub(crate) fn is_meant(
     position: Position,
 ) -> Result<bool, Fault> {
     let filter = row(engine, snapshot, Space::Log, &keys::log(device.app, position), filters::decode)?;
+    if planted(Planted::IgnoresFilterOnReturn) {
+        return Ok(true);
+    }
     Ok(filter.is_some_and(|filter| filter.fits(device.client, &device.tags, &device.attributes)))
 }
 

@@ -2,6 +2,7 @@
 
 use super::turn::Turn;
 use crate::domain::{AppId, ClientId, Counts, DropReason, MessageId};
+use crate::planted::{Fault as Planted, planted_in};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys;
 use crate::store::messages::layout::rows::State;
@@ -67,6 +68,9 @@ pub(crate) fn end(turn: &mut Turn<'_>, ending: Ending, stats: &StoreStats) -> Re
         counts.created += 1;
     }
     count(counts, ending.ended);
+    if planted_in(Planted::CountsTwice, 8) {
+        count(counts, ending.ended);
+    }
     let over = ending.source == Source::Mailbox && counts.pending() == 0;
     tally(stats, ending.ended);
     if over {
