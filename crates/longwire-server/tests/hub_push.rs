@@ -5,7 +5,7 @@ mod hub_rig;
 
 use hub_rig::{Rig, aliases, any_tag, devices, until};
 use longwire_proto::id::{Position, Source};
-use longwire_server::delivery::border::{Command, Event};
+use longwire_server::delivery::border::{Command, Event, Meant};
 use longwire_server::delivery::hub::{PushError, new_trace};
 use longwire_server::domain::{AppKey, AppSecret, Audience, MessageId, TraceId};
 use std::sync::Arc;
@@ -83,7 +83,8 @@ async fn online_only_reaches_who_is_connected_and_is_counted() {
     for shard in 0..2 {
         let Command::Broadcast(broadcast) = rig.shards.next(shard).await else { panic!() };
         assert_eq!(broadcast.position, Position::START);
-        assert!(!broadcast.tags.is_empty(), "an unknown tag must not mean everybody");
+        let meant = broadcast.reach.judge(device.client, &[]);
+        assert_eq!(meant, Meant::No, "an unknown tag must not mean everybody");
     }
     let (stranger, _) = rig.hub.create_app(AppKey::parse("other").unwrap(), false).await.unwrap();
     assert!(rig.hub.message(&stranger, message).await.unwrap().is_none());

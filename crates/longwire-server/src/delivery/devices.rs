@@ -2,7 +2,7 @@
 
 use super::border::{Command, Handle};
 use super::hub::{Core, Registered};
-use crate::domain::{App, AppId, ClientId, DeviceName, Registration, Tag, Token, WallMs};
+use crate::domain::{App, AppId, ClientId, Device, DeviceName, Registration, Token, WallMs};
 use crate::store::port::{DeviceView, StoreError};
 use crate::store::registry::RegisterError;
 use longwire_proto::close::CloseReason;
@@ -61,16 +61,16 @@ impl Core {
             Some(turn) => Some(turn.lock().await),
             None => None,
         };
-        let tags_given = registration.tags.is_some();
+        let labels_given = registration.tags.is_some() || registration.attributes.is_some();
         let registered = self.registry.register(app, registration, may_update).await?;
         let device = registered.device;
         self.store.project(vec![device.clone()]).await?;
         let connections = self.sessions.of(device.client);
-        if tags_given && connections.count() > 0 {
-            // Before the command: a login that is being decided may have read the old tags.
+        if labels_given && connections.count() > 0 {
+            // Before the command: a login that is being decided may have read the old ones.
             self.retags.fetch_add(1, SeqCst);
             for to in connections.iter() {
-                self.retag(to, app.id, &device.tags).await;
+                self.retag(to, &device).await;
             }
         }
         let ends_ms = (self.clock)().0.saturating_add(self.token_ttl_s.saturating_mul(1000));
@@ -86,10 +86,10 @@ impl Core {
         })
     }
 
-    /// Tells a connection its device's tags.
-    pub(super) async fn retag(&self, to: Handle, app: AppId, tags: &[Tag]) {
-        match self.tags.intern(app, tags) {
-            Ok(tags) => self.posts.send(to.shard(), Command::Retag { to, tags }).await,
+    /// Tells a connection its device's labels.
+    pub(super) async fn retag(&self, to: Handle, device: &Device) {
+        match self.labels.of(device) {
+            Ok(labels) => self.posts.send(to.shard(), Command::Retag { to, labels }).await,
             Err(_) => self.posts.close(to, CloseReason::Full, self.retry_after_s()).await,
         }
     }

@@ -37,9 +37,9 @@ async fn dispatch(core: &Core, accepted: &Accepted) {
         },
     });
     if record.log_position != Position::START {
-        let (tags, exact) = core.tags.audience(record.app, &accepted.filter);
-        let broadcast = Broadcast { app: record.app, tags, exact, position: record.log_position, message };
-        // Every shard sees every position, also when nobody online has the tags: a login whose view of the log is older
+        let reach = core.labels.reach(record.app, accepted.filter.clone());
+        let broadcast = Broadcast { app: record.app, reach, position: record.log_position, message };
+        // Every shard sees every position, also when nobody online is meant: a login whose view of the log is older
         // is recognized by that.
         core.posts.broadcast(&Arc::new(broadcast)).await;
         return;

@@ -6,10 +6,10 @@ use super::devices::Turns;
 use super::dispatcher;
 use super::memory::guard::{self, Guard};
 use super::memory::ids::MessageIds;
+use super::memory::labels::{LABELS_MAX, Labels};
 use super::memory::live::{self, Live};
 use super::memory::returns::Returns;
 use super::memory::sessions::Sessions;
-use super::memory::tags::{TAGS_MAX, Tags};
 use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
@@ -191,13 +191,13 @@ pub(super) struct Core {
     began: Instant,
     pub(super) posts: Posts,
     pub(super) sessions: Sessions,
-    pub(super) tags: Tags,
+    pub(super) labels: Labels,
     pub(super) live: Live,
     pub(super) ids: MessageIds,
     pub(super) turns: Turns,
     pub(super) topics: Topics,
     pub(super) stats: Arc<HubStats>,
-    /// Rises when the tags of a connected device change.
+    /// Rises when the tags or attributes of a connected device change.
     pub(super) retags: AtomicU64,
     /// Read by every push, written by the close.
     pub(super) under_way: tokio::sync::RwLock<()>,
@@ -281,7 +281,7 @@ impl Hub {
             began: Instant::now(),
             posts: Posts::new(shards, stats.clone()),
             sessions: Sessions::new(stats.clone()),
-            tags: Tags::new(TAGS_MAX),
+            labels: Labels::new(LABELS_MAX),
             live: Live::new(live::MESSAGES_MAX, stats.clone()),
             ids: MessageIds::new(random_bytes()?),
             turns: Turns::new(),

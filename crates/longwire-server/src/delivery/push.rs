@@ -137,8 +137,8 @@ impl Core {
                 receipt.online = Some(online);
             }
             Reach::Filtered(filter) => {
-                let (tags, exact) = self.tags.audience(app, &filter);
-                let broadcast = Broadcast { app, tags, exact, position: Position::START, message: outgoing };
+                let reach = self.labels.reach(app, filter);
+                let broadcast = Broadcast { app, reach, position: Position::START, message: outgoing };
                 self.posts.broadcast(&Arc::new(broadcast)).await;
             }
         }

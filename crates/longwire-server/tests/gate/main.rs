@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod admission;
+mod labels;
 mod mqtt;
 mod mqtt_aliases;
 mod mqtt_crowd;

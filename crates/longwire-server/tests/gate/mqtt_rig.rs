@@ -40,7 +40,7 @@ pub(crate) fn attach(login: &Login) -> Command {
         to: login.from,
         client: ClientId(number),
         app: APP,
-        tags: Box::default(),
+        labels: Box::default(),
         mailbox: FeedStart { last: Position::new(1, 0), waiting: false },
         log: FeedStart { last: Position::START, waiting: false },
         log_head: Position::START,

@@ -7,7 +7,7 @@ use longwire_proto::id::{ClientId, Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::wire::mqtt::{Packet, Properties, Property, QoS, Reason, SharedPublish};
 use longwire_proto::wire::{GapReason, TopicBody, encode_push_shared};
 use longwire_server::delivery::border::topics::{TopicCommand, TopicEvent, TopicMessage};
-use longwire_server::delivery::border::{Broadcast, Command, Event, Handle, Outgoing};
+use longwire_server::delivery::border::{Broadcast, Command, Event, Handle, Outgoing, Reach};
 use longwire_server::domain::DropReason;
 use longwire_server::domain::WallMs;
 use longwire_server::gate::TopicDrop;
@@ -210,13 +210,12 @@ fn broadcasts_reach_both_kinds_of_clients() {
     let (mut mqtt, mut old, mut native) = (rig.v5(1), rig.v311(2), rig.login(3));
     for number in 1..=20_u64 {
         let message = outgoing(number.into(), Kind::Text, &number.to_be_bytes());
-        let broadcast =
-            Broadcast { app: APP, tags: Box::default(), exact: true, position: position(number), message };
+        let broadcast = Broadcast { app: APP, reach: Reach::everyone(), position: position(number), message };
         let broadcast = Arc::new(broadcast);
         rig.to_all(|| Command::Broadcast(broadcast.clone()));
     }
     let message = outgoing(99, Kind::Text, b"now");
-    let now = Broadcast { app: APP, tags: Box::default(), exact: true, position: Position::START, message };
+    let now = Broadcast { app: APP, reach: Reach::everyone(), position: Position::START, message };
     let now = Arc::new(now);
     rig.to_all(|| Command::Broadcast(now.clone()));
     for client in [&mut mqtt, &mut old] {
@@ -289,8 +288,7 @@ fn a_stored_message_that_is_too_large_is_dropped_and_the_next_one_comes() {
     assert_eq!(message.payload, b"fits");
     small.ack(Packet::PubAck, message.packet_id);
     let shared = outgoing(5, Kind::Text, &[7; 300]);
-    let broadcast =
-        Broadcast { app: APP, tags: Box::default(), exact: true, position: position(1), message: shared };
+    let broadcast = Broadcast { app: APP, reach: Reach::everyone(), position: position(1), message: shared };
     let broadcast = Arc::new(broadcast);
     rig.to_all(|| Command::Broadcast(broadcast.clone()));
     let ends = settled(&rig, 5);

@@ -10,7 +10,8 @@ use longwire_proto::wire::{
     encode_push_shared,
 };
 use longwire_server::delivery::border::{
-    Attach, Broadcast, Command, Event, Events as _, Handle, Outgoing, ShardId, Shards, TagId,
+    Attach, Broadcast, Command, Event, Events as _, Handle, LabelId, Labelled, Outgoing, Reach, ShardId,
+    Shards,
 };
 use longwire_server::domain::{AppId, AssignedHeartbeat, WallMs};
 use longwire_server::gate::{Gate, GateOptions, GateStats};
@@ -44,12 +45,12 @@ pub(crate) fn welcome(to: Handle, client: ClientId) -> Command {
     attach(to, client, &[], Position::START)
 }
 
-pub(crate) fn attach(to: Handle, client: ClientId, tags: &[u32], log_head: Position) -> Command {
+pub(crate) fn attach(to: Handle, client: ClientId, labels: &[u32], log_head: Position) -> Command {
     Command::Attach(Box::new(Attach {
         to,
         client,
         app: APP,
-        tags: tags.iter().map(|tag| TagId(*tag)).collect(),
+        labels: labels.iter().map(|label| LabelId(*label)).collect(),
         mailbox: FeedStart { last: Position::new(1, 0), waiting: false },
         log: FeedStart { last: log_head, waiting: false },
         log_head,
@@ -115,10 +116,16 @@ impl Rig {
         }
     }
 
-    pub(crate) fn broadcast(&self, position: Position, tags: &[u32], number: u128, payload: &[u8]) {
+    /// To every connection, or to those with one of these labels.
+    pub(crate) fn broadcast(&self, position: Position, labels: &[u32], number: u128, payload: &[u8]) {
+        let condition = if labels.is_empty() { Labelled::Everyone } else { has(labels) };
+        let reach = Reach { condition, ..Reach::everyone() };
+        self.broadcast_to(reach, position, number, payload);
+    }
+
+    pub(crate) fn broadcast_to(&self, reach: Reach, position: Position, number: u128, payload: &[u8]) {
         let message = outgoing(number, payload);
-        let tags: Box<[TagId]> = tags.iter().map(|tag| TagId(*tag)).collect();
-        let broadcast = Arc::new(Broadcast { app: APP, tags, exact: true, position, message });
+        let broadcast = Arc::new(Broadcast { app: APP, reach, position, message });
         self.to_all(|| Command::Broadcast(broadcast.clone()));
     }
 
@@ -194,6 +201,11 @@ impl Rig {
         assert!(matches!(device.next(), Some(ServerFrame::Welcome(_))), "welcome");
         device
     }
+}
+
+/// Who has one of these labels.
+pub(crate) fn has(labels: &[u32]) -> Labelled {
+    Labelled::has(labels.iter().map(|label| LabelId(*label)).collect())
 }
 
 pub(crate) fn outgoing(number: u128, payload: &[u8]) -> Arc<Outgoing> {

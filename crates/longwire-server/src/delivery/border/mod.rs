@@ -1,6 +1,9 @@
 //! The border between the two worlds: commands go to shards, events come from them, both in bounded queues, in batches.
 
+pub mod labels;
 pub mod topics;
+
+pub use labels::{LabelId, Labelled, Meant, Reach};
 
 use crate::domain::topic::Interests;
 use crate::domain::{AppId, AssignedHeartbeat, ClientId, MessageId, Position, Source, WallMs};
@@ -61,10 +64,6 @@ impl Handle {
     }
 }
 
-/// A tag as shards know it: interned by the hub, unique over all apps, never reused while the process lives.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct TagId(pub u32);
-
 /// Beyond its heartbeat, a connection that stands in the way of a newer one may be silent for so many seconds.
 pub const SILENCE_GRACE_S: u32 = 10;
 
@@ -98,7 +97,7 @@ pub enum Command {
         /// The message.
         message: Arc<Outgoing>,
     },
-    /// A message for every connection of an app, or those with one of the tags. In the order of log positions.
+    /// A message for an app's connections. In the order of log positions.
     Broadcast(Arc<Broadcast>),
     /// The answer to [`Event::Pull`].
     Page {
@@ -116,12 +115,12 @@ pub enum Command {
         /// Which message, and what became of it.
         answer: UpAck,
     },
-    /// The device's tags changed.
+    /// The device's tags or attributes changed.
     Retag {
         /// The connection.
         to: Handle,
-        /// Its tags now, sorted.
-        tags: Box<[TagId]>,
+        /// Its labels now, sorted.
+        labels: Box<[LabelId]>,
     },
     /// The device has more than one connection: from now on each delivery that enters this one's window is told as
     /// [`Event::Held`], those in it now included. It may come before [`Command::Attach`].
@@ -161,8 +160,8 @@ pub struct Attach {
     pub client: ClientId,
     /// Its app.
     pub app: AppId,
-    /// Its tags, sorted.
-    pub tags: Box<[TagId]>,
+    /// The labels of its tags and attributes, sorted.
+    pub labels: Box<[LabelId]>,
     /// Where its mailbox stands.
     pub mailbox: FeedStart,
     /// Where it stands in the app's log.
@@ -195,10 +194,8 @@ pub struct Outgoing {
 pub struct Broadcast {
     /// The app.
     pub app: AppId,
-    /// Empty = every connection of the app; else those with one of these.
-    pub tags: Box<[TagId]>,
-    /// Every one of these is meant; else each that is behind asks the store.
-    pub exact: bool,
+    /// Whom of its connections it is for.
+    pub reach: Reach,
     /// The place in the app's log; [`Position::START`] = online-only: sent if the outbox has room, else dropped and
     /// counted.
     pub position: Position,

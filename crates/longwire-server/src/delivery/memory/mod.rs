@@ -6,7 +6,7 @@
 //! - [`deciding`]: logins of one shard that are being decided, and those just decided.
 //! - [`guard`]: who displaces or fails too often.
 //! - [`returns`]: devices that come back.
-//! - [`tags`]: tags as small numbers.
+//! - [`labels`]: tags and attributes as small numbers.
 //! - [`live`]: what became of recent messages on live connections.
 //! - [`ids`]: message ids.
 
@@ -14,8 +14,8 @@ mod company;
 pub(super) mod deciding;
 pub(super) mod guard;
 pub(super) mod ids;
+pub(super) mod labels;
 pub(super) mod live;
 pub(super) mod returns;
 pub(super) mod senders;
 pub(super) mod sessions;
-pub(super) mod tags;

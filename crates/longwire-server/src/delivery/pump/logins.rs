@@ -301,7 +301,7 @@ impl Table<'_> {
     }
 
     fn attach(&self, wish: &Wish, view: LoginView, start: SessionStart) -> Result<Attach, CloseReason> {
-        let tags = self.core.tags.intern(wish.token.app, &view.device.tags).map_err(|_| CloseReason::Full)?;
+        let labels = self.core.labels.of(&view.device).map_err(|_| CloseReason::Full)?;
         let (mqtt, topics) = match &wish.mqtt {
             Some(mqtt) => (Some(Box::new(mqtt.attach(&view.device, start))), None),
             None if start.subscriptions.is_empty() => (None, None),
@@ -316,7 +316,7 @@ impl Table<'_> {
             to: wish.from(),
             client: wish.token.client,
             app: wish.token.app,
-            tags,
+            labels,
             mailbox: wish.start(view.mailbox, wish.resume[0]),
             log: wish.start(view.log, wish.resume[1]),
             log_head: view.log_head,
@@ -334,12 +334,12 @@ impl Table<'_> {
         self.core.refuse(wish.from(), reason).await;
     }
 
-    /// Tags changed while these logins were read: what was attached may be older than the change.
+    /// Tags or attributes changed while these logins were read: what was attached may be older than the change.
     async fn retag(&self, wishes: &[Wish]) {
         let views = self.views(wishes).await;
         for (wish, view) in wishes.iter().zip(views) {
             if let Ok(view) = view {
-                self.core.retag(wish.from(), wish.token.app, &view.device.tags).await;
+                self.core.retag(wish.from(), &view.device).await;
             }
         }
     }

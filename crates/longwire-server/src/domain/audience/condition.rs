@@ -68,12 +68,21 @@ impl Compare {
 
 /// The order of two versions: numbers parted by dots, compared one by one, a missing one as 0. `None` if one is no version.
 fn versions(one: &str, other: &str) -> Option<Ordering> {
-    let parts = |text: &str| -> Option<Vec<u64>> { text.split('.').map(|part| part.parse().ok()).collect() };
-    let (mut one, mut other) = (parts(one)?, parts(other)?);
-    let length = one.len().max(other.len());
-    one.resize(length, 0);
-    other.resize(length, 0);
-    Some(one.cmp(&other))
+    let (mut one, mut other) = (one.split('.'), other.split('.'));
+    let mut found = Ordering::Equal;
+    loop {
+        let (left, right) = (one.next(), other.next());
+        if left.is_none() && right.is_none() {
+            return Some(found);
+        }
+        found = found.then(number(left)?.cmp(&number(right)?));
+    }
+}
+
+/// Digits only: a sign would be taken too.
+fn number(part: Option<&str>) -> Option<u64> {
+    let Some(part) = part else { return Some(0) };
+    if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse().ok() } else { None }
 }
 
 impl Condition {

@@ -112,8 +112,8 @@ pub(super) struct Flags {
     pub(super) unread: bool,
     /// In the list of connections to read without a new epoll event.
     pub(super) listed: bool,
-    /// The device has tags (in the shard's side table).
-    pub(super) tagged: bool,
+    /// The device has labels (in the shard's side table).
+    pub(super) labelled: bool,
     /// The session's window is not empty, `window_s` counts.
     pub(super) waits_for_ack: bool,
     /// A frame was begun, `frame_s` counts.

@@ -70,12 +70,12 @@ impl Shard {
                     self.send_later(slot, Piece::whole(Bytes::from(frame)));
                 }
             }
-            Command::Retag { to, tags } => {
+            Command::Retag { to, labels } => {
                 if let Some(slot) = self.find(to)
                     && let Some(connection) = self.slab.at(slot)
                 {
-                    connection.flags.tagged = !tags.is_empty();
-                    self.members.tag(slot, tags);
+                    connection.flags.labelled = !labels.is_empty();
+                    self.members.label(slot, labels);
                 }
             }
         }
@@ -132,9 +132,9 @@ impl Shard {
         connection.conversation = Conversation::Live(session);
         connection.app = attach.app;
         connection.read_s = now_s;
-        connection.flags.tagged = !attach.tags.is_empty();
+        connection.flags.labelled = !attach.labels.is_empty();
         let unread = std::mem::take(&mut connection.flags.unread);
-        self.members.join(attach.app, slot, attach.tags);
+        self.members.join(attach.app, slot, attach.labels);
         self.stats.own().sessions.fetch_add(1, Relaxed);
         let welcome = Welcome {
             node: self.options.node.clone(),

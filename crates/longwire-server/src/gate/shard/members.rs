@@ -1,17 +1,22 @@
-//! Which connections of the shard belong to which app and tag: a bitmap of slots each, so that an audience is evaluated
-//! here, never by a list of its members.
+//! Which connections of the shard belong to which app, and have which label: a bitmap of slots each, so that an audience is
+//! evaluated here, never by a list of its members.
 
-use crate::delivery::border::{Broadcast, TagId};
-use crate::domain::{AppId, Position};
+use crate::delivery::border::{Broadcast, LabelId, Labelled, Meant, Reach};
+use crate::domain::{AppId, ClientId, Position};
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
+
+/// Labels younger than a broadcast that are looked at one by one; if there may be more, every connection of the app is.
+const YOUNGER_MAX: u32 = 4096;
 
 #[derive(Default)]
 pub(super) struct Members {
     apps: HashMap<AppId, AppMembers>,
-    tags: HashMap<TagId, RoaringBitmap>,
-    /// The tags of connections that have some, by slot, sorted.
-    by_slot: HashMap<u32, Box<[TagId]>>,
+    labels: HashMap<LabelId, RoaringBitmap>,
+    /// The labels of connections that have some, by slot, sorted.
+    by_slot: HashMap<u32, Box<[LabelId]>>,
+    /// The number after the greatest label that any connection had.
+    labels_seen: u32,
 }
 
 #[derive(Default)]
@@ -21,66 +26,131 @@ struct AppMembers {
     log_head: Position,
 }
 
+/// What is found where a label leaves it open whom it fits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    /// Who may fit is found too.
+    In,
+    /// Only who fits for certain.
+    Out,
+}
+
+impl Open {
+    fn other(self) -> Open {
+        match self {
+            Open::In => Open::Out,
+            Open::Out => Open::In,
+        }
+    }
+}
+
 impl Members {
-    pub(super) fn join(&mut self, app: AppId, slot: u32, tags: Box<[TagId]>) {
+    pub(super) fn join(&mut self, app: AppId, slot: u32, labels: Box<[LabelId]>) {
         self.apps.entry(app).or_default().slots.insert(slot);
-        self.tag(slot, tags);
+        self.label(slot, labels);
     }
 
-    pub(super) fn leave(&mut self, app: AppId, slot: u32, tagged: bool) {
+    pub(super) fn leave(&mut self, app: AppId, slot: u32, labelled: bool) {
         if let Some(members) = self.apps.get_mut(&app) {
             members.slots.remove(slot);
         }
-        if tagged {
-            self.untag(slot);
+        if labelled {
+            self.unlabel(slot);
         }
     }
 
-    /// Gives a slot these tags instead of what it had.
-    pub(super) fn tag(&mut self, slot: u32, tags: Box<[TagId]>) {
-        self.untag(slot);
-        if tags.is_empty() {
+    /// Gives a slot these labels instead of what it had.
+    pub(super) fn label(&mut self, slot: u32, labels: Box<[LabelId]>) {
+        self.unlabel(slot);
+        if labels.is_empty() {
             return;
         }
-        for tag in &tags {
-            self.tags.entry(*tag).or_default().insert(slot);
+        for label in &labels {
+            self.labels.entry(*label).or_default().insert(slot);
+            if *label != LabelId::UNNUMBERED {
+                self.labels_seen = self.labels_seen.max(label.0 + 1);
+            }
         }
-        self.by_slot.insert(slot, tags);
+        self.by_slot.insert(slot, labels);
     }
 
-    fn untag(&mut self, slot: u32) {
-        for tag in self.by_slot.remove(&slot).iter().flatten() {
-            if let Some(slots) = self.tags.get_mut(tag) {
+    fn unlabel(&mut self, slot: u32) {
+        for label in self.by_slot.remove(&slot).iter().flatten() {
+            if let Some(slots) = self.labels.get_mut(label) {
                 slots.remove(slot);
                 if slots.is_empty() {
-                    self.tags.remove(tag);
+                    self.labels.remove(label);
                 }
             }
         }
     }
 
-    /// The slots that a broadcast concerns now.
+    /// The slots that a broadcast may concern now, whatever their shares: those that are meant and those that ask the store.
     pub(super) fn matching(&self, broadcast: &Broadcast) -> RoaringBitmap {
-        if broadcast.tags.is_empty() {
-            return self.apps.get(&broadcast.app).map(|members| members.slots.clone()).unwrap_or_default();
+        let Broadcast { app, reach, .. } = broadcast;
+        let Some(members) = self.apps.get(app) else { return RoaringBitmap::new() };
+        if reach.condition == Labelled::Everyone {
+            return members.slots.clone();
         }
-        let mut slots = RoaringBitmap::new();
-        for tag in &broadcast.tags {
-            if let Some(tagged) = self.tags.get(tag) {
-                slots |= tagged;
-            }
+        let mut slots = self.fitting(&reach.condition, &members.slots, Open::In);
+        match self.younger(reach) {
+            Some(younger) => slots |= younger & &members.slots,
+            None => slots |= &members.slots,
         }
         slots
     }
 
-    /// Whether a slot of `app` is still among those that a broadcast concerns.
-    pub(super) fn concerns(&self, broadcast: &Broadcast, app: AppId, slot: u32) -> bool {
-        broadcast.app == app
-            && (broadcast.tags.is_empty()
-                || self
-                    .by_slot
-                    .get(&slot)
-                    .is_some_and(|tags| broadcast.tags.iter().any(|tag| tags.binary_search(tag).is_ok())))
+    fn fitting(&self, condition: &Labelled, all: &RoaringBitmap, open: Open) -> RoaringBitmap {
+        match condition {
+            Labelled::Everyone => all.clone(),
+            Labelled::Has { labels, perhaps } => {
+                let perhaps = perhaps.iter().filter(|_| open == Open::In);
+                let mut slots = RoaringBitmap::new();
+                for labelled in labels.iter().chain(perhaps).filter_map(|label| self.labels.get(label)) {
+                    slots |= labelled;
+                }
+                slots
+            }
+            Labelled::Not(inner) => all - self.fitting(inner, all, open.other()),
+            Labelled::All(parts) => {
+                let mut slots = all.clone();
+                for part in parts {
+                    if slots.is_empty() {
+                        break;
+                    }
+                    slots &= self.fitting(part, all, open);
+                }
+                slots
+            }
+            Labelled::Any(parts) => {
+                let mut slots = RoaringBitmap::new();
+                for part in parts {
+                    slots |= self.fitting(part, all, open);
+                }
+                slots
+            }
+        }
+    }
+
+    /// The slots, of whatever app, that have a label younger than the broadcast. `None`: there may be too many to look.
+    fn younger(&self, reach: &Reach) -> Option<RoaringBitmap> {
+        let mut slots = self.labels.get(&LabelId::UNNUMBERED).cloned().unwrap_or_default();
+        let known = reach.labels_known.0;
+        if self.labels_seen.saturating_sub(known) > YOUNGER_MAX {
+            return None;
+        }
+        for label in known..self.labels_seen {
+            if let Some(labelled) = self.labels.get(&LabelId(label)) {
+                slots |= labelled;
+            }
+        }
+        Some(slots)
+    }
+
+    /// Whether a connection of the broadcast's app is meant; it may have come to its slot, or changed, since the slots were looked
+    /// up.
+    pub(super) fn judge(&self, reach: &Reach, slot: u32, client: ClientId) -> Meant {
+        reach.judge(client, self.by_slot.get(&slot).map_or(&[], |labels| &labels[..]))
     }
 
     pub(super) fn log_head(&self, app: AppId) -> Position {
@@ -100,33 +170,54 @@ mod tests {
     use crate::domain::{MessageId, WallMs};
     use std::sync::Arc;
 
-    fn broadcast(app: u32, tags: &[u32]) -> Broadcast {
+    fn has(labels: &[u32]) -> Labelled {
+        Labelled::has(labels.iter().map(|label| LabelId(*label)).collect())
+    }
+
+    fn slots(members: &Members, app: u32, condition: Labelled, labels_known: u32) -> Vec<u32> {
         let message = Outgoing { message: MessageId(1), deadline: WallMs(0), shared: bytes::Bytes::new() };
-        Broadcast {
-            app: AppId(app),
-            tags: tags.iter().map(|tag| TagId(*tag)).collect(),
-            exact: true,
-            position: Position::START,
-            message: Arc::new(message),
-        }
+        let reach = Reach { condition, labels_known: LabelId(labels_known), ..Reach::everyone() };
+        let app = AppId(app);
+        let broadcast = Broadcast { app, reach, position: Position::START, message: Arc::new(message) };
+        members.matching(&broadcast).iter().collect()
     }
 
     #[test]
-    fn a_broadcast_concerns_the_members_of_its_app_and_any_of_its_tags() {
+    fn a_broadcast_concerns_the_members_of_its_app_whom_its_condition_fits() {
         let mut members = Members::default();
-        members.join(AppId(1), 10, Box::new([TagId(1)]));
-        members.join(AppId(1), 11, Box::new([TagId(1), TagId(2)]));
+        members.join(AppId(1), 10, Box::new([LabelId(1)]));
+        members.join(AppId(1), 11, Box::new([LabelId(1), LabelId(2)]));
         members.join(AppId(1), 12, Box::new([]));
-        members.join(AppId(2), 13, Box::new([TagId(9)]));
-        let slots = |b: &Broadcast, m: &Members| m.matching(b).iter().collect::<Vec<_>>();
-        assert_eq!(slots(&broadcast(1, &[]), &members), [10, 11, 12]);
-        assert_eq!(slots(&broadcast(1, &[2, 7]), &members), [11]);
-        assert!(!members.concerns(&broadcast(1, &[9]), AppId(2), 13), "another app's broadcast");
-        members.tag(11, Box::new([TagId(3)]));
-        assert_eq!(slots(&broadcast(1, &[2]), &members), [0_u32; 0]);
-        assert!(members.concerns(&broadcast(1, &[3]), AppId(1), 11));
+        members.join(AppId(2), 13, Box::new([LabelId(9)]));
+        assert_eq!(slots(&members, 1, Labelled::Everyone, 20), [10, 11, 12]);
+        assert_eq!(slots(&members, 1, has(&[2, 7]), 20), [11]);
+        let not = |inner| Labelled::Not(Box::new(inner));
+        assert_eq!(slots(&members, 1, not(has(&[2])), 20), [10, 12]);
+        assert_eq!(slots(&members, 1, Labelled::All(Box::new([has(&[1]), not(has(&[2]))])), 20), [10]);
+        assert_eq!(slots(&members, 1, Labelled::Any(Box::new([has(&[2]), not(has(&[1]))])), 20), [11, 12]);
+        members.label(11, Box::new([LabelId(3)]));
+        assert_eq!(slots(&members, 1, has(&[2]), 20), [0_u32; 0]);
         members.leave(AppId(1), 11, true);
-        assert_eq!(slots(&broadcast(1, &[1, 3]), &members), [10]);
-        assert_eq!(slots(&broadcast(1, &[]), &members), [10, 12]);
+        assert_eq!(slots(&members, 1, has(&[1, 3]), 20), [10]);
+        assert_eq!(slots(&members, 1, Labelled::Everyone, 20), [10, 12]);
+        assert_eq!(slots(&members, 3, not(has(&[])), 20), [0_u32; 0], "an app that nobody is of");
+    }
+
+    #[test]
+    fn who_may_fit_and_who_is_younger_is_concerned_too() {
+        let mut members = Members::default();
+        members.join(AppId(1), 10, Box::new([LabelId(1)]));
+        members.join(AppId(1), 11, Box::new([LabelId(5)]));
+        members.join(AppId(1), 12, Box::new([LabelId(8)]));
+        members.join(AppId(2), 13, Box::new([LabelId(8), LabelId::UNNUMBERED]));
+        let open = || Labelled::Has { labels: Box::new([LabelId(1)]), perhaps: Some(LabelId(5)) };
+        let not = |inner| Labelled::Not(Box::new(inner));
+        assert_eq!(slots(&members, 1, open(), 9), [10, 11]);
+        assert_eq!(slots(&members, 1, not(open()), 9), [11, 12]);
+        assert_eq!(slots(&members, 1, open(), 8), [10, 11, 12]);
+        members.join(AppId(1), 14, Box::new([LabelId::UNNUMBERED]));
+        assert_eq!(slots(&members, 1, open(), 9), [10, 11, 14]);
+        members.join(AppId(1), 15, Box::new([LabelId(9 + YOUNGER_MAX)]));
+        assert_eq!(slots(&members, 1, open(), 9), [10, 11, 12, 14, 15], "too many to look at");
     }
 }

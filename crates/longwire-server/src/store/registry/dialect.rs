@@ -1,52 +1,195 @@
-//! The statements of the registry in SQLite's words. What another database says differently stands here alone:
-//! placeholders, "insert unless it is there", and how an insert gives its number back.
+//! What one database says differently from another: placeholders, "insert unless it is there", how an insert gives its number
+//! back, and how a session is set up. Everything else is said in words that all three have.
 
-/// The number in the header of our files; the first migration writes it.
-pub(super) const APPLICATION_ID: i64 = 1_280_855_383;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Executor as _, Row as _, SqlSafeStr as _, SqlStr};
 
-pub(super) const READ_APPLICATION_ID: &str = "PRAGMA application_id";
-pub(super) const COUNT_TABLES: &str = "SELECT COUNT(*) FROM sqlite_master";
-pub(super) const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
+/// A database that can hold the registry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dialect {
+    Sqlite,
+    /// MySQL and MariaDB.
+    MySql,
+    Postgres,
+}
 
-pub(super) const APPS: &str = "SELECT id, app_key, secret_hash, open_registration, duplicate_login, heartbeat, heartbeat_padding, topic_rules, login_ways, settings FROM apps ORDER BY id";
-pub(super) const INSERT_APP: &str =
-    "INSERT INTO apps (app_key, secret_hash, open_registration) VALUES (?1, ?2, ?3) RETURNING id";
-pub(super) const SET_HEARTBEAT: &str = "UPDATE apps SET heartbeat = ?2, heartbeat_padding = ?3 WHERE id = ?1";
-pub(super) const SET_DUPLICATE_LOGIN: &str = "UPDATE apps SET duplicate_login = ?2 WHERE id = ?1";
+impl Dialect {
+    /// By the scheme of a URL; `None`: no such database.
+    pub(super) fn of(url: &str) -> Option<Dialect> {
+        match url.split_once(':')?.0 {
+            "sqlite" => Some(Dialect::Sqlite),
+            "mysql" | "mariadb" => Some(Dialect::MySql),
+            "postgres" | "postgresql" => Some(Dialect::Postgres),
+            _ => None,
+        }
+    }
 
-pub(super) const SET_TOPIC_RULES: &str = "UPDATE apps SET topic_rules = ?2 WHERE id = ?1";
+    /// A statement with `?` for each value.
+    pub(super) fn sql(self, statement: &'static str) -> SqlStr {
+        match self {
+            Dialect::Sqlite | Dialect::MySql => statement.into_sql_str(),
+            Dialect::Postgres => AssertSqlSafe(numbered(statement)).into_sql_str(),
+        }
+    }
 
-pub(super) const SET_LOGIN_WAYS: &str = "UPDATE apps SET login_ways = ?2 WHERE id = ?1";
+    /// A statement with a list of values at its end: `rows` times `row`, which has `?` for each value, inside `around`.
+    pub(super) fn listed(
+        self,
+        statement: &'static str,
+        row: &'static str,
+        rows: usize,
+        around: [&str; 2],
+    ) -> SqlStr {
+        let list = vec![row; rows].join(", ");
+        let text = format!("{statement} {}{list}{}", around[0], around[1]);
+        AssertSqlSafe(if self == Dialect::Postgres { numbered(&text) } else { text }).into_sql_str()
+    }
 
-pub(super) const SET_SETTINGS: &str = "UPDATE apps SET settings = ?2 WHERE id = ?1";
+    /// An insert that says the number it gave, to be run by [`insert`].
+    pub(super) fn numbering(self, statement: &'static str, number: &'static str) -> SqlStr {
+        match self {
+            Dialect::MySql => statement.into_sql_str(),
+            Dialect::Sqlite => AssertSqlSafe(format!("{statement} RETURNING {number}")).into_sql_str(),
+            Dialect::Postgres => {
+                AssertSqlSafe(format!("{} RETURNING {number}", numbered(statement))).into_sql_str()
+            }
+        }
+    }
 
-pub(super) const DEVICE_BY_NAME: &str =
-    "SELECT client, app, name, alias, generation FROM devices WHERE app = ?1 AND name = ?2";
-pub(super) const DEVICE_BY_CLIENT: &str =
-    "SELECT client, app, name, alias, generation FROM devices WHERE client = ?1";
-pub(super) const TAGS: &str = "SELECT tag FROM device_tags WHERE client = ?1 ORDER BY tag";
-pub(super) const INSERT_DEVICE: &str =
-    "INSERT INTO devices (app, name, alias, generation) VALUES (?1, ?2, ?3, 0) RETURNING client";
-/// The names are a JSON array: one statement for a batch, whatever its length.
-pub(super) const DEVICES_OF_NAMES: &str =
-    "SELECT client, name FROM devices WHERE app = ?1 AND name IN (SELECT value FROM json_each(?2))";
-pub(super) const INSERT_AUTOMATIC: &str = "INSERT INTO devices (app, name, alias, generation, automatic) SELECT ?1, value, NULL, 0, 1 FROM json_each(?2) RETURNING client, name";
-pub(super) const AUTOMATIC_DEVICES: &str = "SELECT automatic_devices FROM apps WHERE id = ?1";
-pub(super) const AUTOMATIC_OF_APPS: &str =
-    "SELECT id, automatic_devices FROM apps WHERE automatic_devices > 0";
-pub(super) const COUNT_AUTOMATIC: &str =
-    "UPDATE apps SET automatic_devices = automatic_devices + ?2 WHERE id = ?1";
-pub(super) const SET_ALIAS: &str = "UPDATE devices SET alias = ?2 WHERE client = ?1";
-pub(super) const REMOVE_TAGS: &str = "DELETE FROM device_tags WHERE client = ?1";
-pub(super) const INSERT_TAG: &str =
-    "INSERT INTO device_tags (client, tag) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    /// Inserts a row, or leaves the one that has its key. The key is the first column.
+    pub(super) fn insert_or_keep(self, table: &'static str, columns: &[&'static str]) -> SqlStr {
+        self.upsert(table, columns, false)
+    }
 
-pub(super) const ATTRIBUTES: &str = "SELECT name, value FROM device_attributes WHERE client = ?1";
-pub(super) const REMOVE_ATTRIBUTES: &str = "DELETE FROM device_attributes WHERE client = ?1";
-pub(super) const INSERT_ATTRIBUTE: &str =
-    "INSERT INTO device_attributes (client, name, value) VALUES (?1, ?2, ?3)";
+    /// Inserts a row, or replaces what the one with its key says. The key is the first column.
+    pub(super) fn insert_or_replace(self, table: &'static str, columns: &[&'static str]) -> SqlStr {
+        self.upsert(table, columns, true)
+    }
 
-pub(super) const INSERT_SETTING: &str =
-    "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-pub(super) const REPLACE_SETTING: &str = "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-pub(super) const SETTING: &str = "SELECT value FROM settings WHERE name = ?1";
+    fn upsert(self, table: &'static str, columns: &[&'static str], replace: bool) -> SqlStr {
+        let values = vec!["?"; columns.len()].join(", ");
+        let insert = format!("INSERT INTO {table} ({}) VALUES ({values})", columns.join(", "));
+        let (key, rest) = (columns[0], &columns[1..]);
+        let set = |one: &dyn Fn(&str) -> String| {
+            rest.iter().map(|column| one(column)).collect::<Vec<_>>().join(", ")
+        };
+        let text = match (self, replace) {
+            // "INSERT IGNORE" would also pass over what is wrong.
+            (Dialect::MySql, false) => format!("{insert} ON DUPLICATE KEY UPDATE {key} = {key}"),
+            (Dialect::MySql, true) => {
+                format!(
+                    "{insert} ON DUPLICATE KEY UPDATE {}",
+                    set(&|column| format!("{column} = VALUES({column})"))
+                )
+            }
+            (_, false) => format!("{insert} ON CONFLICT ({key}) DO NOTHING"),
+            (_, true) => {
+                let set = set(&|column| format!("{column} = excluded.{column}"));
+                format!("{insert} ON CONFLICT ({key}) DO UPDATE SET {set}")
+            }
+        };
+        AssertSqlSafe(if self == Dialect::Postgres { numbered(&text) } else { text }).into_sql_str()
+    }
+
+    /// How a transaction that writes begins.
+    pub(super) const fn begin(self) -> &'static str {
+        match self {
+            // It takes the write lock at once, so that it never has to give up in the middle.
+            Dialect::Sqlite => "BEGIN IMMEDIATE",
+            Dialect::MySql | Dialect::Postgres => "BEGIN",
+        }
+    }
+
+    /// What a new connection is told, statement by statement. The times are below [`super::database::ANSWER_MAX`], so that what nobody
+    /// waits for any more does not hold locks.
+    const fn session(self) -> &'static [&'static str] {
+        match self {
+            Dialect::Sqlite => &[
+                "PRAGMA busy_timeout = 5000",
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = FULL",
+                "PRAGMA foreign_keys = ON",
+            ],
+            // Read committed: rows that are not there are not locked, so registrations of different names do not meet.
+            Dialect::MySql => &[
+                "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                "SET SESSION innodb_lock_wait_timeout = 4",
+            ],
+            Dialect::Postgres => &[
+                "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                "SET lock_timeout = '4s'",
+                "SET statement_timeout = '5s'",
+                "SET idle_in_transaction_session_timeout = '5s'",
+            ],
+        }
+    }
+}
+
+impl Dialect {
+    /// Tells a new connection what it needs to know.
+    pub(super) async fn begin_session(self, connection: &mut AnyConnection) -> sqlx::Result<()> {
+        for statement in self.session() {
+            connection.execute(*statement).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a transaction failed only because another one was under way; the same again may succeed. A name that another
+/// transaction registered meanwhile is found then.
+pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    // Deadlock and failed serialization; deadlock of PostgreSQL.
+    error.is_unique_violation() || matches!(error.code().as_deref(), Some("40001" | "40P01"))
+}
+
+/// Runs a statement made by [`Dialect::numbering`], and says the number.
+pub(super) async fn insert(
+    dialect: Dialect,
+    connection: &mut AnyConnection,
+    query: Query<'_, Any, AnyArguments>,
+) -> sqlx::Result<i64> {
+    match dialect {
+        Dialect::MySql => {
+            let number = query.execute(connection).await?.last_insert_id();
+            number.ok_or_else(|| sqlx::Error::Protocol("an insert gave no number".to_owned()))
+        }
+        Dialect::Sqlite | Dialect::Postgres => query.fetch_one(connection).await?.try_get(0),
+    }
+}
+
+/// `?` becomes `$1`, `$2`, …; no statement of ours has a question mark in a text.
+fn numbered(statement: &str) -> String {
+    let mut parts = statement.split('?');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for (number, part) in parts.enumerate() {
+        text += &format!("${}{part}", number + 1);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_database_is_told_in_its_words() {
+        let upsert =
+            |dialect: Dialect| dialect.insert_or_replace("settings", &["name", "value"]).as_str().to_owned();
+        assert_eq!(
+            upsert(Dialect::Postgres),
+            "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        );
+        assert_eq!(
+            upsert(Dialect::MySql),
+            "INSERT INTO settings (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)"
+        );
+        let listed = Dialect::Postgres.listed("SELECT a FROM t WHERE b = ? AND c IN", "?", 3, ["(", ")"]);
+        assert_eq!(listed.as_str(), "SELECT a FROM t WHERE b = $1 AND c IN ($2, $3, $4)");
+        assert_eq!(Dialect::of("mariadb://h/d"), Some(Dialect::MySql));
+        assert_eq!(Dialect::of("oracle://h/d"), None);
+        assert_eq!(Dialect::of("registry.db"), None);
+    }
+}

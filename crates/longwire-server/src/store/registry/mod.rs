@@ -1,23 +1,28 @@
-//! The registry: apps and devices in SQL (SQLite).
+//! The registry: apps and devices in SQL (SQLite, MySQL or MariaDB, PostgreSQL), by one code.
 //!
 //! - [`registrations`]: registrations that wait together share a transaction.
 //! - [`automatic`]: devices that register themselves by logging in.
 //! - [`login_ways`]: how they are written.
-//! - [`open`]: opening the file, and what is checked then.
-//! - [`rows`]: rows and the values of the domain; [`dialect`]: the statements.
+//! - [`open`]: opening the database, and what is checked then.
+//! - [`database`]: its connections, reads and transactions, each within a bounded time.
+//! - [`rows`]: rows and the values of the domain.
+//! - [`statements`]: what is said, and [`dialect`]: how each database wants it said.
 
 mod automatic;
+mod database;
 mod dialect;
 mod login_ways;
 mod open;
 mod registrations;
 mod rows;
+mod statements;
 
 pub use self::automatic::Enrolled;
 
+use self::database::Database;
+use self::open::Lock;
 use self::registrations::Request;
-use self::rows::{AppRow, DeviceRow, signed, unavailable, with_tags};
-use super::lock::FolderLock;
+use self::rows::{AppRow, unavailable};
 use super::messages::OpenError;
 use super::port::StoreError;
 use crate::domain::{
@@ -25,7 +30,7 @@ use crate::domain::{
     LoginWays, Registration, SecretHash, TokenKey,
 };
 use parking_lot::Mutex;
-use sqlx::SqlitePool;
+use sqlx::SqlStr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -57,11 +62,11 @@ pub struct Registry {
 }
 
 struct Inner {
-    pool: SqlitePool,
+    database: Database,
     /// `None` once the registry is closed.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     task: Mutex<Option<JoinHandle<()>>>,
-    lock: Mutex<Option<FolderLock>>,
+    lock: Mutex<Option<Lock>>,
 }
 
 const TOKEN_KEY: &str = "token_key";
@@ -73,12 +78,12 @@ impl Registry {
     /// # Errors
     /// Locked, not writable, or not a database of ours.
     pub async fn open(url: &str) -> Result<Registry, OpenError> {
-        let (pool, lock) = open::open(url).await?;
+        let (database, lock) = open::open(url).await?;
         let (requests, requests_end) = mpsc::channel(registrations::QUEUED_MAX);
-        let task = tokio::spawn(registrations::serve(pool.clone(), requests_end));
+        let task = tokio::spawn(registrations::serve(database.clone(), requests_end));
         Ok(Registry {
             inner: Arc::new(Inner {
-                pool,
+                database,
                 requests: Mutex::new(Some(requests)),
                 task: Mutex::new(Some(task)),
                 lock: Mutex::new(Some(lock)),
@@ -91,10 +96,8 @@ impl Registry {
     /// # Errors
     /// The registry failed.
     pub async fn apps(&self) -> Result<Vec<App>, StoreError> {
-        let rows: Vec<AppRow> = sqlx::query_as(dialect::APPS)
-            .fetch_all(&self.inner.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
+        let query = sqlx::query_as(self.sql(statements::APPS));
+        let rows: Vec<AppRow> = self.inner.database.rows(query).await.map_err(|error| unavailable(&error))?;
         Ok(rows.into_iter().map(|AppRow(app)| app).collect())
     }
 
@@ -108,14 +111,9 @@ impl Registry {
         hash: SecretHash,
         open_registration: bool,
     ) -> Result<App, StoreError> {
-        let made: Result<(i64,), sqlx::Error> = sqlx::query_as(dialect::INSERT_APP)
-            .bind(key.as_str())
-            .bind(hash.0.as_slice())
-            .bind(open_registration)
-            .fetch_one(&self.inner.pool)
-            .await;
-        match made {
-            Ok((id,)) => {
+        let database = &self.inner.database;
+        match database.read(&rows::NewApp { key, hash, open_registration }).await {
+            Ok(id) => {
                 let id = u32::try_from(id)
                     .map_err(|_| StoreError::Unavailable("registry: no app numbers are left".to_owned()))?;
                 Ok(App {
@@ -147,7 +145,7 @@ impl Registry {
         policy: Option<DuplicateLogin>,
     ) -> Result<(), StoreError> {
         let policy = policy.map(|policy| policy.label().to_owned());
-        self.set_text(dialect::SET_DUPLICATE_LOGIN, app, policy).await
+        self.set_text(statements::SET_DUPLICATE_LOGIN, app, policy).await
     }
 
     /// Sets the heartbeat of the app's devices; what is `None` is left to the node's configuration.
@@ -155,14 +153,11 @@ impl Registry {
     /// # Errors
     /// The registry failed.
     pub async fn set_heartbeat(&self, app: AppId, policy: HeartbeatPolicy) -> Result<(), StoreError> {
-        sqlx::query(dialect::SET_HEARTBEAT)
-            .bind(i64::from(app.0))
+        let query = sqlx::query(self.sql(statements::SET_HEARTBEAT))
             .bind(policy.profile.map(|profile| profile.to_string()))
             .bind(policy.padding_max.map(i64::from))
-            .execute(&self.inner.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(())
+            .bind(i64::from(app.0));
+        self.inner.database.change(query).await.map(drop).map_err(|error| unavailable(&error))
     }
 
     /// Sets what the app's devices may do with topics: one rule a line; `None`: the default.
@@ -170,7 +165,7 @@ impl Registry {
     /// # Errors
     /// The registry failed.
     pub async fn set_topic_rules(&self, app: AppId, lines: Option<String>) -> Result<(), StoreError> {
-        self.set_text(dialect::SET_TOPIC_RULES, app, lines).await
+        self.set_text(statements::SET_TOPIC_RULES, app, lines).await
     }
 
     /// Sets how the app's MQTT clients may prove who they are.
@@ -179,7 +174,7 @@ impl Registry {
     /// The registry failed.
     pub async fn set_login_ways(&self, app: AppId, ways: &LoginWays) -> Result<(), StoreError> {
         let text = (*ways != LoginWays::default()).then(|| login_ways::encode(ways));
-        self.set_text(dialect::SET_LOGIN_WAYS, app, text).await
+        self.set_text(statements::SET_LOGIN_WAYS, app, text).await
     }
 
     /// Sets what else holds for the app.
@@ -189,7 +184,8 @@ impl Registry {
     pub async fn set_settings(&self, app: AppId, settings: &AppSettings) -> Result<(), StoreError> {
         let text = serde_json::to_string(settings)
             .map_err(|error| StoreError::Unavailable(format!("settings: {error}")))?;
-        self.set_text(dialect::SET_SETTINGS, app, (*settings != AppSettings::default()).then_some(text)).await
+        self.set_text(statements::SET_SETTINGS, app, (*settings != AppSettings::default()).then_some(text))
+            .await
     }
 
     async fn set_text(
@@ -198,13 +194,8 @@ impl Registry {
         app: AppId,
         text: Option<String>,
     ) -> Result<(), StoreError> {
-        sqlx::query(statement)
-            .bind(i64::from(app.0))
-            .bind(text)
-            .execute(&self.inner.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(())
+        let query = sqlx::query(self.sql(statement)).bind(text).bind(i64::from(app.0));
+        self.inner.database.change(query).await.map(drop).map_err(|error| unavailable(&error))
     }
 
     /// The deployment's token key, made at the first call.
@@ -215,7 +206,8 @@ impl Registry {
         let mut random = [0_u8; 32];
         getrandom::fill(&mut random)
             .map_err(|error| StoreError::Unavailable(format!("no randomness: {error}")))?;
-        self.write_setting(dialect::INSERT_SETTING, TOKEN_KEY, &random).await?;
+        let keep = self.inner.database.dialect.insert_or_keep("settings", &["name", "value"]);
+        self.write_setting(keep, TOKEN_KEY, &random).await?;
         let stored = self.setting(TOKEN_KEY).await?;
         let stored =
             stored.ok_or_else(|| StoreError::Unavailable("registry: the token key is missing".to_owned()))?;
@@ -235,30 +227,19 @@ impl Registry {
     /// # Errors
     /// The registry failed.
     pub async fn set_admin_key(&self, hash: SecretHash) -> Result<(), StoreError> {
-        self.write_setting(dialect::REPLACE_SETTING, ADMIN_KEY, &hash.0).await
+        let replace = self.inner.database.dialect.insert_or_replace("settings", &["name", "value"]);
+        self.write_setting(replace, ADMIN_KEY, &hash.0).await
     }
 
-    async fn write_setting(
-        &self,
-        statement: &'static str,
-        name: &str,
-        value: &[u8; 32],
-    ) -> Result<(), StoreError> {
-        sqlx::query(statement)
-            .bind(name)
-            .bind(value.as_slice())
-            .execute(&self.inner.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(())
+    async fn write_setting(&self, statement: SqlStr, name: &str, value: &[u8; 32]) -> Result<(), StoreError> {
+        let query = sqlx::query(statement).bind(name).bind(value.as_slice());
+        self.inner.database.change(query).await.map(drop).map_err(|error| unavailable(&error))
     }
 
     async fn setting(&self, name: &str) -> Result<Option<[u8; 32]>, StoreError> {
-        let stored: Option<(Vec<u8>,)> = sqlx::query_as(dialect::SETTING)
-            .bind(name)
-            .fetch_optional(&self.inner.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
+        let query = sqlx::query_as(self.sql(statements::SETTING)).bind(name);
+        let stored: Option<(Vec<u8>,)> =
+            self.inner.database.row(query).await.map_err(|error| unavailable(&error))?;
         let damaged = |_| StoreError::Unavailable(format!("registry: the setting {name} is damaged"));
         stored.map(|(bytes,)| bytes.try_into().map_err(damaged)).transpose()
     }
@@ -291,7 +272,7 @@ impl Registry {
         asked: &[(AppId, Vec<DeviceName>)],
         per_app_max: u64,
     ) -> Result<Vec<Vec<Enrolled>>, StoreError> {
-        automatic::enrol(&self.inner.pool, asked, per_app_max).await
+        automatic::enrol(&self.inner.database, asked, per_app_max).await
     }
 
     /// How many automatic devices each app has, where it has any.
@@ -299,7 +280,7 @@ impl Registry {
     /// # Errors
     /// The registry failed.
     pub async fn automatic_devices(&self) -> Result<Vec<(AppId, u64)>, StoreError> {
-        automatic::counts(&self.inner.pool).await
+        automatic::counts(&self.inner.database).await
     }
 
     /// A device by name.
@@ -307,16 +288,7 @@ impl Registry {
     /// # Errors
     /// The registry failed.
     pub async fn device(&self, app: &App, name: &DeviceName) -> Result<Option<Device>, StoreError> {
-        let read = async {
-            let mut connection = self.inner.pool.acquire().await?;
-            let row: Option<DeviceRow> = sqlx::query_as(dialect::DEVICE_BY_NAME)
-                .bind(i64::from(app.id.0))
-                .bind(name.as_str())
-                .fetch_optional(&mut *connection)
-                .await?;
-            with_tags(&mut connection, row).await
-        };
-        read.await.map_err(|error| unavailable(&error))
+        self.inner.database.read(&rows::ByName(app.id, name)).await.map_err(|error| unavailable(&error))
     }
 
     /// A device by number, of any app: heals a missing profile.
@@ -324,15 +296,7 @@ impl Registry {
     /// # Errors
     /// The registry failed.
     pub async fn device_by_client(&self, client: ClientId) -> Result<Option<Device>, StoreError> {
-        let read = async {
-            let mut connection = self.inner.pool.acquire().await?;
-            let row: Option<DeviceRow> = sqlx::query_as(dialect::DEVICE_BY_CLIENT)
-                .bind(signed(client))
-                .fetch_optional(&mut *connection)
-                .await?;
-            with_tags(&mut connection, row).await
-        };
-        read.await.map_err(|error| unavailable(&error))
+        self.inner.database.read(&rows::ByClient(client)).await.map_err(|error| unavailable(&error))
     }
 
     /// Finishes the registrations that wait and ends the connections to the database.
@@ -342,7 +306,14 @@ impl Registry {
         if let Some(task) = task {
             let _ = task.await;
         }
-        self.inner.pool.close().await;
-        self.inner.lock.lock().take();
+        self.inner.database.pool.close().await;
+        let lock = self.inner.lock.lock().take();
+        if let Some(lock) = lock {
+            lock.free().await;
+        }
+    }
+
+    fn sql(&self, statement: &'static str) -> SqlStr {
+        self.inner.database.sql(statement)
     }
 }

@@ -1,11 +1,11 @@
 //! Registrations: one task takes all that wait and gives them one transaction.
 
-use super::rows::{DeviceRow, signed, unavailable, with_tags};
-use super::{RegisterError, Registered, dialect};
+use super::database::{Database, Work};
+use super::rows::{device_row, signed, unavailable, with_tags};
+use super::{RegisterError, Registered, dialect, statements};
 use crate::domain::{AppId, ClientId, Device, DeviceName, Registration};
 use crate::store::port::StoreError;
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::AnyConnection;
 use tokio::sync::{mpsc, oneshot};
 
 /// Registrations in one transaction at most.
@@ -22,14 +22,14 @@ pub(super) struct Request {
 }
 
 /// Serves until every handle to the registry is gone, or it was closed.
-pub(super) async fn serve(pool: SqlitePool, mut requests: mpsc::Receiver<Request>) {
+pub(super) async fn serve(database: Database, mut requests: mpsc::Receiver<Request>) {
     let mut waiting = Vec::new();
     while requests.recv_many(&mut waiting, TRANSACTION_MAX).await > 0 {
         let (asked, replies): (Vec<_>, Vec<_>) = waiting
             .drain(..)
             .map(|request| ((request.app, request.registration, request.may_update), request.reply))
             .unzip();
-        match transaction(&pool, asked).await {
+        match database.write(&Batch(&asked)).await {
             Ok(results) => {
                 for (reply, result) in replies.into_iter().zip(results) {
                     // Whoever asked may be gone; the device stays registered, as if the answer was lost.
@@ -46,93 +46,109 @@ pub(super) async fn serve(pool: SqlitePool, mut requests: mpsc::Receiver<Request
     }
 }
 
-async fn transaction(
-    pool: &SqlitePool,
-    asked: Vec<(AppId, Registration, bool)>,
-) -> sqlx::Result<Vec<Result<Registered, RegisterError>>> {
-    // Immediate: it takes the write lock at once, so that it never has to give up in the middle.
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let mut results = Vec::with_capacity(asked.len());
-    for (app, registration, may_update) in asked {
-        results.push(register(&mut transaction, app, registration, may_update).await?);
+/// Registrations that share a transaction: the app, what is asked, and whether it may update.
+struct Batch<'a>(&'a [(AppId, Registration, bool)]);
+
+impl Work for Batch<'_> {
+    type Made = Vec<Result<Registered, RegisterError>>;
+
+    async fn run(&self, database: &Database, connection: &mut AnyConnection) -> sqlx::Result<Self::Made> {
+        let mut results = Vec::with_capacity(self.0.len());
+        for (app, registration, may_update) in self.0 {
+            results.push(register(database, connection, *app, registration, *may_update).await?);
+        }
+        Ok(results)
     }
-    transaction.commit().await?;
-    Ok(results)
 }
 
 async fn register(
-    connection: &mut SqliteConnection,
+    database: &Database,
+    connection: &mut AnyConnection,
     app: AppId,
-    registration: Registration,
+    registration: &Registration,
     may_update: bool,
 ) -> sqlx::Result<Result<Registered, RegisterError>> {
-    let name = match registration.name {
-        Some(name) => name,
+    let name = match &registration.name {
+        Some(name) => name.clone(),
         None => match issued_name() {
             Ok(name) => name,
             Err(error) => return Ok(Err(error.into())),
         },
     };
-    let row: Option<DeviceRow> = sqlx::query_as(dialect::DEVICE_BY_NAME)
-        .bind(i64::from(app.0))
-        .bind(name.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
+    let row = device_row(database, connection, app, &name).await?;
     if row.is_some() && !may_update {
         return Ok(Err(RegisterError::Taken));
     }
     let created = row.is_none();
-    let mut device = match with_tags(connection, row).await? {
+    let mut device = match with_tags(database, connection, row).await? {
         Some(device) => device,
-        None => insert(connection, app, name).await?,
+        None => insert(database, connection, app, name).await?,
     };
-    if let Some(alias) = registration.alias
-        && device.alias.as_ref() != Some(&alias)
+    update(database, connection, &mut device, registration).await?;
+    Ok(Ok(Registered { device, created }))
+}
+
+/// Writes what is given and different.
+async fn update(
+    database: &Database,
+    connection: &mut AnyConnection,
+    device: &mut Device,
+    registration: &Registration,
+) -> sqlx::Result<()> {
+    let client = signed(device.client);
+    if let Some(alias) = &registration.alias
+        && device.alias.as_ref() != Some(alias)
     {
-        sqlx::query(dialect::SET_ALIAS)
-            .bind(signed(device.client))
+        sqlx::query(database.sql(statements::SET_ALIAS))
             .bind(alias.as_str())
+            .bind(client)
             .execute(&mut *connection)
             .await?;
-        device.alias = Some(alias);
+        device.alias = Some(alias.clone());
     }
-    if let Some(tags) = registration.tags
-        && device.tags != tags
+    if let Some(tags) = &registration.tags
+        && device.tags != *tags
     {
-        sqlx::query(dialect::REMOVE_TAGS).bind(signed(device.client)).execute(&mut *connection).await?;
-        for tag in &tags {
-            sqlx::query(dialect::INSERT_TAG)
-                .bind(signed(device.client))
+        sqlx::query(database.sql(statements::REMOVE_TAGS)).bind(client).execute(&mut *connection).await?;
+        for tag in tags {
+            sqlx::query(database.sql(statements::INSERT_TAG))
+                .bind(client)
                 .bind(tag.as_str())
                 .execute(&mut *connection)
                 .await?;
         }
-        device.tags = tags;
+        device.tags.clone_from(tags);
     }
-    if let Some(attributes) = registration.attributes
-        && device.attributes != attributes
+    if let Some(attributes) = &registration.attributes
+        && device.attributes != *attributes
     {
-        sqlx::query(dialect::REMOVE_ATTRIBUTES).bind(signed(device.client)).execute(&mut *connection).await?;
-        for (name, value) in &attributes {
-            sqlx::query(dialect::INSERT_ATTRIBUTE)
-                .bind(signed(device.client))
+        sqlx::query(database.sql(statements::REMOVE_ATTRIBUTES))
+            .bind(client)
+            .execute(&mut *connection)
+            .await?;
+        for (name, value) in attributes {
+            sqlx::query(database.sql(statements::INSERT_ATTRIBUTE))
+                .bind(client)
                 .bind(name.as_str())
                 .bind(value.as_str())
                 .execute(&mut *connection)
                 .await?;
         }
-        device.attributes = attributes;
+        device.attributes.clone_from(attributes);
     }
-    Ok(Ok(Registered { device, created }))
+    Ok(())
 }
 
-async fn insert(connection: &mut SqliteConnection, app: AppId, name: DeviceName) -> sqlx::Result<Device> {
-    let (client,): (i64,) = sqlx::query_as(dialect::INSERT_DEVICE)
+async fn insert(
+    database: &Database,
+    connection: &mut AnyConnection,
+    app: AppId,
+    name: DeviceName,
+) -> sqlx::Result<Device> {
+    let query = sqlx::query(database.dialect.numbering(statements::INSERT_DEVICE, "client"))
         .bind(i64::from(app.0))
-        .bind(name.as_str())
-        .bind(None::<&str>)
-        .fetch_one(connection)
-        .await?;
+        .bind(name.as_str());
+    let client = dialect::insert(database.dialect, connection, query).await?;
     let client = ClientId(client.unsigned_abs());
     Ok(Device { app, client, name, alias: None, tags: Vec::new(), attributes: Vec::new(), generation: 0 })
 }

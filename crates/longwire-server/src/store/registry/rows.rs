@@ -1,6 +1,7 @@
 //! Rows of the registry and how they become values of the domain.
 
-use super::{dialect, login_ways};
+use super::database::{Database, Work};
+use super::{dialect, login_ways, statements};
 use crate::domain::device::{AttributeName, AttributeValue};
 use crate::domain::topic::Rules;
 use crate::domain::{
@@ -8,8 +9,9 @@ use crate::domain::{
     HeartbeatProfile, Invalid, LoginWays, SecretHash, Tag,
 };
 use crate::store::port::StoreError;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{FromRow, Row};
+use sqlx::any::{AnyRow, AnyTypeInfo, AnyTypeInfoKind, AnyValueRef};
+use sqlx::error::BoxDynError;
+use sqlx::{Any, AnyConnection, Decode, FromRow, Row, Type};
 use std::sync::Arc;
 
 /// A row of `apps`.
@@ -18,22 +20,51 @@ pub(super) struct AppRow(pub(super) App);
 /// A row of `devices`; its tags are elsewhere.
 pub(super) struct DeviceRow(pub(super) Device);
 
+/// A text, as text or as its bytes: MySQL compares exactly what is kept as bytes, see its first migration.
+pub(super) struct Text(pub(super) String);
+
+impl Type<Any> for Text {
+    fn type_info() -> AnyTypeInfo {
+        <str as Type<Any>>::type_info()
+    }
+    fn compatible(kind: &AnyTypeInfo) -> bool {
+        matches!(kind.kind(), AnyTypeInfoKind::Text | AnyTypeInfoKind::Blob)
+    }
+}
+
+impl<'r> Decode<'r, Any> for Text {
+    fn decode(value: AnyValueRef<'r>) -> Result<Text, BoxDynError> {
+        match <&str as Decode<Any>>::decode(value.clone()) {
+            Ok(text) => Ok(Text(text.to_owned())),
+            Err(_) => Ok(Text(String::from_utf8(<Vec<u8> as Decode<Any>>::decode(value)?)?)),
+        }
+    }
+}
+
+/// A column of text that may be empty.
+fn text(row: &AnyRow, column: &str) -> sqlx::Result<Option<String>> {
+    Ok(row.try_get::<Option<Text>, _>(column)?.map(|Text(text)| text))
+}
+
+fn some_text(row: &AnyRow, column: &str) -> sqlx::Result<String> {
+    row.try_get::<Text, _>(column).map(|Text(text)| text)
+}
+
 fn unreadable(column: &str, problem: impl std::fmt::Display) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: problem.to_string().into() }
 }
 
-impl FromRow<'_, SqliteRow> for AppRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<AppRow> {
+impl FromRow<'_, AnyRow> for AppRow {
+    fn from_row(row: &AnyRow) -> sqlx::Result<AppRow> {
         let invalid = |invalid: Invalid| unreadable("app_key", invalid);
         let hash: Vec<u8> = row.try_get("secret_hash")?;
         let hash = hash.try_into().map_err(|_| unreadable("secret_hash", "not 32 bytes"))?;
-        let policy: Option<&str> = row.try_get("duplicate_login")?;
-        let policy = policy.map(DuplicateLogin::parse).transpose();
+        let policy = text(row, "duplicate_login")?.as_deref().map(DuplicateLogin::parse).transpose();
         Ok(AppRow(App {
             id: AppId(number(row.try_get("id")?, "id")?),
-            key: AppKey::parse(row.try_get("app_key")?).map_err(invalid)?,
+            key: AppKey::parse(&some_text(row, "app_key")?).map_err(invalid)?,
             secret_hash: SecretHash(hash),
-            open_registration: row.try_get("open_registration")?,
+            open_registration: row.try_get::<i64, _>("open_registration")? != 0,
             duplicate_login: policy.map_err(|invalid| unreadable("duplicate_login", invalid))?,
             heartbeat: heartbeat(row)?,
             topic_rules: topic_rules(row)?,
@@ -43,15 +74,15 @@ impl FromRow<'_, SqliteRow> for AppRow {
     }
 }
 
-impl FromRow<'_, SqliteRow> for DeviceRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<DeviceRow> {
+impl FromRow<'_, AnyRow> for DeviceRow {
+    fn from_row(row: &AnyRow) -> sqlx::Result<DeviceRow> {
         let invalid = |invalid: Invalid| unreadable("devices", invalid);
-        let alias: Option<&str> = row.try_get("alias")?;
+        let alias = text(row, "alias")?;
         Ok(DeviceRow(Device {
             app: AppId(number(row.try_get("app")?, "app")?),
             client: ClientId(number(row.try_get("client")?, "client")?),
-            name: DeviceName::parse("name", row.try_get("name")?).map_err(invalid)?,
-            alias: alias.map(|alias| Alias::parse("alias", alias)).transpose().map_err(invalid)?,
+            name: DeviceName::parse("name", &some_text(row, "name")?).map_err(invalid)?,
+            alias: alias.as_deref().map(|alias| Alias::parse("alias", alias)).transpose().map_err(invalid)?,
             tags: Vec::new(),
             attributes: Vec::new(),
             generation: number(row.try_get("generation")?, "generation")?,
@@ -59,31 +90,30 @@ impl FromRow<'_, SqliteRow> for DeviceRow {
     }
 }
 
-fn heartbeat(row: &SqliteRow) -> sqlx::Result<HeartbeatPolicy> {
-    let profile: Option<&str> = row.try_get("heartbeat")?;
+fn heartbeat(row: &AnyRow) -> sqlx::Result<HeartbeatPolicy> {
     let padding: Option<i64> = row.try_get("heartbeat_padding")?;
-    let profile = profile.map(HeartbeatProfile::parse).transpose();
+    let profile = text(row, "heartbeat")?.as_deref().map(HeartbeatProfile::parse).transpose();
     Ok(HeartbeatPolicy {
         profile: profile.map_err(|invalid| unreadable("heartbeat", invalid))?,
         padding_max: padding.map(|bytes| number(bytes, "heartbeat_padding")).transpose()?,
     })
 }
 
-fn topic_rules(row: &SqliteRow) -> sqlx::Result<Arc<Rules>> {
-    let Some(lines) = row.try_get::<Option<&str>, _>("topic_rules")? else { return Ok(Arc::default()) };
+fn topic_rules(row: &AnyRow) -> sqlx::Result<Arc<Rules>> {
+    let Some(lines) = text(row, "topic_rules")? else { return Ok(Arc::default()) };
     let rules = Rules::parse(lines.lines()).map_err(|invalid| unreadable("topic_rules", invalid))?;
     Ok(Arc::new(rules))
 }
 
-fn login_ways(row: &SqliteRow) -> sqlx::Result<Arc<LoginWays>> {
-    let Some(text) = row.try_get::<Option<&str>, _>("login_ways")? else { return Ok(Arc::default()) };
+fn login_ways(row: &AnyRow) -> sqlx::Result<Arc<LoginWays>> {
+    let Some(text) = text(row, "login_ways")? else { return Ok(Arc::default()) };
     // Its problem does not repeat the text, which holds secrets.
-    login_ways::decode(text).map(Arc::new).map_err(|problem| unreadable("login_ways", problem))
+    login_ways::decode(&text).map(Arc::new).map_err(|problem| unreadable("login_ways", problem))
 }
 
-fn settings(row: &SqliteRow) -> sqlx::Result<Arc<AppSettings>> {
-    let Some(text) = row.try_get::<Option<&str>, _>("settings")? else { return Ok(Arc::default()) };
-    serde_json::from_str(text).map(Arc::new).map_err(|error| unreadable("settings", error))
+fn settings(row: &AnyRow) -> sqlx::Result<Arc<AppSettings>> {
+    let Some(text) = text(row, "settings")? else { return Ok(Arc::default()) };
+    serde_json::from_str(&text).map(Arc::new).map_err(|error| unreadable("settings", error))
 }
 
 fn number<T: TryFrom<i64>>(value: i64, column: &str) -> sqlx::Result<T> {
@@ -95,20 +125,80 @@ pub(super) fn signed(client: ClientId) -> i64 {
     i64::try_from(client.0).unwrap_or(-1)
 }
 
-/// Fills in the tags.
+/// A device of an app by its name.
+pub(super) struct ByName<'a>(pub(super) AppId, pub(super) &'a DeviceName);
+
+/// A device by its number.
+pub(super) struct ByClient(pub(super) ClientId);
+
+/// An app that is made; its number comes of it.
+pub(super) struct NewApp<'a> {
+    pub(super) key: &'a AppKey,
+    pub(super) hash: SecretHash,
+    pub(super) open_registration: bool,
+}
+
+impl Work for ByName<'_> {
+    type Made = Option<Device>;
+
+    async fn run(&self, database: &Database, connection: &mut AnyConnection) -> sqlx::Result<Self::Made> {
+        let row = device_row(database, connection, self.0, self.1).await?;
+        with_tags(database, connection, row).await
+    }
+}
+
+impl Work for ByClient {
+    type Made = Option<Device>;
+
+    async fn run(&self, database: &Database, connection: &mut AnyConnection) -> sqlx::Result<Self::Made> {
+        let query = sqlx::query_as(database.sql(statements::DEVICE_BY_CLIENT)).bind(signed(self.0));
+        let row = query.fetch_optional(&mut *connection).await?;
+        with_tags(database, connection, row).await
+    }
+}
+
+impl Work for NewApp<'_> {
+    type Made = i64;
+
+    async fn run(&self, database: &Database, connection: &mut AnyConnection) -> sqlx::Result<i64> {
+        let query = sqlx::query(database.dialect.numbering(statements::INSERT_APP, "id"))
+            .bind(self.key.as_str())
+            .bind(self.hash.0.as_slice())
+            .bind(i64::from(self.open_registration));
+        dialect::insert(database.dialect, connection, query).await
+    }
+}
+
+/// The row of a device by its name.
+pub(super) async fn device_row(
+    database: &Database,
+    connection: &mut AnyConnection,
+    app: AppId,
+    name: &DeviceName,
+) -> sqlx::Result<Option<DeviceRow>> {
+    sqlx::query_as(database.sql(statements::DEVICE_BY_NAME))
+        .bind(i64::from(app.0))
+        .bind(name.as_str())
+        .fetch_optional(connection)
+        .await
+}
+
+/// Fills in the tags and attributes.
 pub(super) async fn with_tags(
-    connection: &mut SqliteConnection,
+    database: &Database,
+    connection: &mut AnyConnection,
     row: Option<DeviceRow>,
 ) -> sqlx::Result<Option<Device>> {
     let Some(DeviceRow(mut device)) = row else { return Ok(None) };
-    let tags: Vec<(String,)> =
-        sqlx::query_as(dialect::TAGS).bind(signed(device.client)).fetch_all(&mut *connection).await?;
-    for (tag,) in tags {
+    let client = signed(device.client);
+    let tags: Vec<(Text,)> =
+        sqlx::query_as(database.sql(statements::TAGS)).bind(client).fetch_all(&mut *connection).await?;
+    for (Text(tag),) in tags {
         device.tags.push(Tag::parse("tag", &tag).map_err(|invalid| unreadable("tag", invalid))?);
     }
-    let attributes: Vec<(String, String)> =
-        sqlx::query_as(dialect::ATTRIBUTES).bind(signed(device.client)).fetch_all(connection).await?;
-    for (name, value) in attributes {
+    let attributes: Vec<(Text, Text)> =
+        sqlx::query_as(database.sql(statements::ATTRIBUTES)).bind(client).fetch_all(connection).await?;
+    for (Text(name), Text(value)) in attributes {
         let invalid = |invalid: Invalid| unreadable("attribute", invalid);
         let name = AttributeName::parse("name", &name).map_err(invalid)?;
         device.attributes.push((name, AttributeValue::parse("value", &value).map_err(invalid)?));

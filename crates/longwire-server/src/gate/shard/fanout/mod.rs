@@ -79,6 +79,8 @@ enum Ride {
         /// The whole frame of an online-only message, the shared part of a stored one.
         bytes: Bytes,
         online_only: bool,
+        /// Every connection of the app is meant: none is judged.
+        everyone: bool,
     },
     Topic {
         message: Arc<TopicMessage>,
@@ -238,7 +240,8 @@ impl Shard {
                     } else {
                         shared.clone()
                     };
-                    Ride::Broadcast { broadcast, bytes, online_only }
+                    let everyone = broadcast.reach.is_everyone();
+                    Ride::Broadcast { broadcast, bytes, online_only, everyone }
                 }
                 Load::Topic(message) => {
                     let audience = self.audience_of(&message);

@@ -2,7 +2,7 @@
 
 use super::{RIDERS_MAX, Ride, Rider};
 use crate::delivery::border::topics::TopicMessage;
-use crate::delivery::border::{Broadcast, Event};
+use crate::delivery::border::{Broadcast, Event, Meant};
 use crate::domain::Source;
 use crate::gate::connection::{Connection, Piece};
 use crate::gate::pressure::Level;
@@ -27,8 +27,10 @@ impl Shard {
         plan.clear();
         let (mut planned, mut stored) = (0, false);
         for (index, rider) in riders.iter_mut().enumerate() {
-            let (broadcast, bytes, online_only) = match &rider.ride {
-                Ride::Broadcast { broadcast, bytes, online_only } => (broadcast, bytes, *online_only),
+            let (broadcast, bytes, online_only, everyone) = match &rider.ride {
+                Ride::Broadcast { broadcast, bytes, online_only, everyone } => {
+                    (broadcast, bytes, *online_only, *everyone)
+                }
                 Ride::Topic { .. } if is_batched => continue,
                 Ride::Topic { message, audience } => {
                     if message.app == app {
@@ -38,11 +40,16 @@ impl Shard {
                 }
             };
             // A slot may have a new owner since the broadcast joined.
-            if !self.members.concerns(broadcast, app, slot) {
+            let meant = match (broadcast.app == app, everyone) {
+                (true, true) => Meant::Yes,
+                (true, false) => self.judge(slot, broadcast),
+                (false, _) => Meant::No,
+            };
+            if meant == Meant::No {
                 continue;
             }
             if online_only {
-                if unwritable || shed || !broadcast.exact || planned + bytes.len() > room {
+                if unwritable || shed || meant == Meant::AskStore || planned + bytes.len() > room {
                     rider.dropped += 1;
                     continue;
                 }
@@ -51,7 +58,7 @@ impl Shard {
                 } else {
                     plan.push((index, None));
                 }
-            } else if let Some(head) = self.offer_log(slot, broadcast, unwritable || planned > room) {
+            } else if let Some(head) = self.offer_log(slot, broadcast, meant, unwritable || planned > room) {
                 if speaks_mqtt {
                     if !self.send_stored_publish(slot, broadcast.message.message, bytes, &head) {
                         continue;
@@ -89,11 +96,16 @@ impl Shard {
         self.scratch.filters = filters;
     }
 
+    fn judge(&mut self, slot: u32, broadcast: &Broadcast) -> Meant {
+        let deliveries = self.slab.at(slot).and_then(Connection::deliveries);
+        deliveries.map_or(Meant::No, |(client, _)| self.members.judge(&broadcast.reach, slot, client))
+    }
+
     /// The head of a stored broadcast for this connection; `None`: it has it, or will pull it.
-    fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, full: bool) -> Option<PushHead> {
+    fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, meant: Meant, full: bool) -> Option<PushHead> {
         let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
         let (position, message) = (broadcast.position, &broadcast.message);
-        if full || !broadcast.exact {
+        if full || meant == Meant::AskStore {
             deliveries.defer(Source::AppLog, position);
             if !full {
                 self.pull(slot);

@@ -131,11 +131,11 @@ impl Shard {
         connection.conversation = Conversation::Mqtt(Box::new(live));
         connection.app = attach.app;
         connection.read_s = now_s;
-        connection.flags.tagged = !attach.tags.is_empty();
+        connection.flags.labelled = !attach.labels.is_empty();
         let due_s = connection.deadline(&self.limits).0;
         let unread = std::mem::take(&mut connection.flags.unread);
         self.wheel.pull_in(&mut self.slab, slot, due_s);
-        self.members.join(attach.app, slot, attach.tags);
+        self.members.join(attach.app, slot, attach.labels);
         let stats = self.stats.own();
         stats.sessions.fetch_add(1, Relaxed);
         stats.topics.sessions.fetch_add(1, Relaxed);

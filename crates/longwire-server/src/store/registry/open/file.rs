@@ -1,78 +1,82 @@
-//! Opening the registry's file.
+//! A file of SQLite.
 
-use super::dialect;
+use super::{Lock, SQLITE, options, pool};
 use crate::store::lock::FolderLock;
 use crate::store::messages::OpenError;
-use sqlx::SqlitePool;
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use crate::store::registry::database::Database;
+use crate::store::registry::dialect::Dialect;
+use crate::store::registry::statements::APPLICATION_ID;
+use sqlx::AnyConnection;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
-
-/// Embedded at build.
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Connections to the file: one writes, the others read.
 const CONNECTIONS_MAX: u32 = 4;
-/// How long a statement waits for another connection's write.
-const BUSY_MAX: Duration = Duration::from_secs(5);
 /// A file up to this size is read once from end to end when it opens.
 const CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Opens the file, takes it for this process, and brings its tables up to date.
-pub(super) async fn open(url: &str) -> Result<(SqlitePool, FolderLock), OpenError> {
+pub(super) async fn open(url: &str) -> Result<(Database, Lock), OpenError> {
     let refused = |cause: String| OpenError::NotWritable { path: url.to_owned(), cause };
-    let options = SqliteConnectOptions::from_str(url).map_err(|error| refused(error.to_string()))?;
-    let path = options.get_filename().to_path_buf();
+    let path = SqliteConnectOptions::from_str(url).map_err(|error| refused(error.to_string()))?;
+    let path = path.get_filename().to_path_buf();
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| OpenError::NotWritable {
             path: folder.display().to_string(),
             cause: error.to_string(),
         })?;
     }
-    // The database's own locks let two servers share the file; two servers with one token key and two message stores
-    // would each hold half the truth.
+    // The database's own locks let two servers share the file.
     let mut lock_path = path.clone().into_os_string();
     lock_path.push(".lock");
     let lock = FolderLock::take_file(Path::new(&lock_path))?;
-    let options = options
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_MAX);
-    let pool = SqlitePoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
-        .connect_with(options)
-        .await
-        .map_err(|error| refusal(&path, &error))?;
-    match prepare(&pool, &path).await {
-        Ok(()) => Ok((pool, lock)),
-        Err(error) => {
-            pool.close().await;
-            Err(error)
-        }
+    let options = options(&made_if_missing(url)).map_err(|error| refused(error.to_string()))?;
+    let failed = |error: sqlx::Error| refusal(&path, &error);
+    let mut connection = options.connect().await.map_err(failed)?;
+    let prepared = async {
+        Dialect::Sqlite.begin_session(&mut connection).await.map_err(failed)?;
+        prepare(&mut connection, &path).await
+    };
+    let prepared = prepared.await;
+    // What it has not written yet it writes now, or the next start does.
+    let _ = connection.close().await;
+    prepared?;
+    let pool = pool(Dialect::Sqlite, CONNECTIONS_MAX).connect_lazy_with(options);
+    Ok((Database { pool, dialect: Dialect::Sqlite }, Lock::File(lock)))
+}
+
+/// The URL, with the word that makes the file.
+fn made_if_missing(url: &str) -> String {
+    match url.split_once('?') {
+        None => format!("{url}?mode=rwc"),
+        Some((_, words)) if words.split('&').any(|word| word.starts_with("mode=")) => url.to_owned(),
+        Some(_) => format!("{url}&mode=rwc"),
     }
 }
 
-async fn prepare(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
+async fn prepare(connection: &mut AnyConnection, path: &Path) -> Result<(), OpenError> {
     let failed = |error: sqlx::Error| refusal(path, &error);
     let (owner,): (i64,) =
-        sqlx::query_as(dialect::READ_APPLICATION_ID).fetch_one(pool).await.map_err(failed)?;
-    let (tables,): (i64,) = sqlx::query_as(dialect::COUNT_TABLES).fetch_one(pool).await.map_err(failed)?;
+        sqlx::query_as("PRAGMA application_id").fetch_one(&mut *connection).await.map_err(failed)?;
+    let (tables,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM sqlite_master")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
     // An interrupted first start leaves at most the table of migrations.
-    if tables > 1 && owner != dialect::APPLICATION_ID {
+    if tables > 1 && owner != APPLICATION_ID {
         return Err(corrupt(path, "it is the database of another program".to_owned()));
     }
     if std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_BYTES_MAX) {
         let (verdict,): (String,) =
-            sqlx::query_as(dialect::QUICK_CHECK).fetch_one(pool).await.map_err(failed)?;
+            sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&mut *connection).await.map_err(failed)?;
         if verdict != "ok" {
             return Err(corrupt(path, verdict));
         }
     }
-    match MIGRATIONS.run(pool).await {
+    match SQLITE.run(connection).await {
         Ok(()) => Ok(()),
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
             Err(refusal(path, &error))
