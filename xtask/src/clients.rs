@@ -76,7 +76,8 @@ fn modules(home: &Path, scripts: &Path) -> Result<(), Failed> {
 /// The text of all pins: what is installed is right if it was installed from the same.
 fn pins(scripts: &Path) -> Result<String, Failed> {
     let mut all = String::new();
-    let files = [scripts.join("requirements.txt"), scripts.join("package-lock.json"), root().join(OF_THE_CONTRACT)];
+    let files =
+        [scripts.join("requirements.txt"), scripts.join("package-lock.json"), root().join(OF_THE_CONTRACT)];
     for path in files {
         all += &fs::read_to_string(&path).map_err(|error| at(&path, &error))?;
     }

@@ -174,6 +174,7 @@ fn frame(bytes: usize, now_ns: u64, number: usize) -> Vec<u8> {
             message: MessageId((u128::from(now_ns) << 64) | number as u128),
             kind: Kind::Text,
             trace: TraceId(0),
+            replaces: None,
             collapse_key: "",
             payload,
         };

@@ -227,6 +227,7 @@ impl DeviceBuilder {
         let (to_driver, kept) = mpsc::channel(self.bound.messages);
         let up = Up::new(kept, keep.clone(), outbox.waiting());
         let application = Application::new(to_application, from_application, remembered, up);
+        let withdrawn = application.withdrawn();
         let identity = Identity {
             credentials: self.credentials,
             entry_nodes: self.entry_nodes,
@@ -236,7 +237,7 @@ impl DeviceBuilder {
         };
         let driver = tokio::spawn(Driver::new(identity, application).run());
         let keeper = tokio::spawn(outbox.run(asked, to_driver));
-        Ok(Device { incoming, orders, outbox: keep, tasks: [driver, keeper], expired: None })
+        Ok(Device { incoming, orders, outbox: keep, tasks: [driver, keeper], withdrawn, expired: None })
     }
 
     fn check(&self) -> Result<(), BuildError> {

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use crate::builder::DeviceBuilder;
 use crate::driver::application::Order;
+use crate::driver::withdrawn::Withdrawn;
 use crate::incoming::Incoming;
+use crate::own::{OwnChange, OwnError};
 use crate::storage::outbox::Keep;
 use crate::topic::{Publication, Subscription, TopicError, check_filter};
 use crate::upstream::{Outward, SendError, UpstreamId, UpstreamMessage};
@@ -25,7 +27,9 @@ pub struct Device {
     pub(crate) outbox: mpsc::Sender<Keep>,
     /// The driver and the outbox.
     pub(crate) tasks: [JoinHandle<()>; 2],
-    /// A message that expired while it waited and is not acked yet; here, so that [`next`](Device::next) is cancel-safe.
+    /// What was recalled or replaced.
+    pub(crate) withdrawn: Withdrawn,
+    /// A message that expired or was withdrawn while it waited and is not acked yet; here, so that [`next`](Device::next) is cancel-safe.
     pub(crate) expired: Option<MessageId>,
 }
 
@@ -37,8 +41,8 @@ impl Device {
     }
 
     /// What comes next; `None` when the device has ended, whose cause was the last
-    /// [`State::Stopped`](crate::State::Stopped). Cancel-safe. A message that expired while it waited is acked and
-    /// not shown.
+    /// [`State::Stopped`](crate::State::Stopped). Cancel-safe. A message that expired, was recalled or was replaced
+    /// while it waited is acked and not shown.
     pub async fn next(&mut self) -> Option<Incoming> {
         loop {
             if let Some(message) = self.expired {
@@ -46,7 +50,10 @@ impl Device {
                 self.expired = None;
             }
             match self.incoming.recv().await? {
-                Incoming::Message(message) if message.expires.is_some_and(|end| end <= Instant::now()) => {
+                Incoming::Message(message)
+                    if message.expires.is_some_and(|end| end <= Instant::now())
+                        || self.withdrawn.holds(message.id) =>
+                {
                     self.expired = message.needs_ack().then_some(message.id);
                 }
                 incoming => return Some(incoming),
@@ -116,6 +123,64 @@ impl Device {
     pub async fn unsubscribe(&self, filter: &str) -> Result<(), TopicError> {
         check_filter(filter)?;
         self.orders.send(Order::Unsubscribe(filter.to_owned())).await.map_err(|_| TopicError::Ended)
+    }
+
+    /// Changes something of the device itself, where its app allows it: now or when there is a connection, after what was asked for
+    /// before. The outcome is told by [`Incoming::Changed`]. What was not answered before the device ends is forgotten.
+    ///
+    /// # Errors
+    /// A text that no server takes, or the device has ended.
+    pub async fn change(&self, change: OwnChange) -> Result<(), OwnError> {
+        change.check()?;
+        self.orders.send(Order::Change(change)).await.map_err(|_| OwnError::Ended)
+    }
+
+    /// [`OwnChange::Bind`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn bind(&self, alias: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::Bind(alias.to_owned())).await
+    }
+
+    /// [`OwnChange::Unbind`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn unbind(&self, alias: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::Unbind(alias.to_owned())).await
+    }
+
+    /// [`OwnChange::AddTag`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn add_tag(&self, tag: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::AddTag(tag.to_owned())).await
+    }
+
+    /// [`OwnChange::RemoveTag`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn remove_tag(&self, tag: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::RemoveTag(tag.to_owned())).await
+    }
+
+    /// [`OwnChange::SetAttribute`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn set_attribute(&self, name: &str, value: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::SetAttribute { name: name.to_owned(), value: value.to_owned() }).await
+    }
+
+    /// [`OwnChange::RemoveAttribute`].
+    ///
+    /// # Errors
+    /// As [`Device::change`].
+    pub async fn remove_attribute(&self, name: &str) -> Result<(), OwnError> {
+        self.change(OwnChange::RemoveAttribute(name.to_owned())).await
     }
 
     /// For sending from another task.

@@ -9,6 +9,7 @@ use longwire_proto::id::{Kind, MessageId, Position, Source, TraceId};
 use longwire_proto::wire::{Gap, Push, Refusal, ResultCode, push_flags};
 use tokio::time::Instant;
 
+use crate::own::OwnChange;
 use crate::topic::Published;
 use crate::upstream::UpstreamId;
 
@@ -19,7 +20,7 @@ pub enum Incoming {
     Message(Message),
     /// Messages that were left out, and why; already acked.
     Gap(Gap),
-    /// Forget this message.
+    /// Forget this message, if it was shown. It is not shown any more; the recall is acked already.
     Recall(MessageId),
     /// A message that this device sent was answered for good: done, or refused and not sent again. A message that an
     /// earlier process with the same state folder sent is answered here too.
@@ -44,6 +45,13 @@ pub enum Incoming {
         /// [`ResultCode::Done`], also if it was not there.
         outcome: ResultCode,
     },
+    /// What became of a change of the device itself.
+    Changed {
+        /// As asked for.
+        change: OwnChange,
+        /// [`ResultCode::Done`], or why it was not made and is not asked for again. [`ResultCode::Busy`]: too many wait here already.
+        outcome: ResultCode,
+    },
     /// The connection changed its state.
     State(State),
 }
@@ -63,10 +71,14 @@ pub struct Message {
     pub trace: TraceId,
     /// Newest of a key replaces the older; empty = none.
     pub collapse_key: String,
+    /// An earlier message that this one takes the place of, shown or not.
+    pub replaces: Option<MessageId>,
     /// Something before it was missed and never announced.
     pub hole: bool,
     /// The server may have sent it in an earlier session (then this device has lost its memory of it).
     pub may_repeat: bool,
+    /// It was pushed with high priority.
+    pub high: bool,
     /// The content, by kind.
     pub payload: Bytes,
     /// What it is, if it came from a topic.
@@ -86,8 +98,10 @@ impl Message {
             position: push.position,
             trace: push.trace,
             collapse_key: push.collapse_key.to_owned(),
+            replaces: push.replaces,
             hole,
             may_repeat: push.flags & push_flags::MAY_REPEAT != 0,
+            high: push.flags & push_flags::HIGH != 0,
             published: is_published.then(|| Published::decode(&payload, is_older)).flatten(),
             payload,
             expires: (push.ttl_s > 0).then(|| now + Duration::from_secs(u64::from(push.ttl_s))),

@@ -58,7 +58,7 @@
 //! - [`builder`]: describes a device and starts it.
 //! - [`device`]: the face: take what comes, ack, send.
 //! - [`incoming`]: what comes: messages, answers, changes of state.
-//! - [`upstream`]: what goes up; [`topic`]: what is subscribed to and published.
+//! - [`upstream`]: what goes up; [`topic`]: what is subscribed to and published; [`own`]: what the device changes of itself.
 //! - `storage`: what is kept on disk.
 //! - `driver`: the task behind a device: connect, talk, wait, again.
 //! - [`entry`]: which node is tried; [`back_off`]: when; [`fleet`]: how many at once. Pure functions.
@@ -72,6 +72,7 @@ mod driver;
 pub mod entry;
 pub mod fleet;
 pub mod incoming;
+pub mod own;
 pub mod registration;
 mod storage;
 pub mod topic;
@@ -81,6 +82,7 @@ pub use builder::{BuildError, DeviceBuilder};
 pub use device::{Acker, Device, Sender};
 pub use fleet::Fleet;
 pub use incoming::{Ended, Incoming, Message, State};
+pub use own::{OwnChange, OwnError};
 pub use registration::{RegisterError, Registration, RegistrationRequest, register};
 pub use storage::StateError;
 pub use topic::{Publication, Published, Subscription, TopicError};

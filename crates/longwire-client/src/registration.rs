@@ -1,5 +1,6 @@
 //! Registration: one HTTP call that makes a device, or renews the token of one that is known.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longwire_proto::id::ClientId;
@@ -30,6 +31,8 @@ pub struct RegistrationRequest {
     pub alias: Option<String>,
     /// Tags to put on the device.
     pub tags: Vec<String>,
+    /// Attributes of the device; none leaves them as they are.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// A registered device.
@@ -88,6 +91,7 @@ pub async fn register(request: &RegistrationRequest) -> Result<Registration, Reg
         registration_id: request.registration_id.as_deref(),
         alias: request.alias.as_deref(),
         tags: &request.tags,
+        attributes: &request.attributes,
     });
     let call = match &request.app_secret {
         Some(secret) => call.basic_auth(&request.app_key, Some(secret)),
@@ -127,6 +131,8 @@ struct Question<'a> {
     alias: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     tags: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    attributes: &'a BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Default)]

@@ -27,6 +27,7 @@ fn push(sequence: u64) -> ServerFrame<'static> {
         message: MessageId(u128::from(sequence)),
         kind: Kind::Text,
         trace: TraceId(0),
+        replaces: None,
         collapse_key: "",
         payload: b"hello",
     })

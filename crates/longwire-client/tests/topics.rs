@@ -85,6 +85,7 @@ async fn what_comes_from_a_topic_comes_with_its_topic() {
             message: MessageId(0),
             kind: Kind::Topic,
             trace: TraceId(0),
+            replaces: None,
             collapse_key: "",
             payload,
         };

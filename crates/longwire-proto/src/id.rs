@@ -67,6 +67,8 @@ pub enum Kind {
     Custom = 3,
     /// Published to a topic; the payload is a [`TopicBody`](crate::wire::TopicBody).
     Topic = 4,
+    /// An earlier message is recalled: its id is the payload, 16 bytes.
+    Recall = 5,
 }
 
 impl Source {
@@ -90,6 +92,7 @@ impl Kind {
             2 => Some(Kind::Text),
             3 => Some(Kind::Custom),
             4 => Some(Kind::Topic),
+            5 => Some(Kind::Recall),
             _ => None,
         }
     }

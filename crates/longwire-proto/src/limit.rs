@@ -17,6 +17,8 @@ pub const TOKEN_BYTES_MAX: usize = 512;
 pub const DEVICE_NAME_BYTES_MAX: usize = 128;
 /// Alias or tag, bytes of UTF-8.
 pub const LABEL_BYTES_MAX: usize = 64;
+/// Name of an attribute, bytes.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 32;
 /// Collapse key, bytes of UTF-8.
 pub const COLLAPSE_KEY_BYTES_MAX: usize = 64;
 /// Topic filter, bytes of UTF-8; the length is one byte.
@@ -31,9 +33,15 @@ pub const ADDRESS_BYTES_MAX: usize = 255;
 pub const BACK_OFF_STEPS_MAX: usize = 16;
 /// Message ids in one ACK; more do not decode.
 pub const ACK_IDS_MAX: usize = 64;
-/// Unacked messages per connection; beyond it the rest stays in the store and is pulled.
+/// Unacked messages per connection in their turn; beyond it the rest stays in the store and is pulled.
 pub const WINDOW_MESSAGES_MAX: usize = 32;
-/// Unacked bytes per connection; beyond it the rest stays in the store, but one message always fits.
+/// Unacked messages per connection that went ahead of their turn, beside [`WINDOW_MESSAGES_MAX`]; beyond it a high message waits
+/// for its turn or for a place.
+pub const AHEAD_MESSAGES_MAX: usize = 4;
+/// Places that went ahead and that the chain has not come past; beyond it nothing more goes ahead in that session. A device
+/// remembers as many; the oldest is forgotten.
+pub const AHEAD_PLACES_MAX: usize = 32;
+/// Unacked bytes per connection, but for what went ahead; beyond it the rest stays in the store, but one message always fits.
 pub const WINDOW_BYTES_MAX: usize = 64 * 1024;
 /// Content of an UPSTREAM, bytes (003-18); a longer one is answered with `not allowed` and goes no further.
 pub const UPSTREAM_BYTES_MAX: usize = 10 * 1024;
@@ -62,4 +70,4 @@ pub const EARLY_BEAT_PERCENT_MAX: u64 = 20;
 
 const _: () = assert!(WINDOW_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(BEFORE_LOGIN_BYTES_MAX > HEADER_BYTES + APP_KEY_BYTES_MAX + TOKEN_BYTES_MAX);
-const _: () = assert!(WINDOW_MESSAGES_MAX <= ACK_IDS_MAX);
+const _: () = assert!(WINDOW_MESSAGES_MAX + AHEAD_MESSAGES_MAX <= ACK_IDS_MAX);

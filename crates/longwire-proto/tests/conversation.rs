@@ -102,6 +102,7 @@ impl Conversation {
             message: message(sequence),
             kind: Kind::Text,
             trace: TraceId(0),
+            replaces: None,
             collapse_key: "",
             payload: b"hello",
         }));
@@ -138,6 +139,7 @@ impl Conversation {
                 None,
             ) {
                 PageEntry::Send { previous } => self.say_push(*sequence, previous),
+                PageEntry::Ahead => panic!("out of its turn"),
                 PageEntry::Repeated => {}
                 PageEntry::Full => {
                     end = false;
@@ -219,7 +221,10 @@ fn a_push_is_received_and_acked() {
     assert_eq!(talk.device_reads(), [push(1)]);
     talk.ack(&[1]);
     let settled = talk.server_reads().unwrap();
-    assert_eq!(settled[0], Settled { source: MAILBOX, position: place(1), message: message(1), gap: None });
+    assert_eq!(
+        settled[0],
+        Settled { source: MAILBOX, position: place(1), message: message(1), gap: None, sent_ms: 0 }
+    );
     assert_eq!(talk.server.deliveries().unacked().count(), 0);
     talk.ack(&[1]);
     assert_eq!(talk.server_reads(), Ok(vec![]), "a repeated ack settles nothing");
@@ -435,7 +440,13 @@ fn a_gap_is_acked_by_the_session_and_keeps_the_chain() {
     let settled = talk.server_reads().unwrap();
     assert_eq!(
         settled,
-        [Settled { source: MAILBOX, position: place(2), message: message(2), gap: Some(GapReason::Expired) }]
+        [Settled {
+            source: MAILBOX,
+            position: place(2),
+            message: message(2),
+            gap: Some(GapReason::Expired),
+            sent_ms: 0
+        }]
     );
 
     let many = Gap { position: place(9), previous: place(3), message: MessageId(0), count: 6, ..gap };
@@ -475,6 +486,7 @@ fn a_new_incarnation_of_the_store_is_no_hole() {
         message: MessageId(99),
         kind: Kind::Custom,
         trace: TraceId(0),
+        replaces: None,
         collapse_key: "",
         payload: b"",
     };
@@ -495,6 +507,7 @@ fn an_online_only_message_has_no_place_and_is_not_remembered() {
         message: MessageId(5),
         kind: Kind::Custom,
         trace: TraceId(0),
+        replaces: None,
         collapse_key: "",
         payload: b"now",
     };

@@ -141,6 +141,7 @@ fn push() -> ServerFrame<'static> {
         message: MessageId(7),
         kind: Kind::Text,
         trace: TraceId(0),
+        replaces: None,
         collapse_key: "",
         payload: b"hello",
     })

@@ -77,6 +77,10 @@ fn answered(what: SelfService<'_>) -> Option<ResultCode> {
             assert_eq!(filter, asked);
             None
         }
+        (FromDevice::Own { request: 5, what }, asked) => {
+            assert_eq!(what, asked);
+            None
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -102,7 +106,21 @@ fn a_valid_filter_is_handed_on_and_a_bad_one_answered_here() {
     for what in [kept_group, own_group] {
         assert_eq!(answered(SelfService::Subscribe(what)), Some(ResultCode::NotAllowed));
     }
-    assert_eq!(answered(SelfService::Bind("alice")), Some(ResultCode::Unsupported));
+}
+
+#[test]
+fn what_a_device_wants_changed_of_itself_is_handed_on_as_it_came() {
+    let set = SelfService::AttributeSet { name: "app_version", value: "3.2.1" };
+    for what in [
+        SelfService::Bind("alice"),
+        SelfService::Unbind("alice"),
+        SelfService::TagAdd("news"),
+        SelfService::TagRemove("news"),
+        set,
+        SelfService::AttributeRemove("app_version"),
+    ] {
+        assert_eq!(answered(what), None, "{what:?}");
+    }
 }
 
 #[test]

@@ -126,6 +126,8 @@ fn device_frame(name: &str) -> Option<DeviceFrame<'static>> {
         "device.unbind" => self_service(2, SelfService::Unbind("alice")),
         "device.tag_add" => self_service(3, SelfService::TagAdd("news")),
         "device.tag_remove" => self_service(4, SelfService::TagRemove("news")),
+        "device.attribute_set" => self_service(7, SelfService::AttributeSet { name: "v", value: "3.2" }),
+        "device.attribute_remove" => self_service(8, SelfService::AttributeRemove("v")),
         "device.subscribe" => {
             let options =
                 Subscribe { filter: "a/+/b", kept: true, no_local: true, retained: RetainHandling::Send };
@@ -162,6 +164,7 @@ fn push() -> Push<'static> {
         message: MESSAGE,
         kind: Kind::Text,
         trace: TraceId(0x4BF9_2F35_77B3_4DA6_A3CE_929D_0E0E_4736),
+        replaces: None,
         collapse_key: "weather",
         payload: b"rain",
     }
@@ -176,6 +179,7 @@ fn online_push() -> Push<'static> {
         flags: 0,
         kind: Kind::Custom,
         trace: TraceId(0),
+        replaces: None,
         collapse_key: "",
         payload: &[0x00, 0xFF],
         ..push()
@@ -192,6 +196,8 @@ fn gap() -> Gap {
         count: 1,
     }
 }
+
+const RECALLED: [u8; 16] = MESSAGE.0.to_be_bytes();
 
 fn server_frame(name: &str) -> ServerFrame<'static> {
     let refusal = |reason, retry_after_s| Refusal { reason, retry_after_s };
@@ -221,7 +227,19 @@ fn server_frame(name: &str) -> ServerFrame<'static> {
             payload: b"\x00\x03a/b\x01\x00\x0021.5",
             ..online_push()
         }),
-        "server.recall" => ServerFrame::Recall(MESSAGE),
+        "server.push_replaces" => {
+            ServerFrame::Push(Push { replaces: Some(MessageId(MESSAGE.0 + 1)), ..push() })
+        }
+        "server.push_recall" => ServerFrame::Push(Push {
+            ttl_s: 2_592_000,
+            flags: 0,
+            kind: Kind::Recall,
+            message: MessageId(MESSAGE.0 + 1),
+            trace: TraceId(0),
+            collapse_key: "",
+            payload: &RECALLED,
+            ..push()
+        }),
         "server.gap" => ServerFrame::Gap(gap()),
         "server.gap_many" => ServerFrame::Gap(Gap {
             previous: Position::START,

@@ -26,6 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         folder: folder.join("messages"),
         reserve_bytes: 0,
         retention_ms: 86_400_000,
+        story_ms: 0,
         clock: Arc::new(|| WallMs(1_800_000_000_000)),
     };
     let store = MessageStore::open(options, committed)?;

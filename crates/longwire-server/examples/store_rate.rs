@@ -51,6 +51,8 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
                 collapse_key: Arc::from(""),
                 replaces: None,
                 once: None,
+                occurrence: None,
+                report: Default::default(),
                 destination: Destination::Mailboxes(vec![client]),
                 received: None,
             })
@@ -70,7 +72,8 @@ async fn push(store: MessageStore, next: Arc<AtomicU64>, body: Bytes, until: Ins
         if ack {
             let position = accepted.record.targets[0].position;
             let end = End::Delivered;
-            let settle = Settle { client, app: APP, source: Source::Mailbox, position, message, end };
+            let settle =
+                Settle { client, app: APP, source: Source::Mailbox, position, message, end, sent: WallMs(0) };
             let _ = store.settle(vec![settle]).await;
         }
     }
@@ -153,6 +156,7 @@ async fn main() {
         folder: folder.clone().into(),
         reserve_bytes: 0,
         retention_ms: 86_400_000,
+        story_ms: 0,
         clock: Arc::new(wall),
     };
     let store = match MessageStore::open(options, sender) {

@@ -42,8 +42,8 @@ pub enum Fault {
     RecallsUncounted,
     /// The caller's keys are forgotten at the start.
     ForgetsCallersKeys,
-    /// A batch says accepted for an item that was refused.
-    BatchAlwaysAccepts,
+    /// A push that no mailbox had room for is answered 202.
+    AcceptsWhatItRefused,
     /// A full mailbox loses its oldest message without a word.
     DropsOldest,
 }
@@ -70,7 +70,7 @@ impl Fault {
         Fault::SendsRecalled,
         Fault::RecallsUncounted,
         Fault::ForgetsCallersKeys,
-        Fault::BatchAlwaysAccepts,
+        Fault::AcceptsWhatItRefused,
         Fault::DropsOldest,
     ];
 }

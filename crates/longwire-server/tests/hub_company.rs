@@ -58,7 +58,11 @@ async fn a_second_class_enters_beside_the_first_and_both_shards_are_told() {
     let (pc, _) = join(&rig, 1, &device, Class::Pc).await;
     assert!(matches!(rig.shards.next(0).await, Command::Share { to } if to == phone));
     let receipt = rig.hub.push(&rig.app, rig.push(devices(&["d1"]), 60)).await.unwrap();
-    assert_eq!((receipt.matched, receipt.online), (Some(1), Some(1)), "devices, not connections");
+    assert_eq!(
+        (receipt.audience.matched, receipt.audience.online),
+        (Some(1), Some(1)),
+        "devices, not connections"
+    );
     let Command::Deliver { to, position, .. } = rig.shards.next(0).await else { panic!() };
     assert_eq!(to, phone);
     assert!(matches!(rig.shards.next(1).await, Command::Deliver { to, .. } if to == pc));
@@ -167,7 +171,17 @@ async fn a_broadcast_in_several_windows_of_a_device_is_one_delivery() {
     until(async || rig.hub.stats().sessions_online.load(SeqCst) == 1).await;
     until_books(&rig, message, (1, 0, 1)).await;
     let (app, source, end) = (rig.app.id, Source::AppLog, End::Delivered);
-    let ack = Event::Settled { from: two, client, app, source, position, message, end, shared: true };
+    let ack = Event::Settled {
+        from: two,
+        client,
+        app,
+        source,
+        position,
+        message,
+        end,
+        shared: true,
+        sent: longwire_server::domain::WallMs(0),
+    };
     rig.tell(1, ack).await;
     until_books(&rig, message, (1, 1, 0)).await;
 }

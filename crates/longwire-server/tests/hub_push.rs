@@ -48,7 +48,10 @@ async fn a_push_to_an_unknown_id_is_refused_and_stores_nothing() {
     }
     assert_eq!(rig.shards.waiting(0), 0);
     let receipt = rig.hub.push(&rig.app, rig.push(devices(&["nobody", "phone"]), 60)).await.unwrap();
-    assert_eq!((receipt.matched, receipt.unknown, receipt.online), (Some(1), 1, Some(0)));
+    assert_eq!(
+        (receipt.audience.matched, receipt.audience.unknown, receipt.audience.online),
+        (Some(1), 1, Some(0))
+    );
     assert_eq!(receipt.durability, "local");
 }
 
@@ -57,7 +60,10 @@ async fn online_only_to_an_offline_device_stores_nothing() {
     let rig = Rig::new(1).await;
     let device = rig.register("phone", None, &[]).await;
     let receipt = rig.hub.push(&rig.app, rig.push(devices(&["phone"]), 0)).await.unwrap();
-    assert_eq!((receipt.matched, receipt.online, receipt.durability), (Some(1), Some(0), "memory"));
+    assert_eq!(
+        (receipt.audience.matched, receipt.audience.online, receipt.durability),
+        (Some(1), Some(0), "memory")
+    );
     let story = rig.hub.message(&rig.app, receipt.message).await.unwrap().unwrap();
     assert!(story.online_only && story.view.counts.created == 0 && story.sent == 0);
     let (_, attach) = rig.login(0, &device).await;
@@ -131,7 +137,10 @@ async fn an_alias_reaches_all_its_devices_once() {
     rig.register("watch", Some("ben"), &[]).await;
     let push = rig.push(aliases(&["ann", "ann", "nobody"]), 60);
     let receipt = rig.hub.push(&rig.app, push).await.unwrap();
-    assert_eq!((receipt.matched, receipt.unknown, receipt.online), (Some(2), 1, Some(2)));
+    assert_eq!(
+        (receipt.audience.matched, receipt.audience.unknown, receipt.audience.online),
+        (Some(2), 1, Some(2))
+    );
     assert_eq!(rig.shards.waiting(0), 2);
 }
 
@@ -142,7 +151,7 @@ async fn a_name_given_twice_gives_one_delivery() {
     rig.login(0, &device).await;
     for ttl_s in [0, 60] {
         let receipt = rig.hub.push(&rig.app, rig.push(devices(&["phone", "phone"]), ttl_s)).await.unwrap();
-        assert_eq!((receipt.matched, receipt.unknown), (Some(1), 0));
+        assert_eq!((receipt.audience.matched, receipt.audience.unknown), (Some(1), 0));
         rig.shards.next(0).await;
         assert_eq!(rig.shards.waiting(0), 0);
     }

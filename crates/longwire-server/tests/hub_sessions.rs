@@ -157,8 +157,9 @@ async fn a_device_that_was_away_pulls_what_waits_in_order() {
     for (source, start, message) in
         [(Source::Mailbox, attach.mailbox.last, own.message), (Source::AppLog, attach.log.last, red.message)]
     {
-        let pull = Pull { source, after: start, messages_max: 32, bytes_max: 65_536 };
-        let pull = Event::Pull { from: handle, client: device.client, app: rig.app.id, pull };
+        let pull = Pull { source, after: start, messages_max: 32, bytes_max: 65_536, ahead_max: 0 };
+        let (from, client, app) = (handle, device.client, rig.app.id);
+        let pull = Event::Pull { from, client, app, pull, ahead: Box::default() };
         rig.tell(0, pull).await;
         let Command::Page { to, source: of, page } = rig.shards.next(0).await else { panic!() };
         assert_eq!((to, of), (handle, source));

@@ -451,7 +451,7 @@ async fn what_the_business_publishes_reaches_live_and_kept_subscribers() {
     assert!(rig.hub.message(&rig.app, sent.message).await.unwrap().is_none());
     let to_topic = Audience::topic(TopicName::parse("topic", "a/b").unwrap());
     let receipt = rig.hub.push(&rig.app, rig.push(to_topic, 60)).await.unwrap();
-    assert_eq!((receipt.matched, receipt.durability), (None, "local"));
+    assert_eq!((receipt.audience.matched, receipt.durability), (None, "local"));
     assert_eq!(rig.mailbox(phone.client).await.len(), 2);
     rig.store.close().await;
     assert!(rig.hub.publish(&publication("a/b", 1)).await.is_err());

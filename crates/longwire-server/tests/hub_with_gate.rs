@@ -43,6 +43,7 @@ impl Node {
             folder: folder.path().join("messages"),
             reserve_bytes: 0,
             retention_ms: 86_400_000,
+            story_ms: 0,
             clock: clock.clone(),
         };
         let (sender, committed) = mpsc::channel(256);
@@ -64,6 +65,7 @@ impl Node {
             heartbeat: HeartbeatRules::default(),
             auth: AuthOptions::default(),
             connections_per_device: 8,
+            truth: Default::default(),
         };
         let hub = Hub::start(parts).await.unwrap();
         for events in events {
@@ -96,6 +98,7 @@ impl Node {
             priority: Priority::Normal,
             replaces: None,
             once: None,
+            report: Default::default(),
             spread: None,
         };
         self.hub.push(&self.app, push).await.unwrap().message

@@ -194,6 +194,8 @@ async fn what_waits_for_a_removed_device_is_dropped_and_nobody_else_loses_anythi
         after: longwire_server::domain::Position::START,
         messages_max: 32,
         bytes_max: 65_536,
+        ahead_max: 0,
+        ahead: Box::default(),
         now: longwire_server::domain::WallMs(stage.now()),
     };
     assert!(stage.store.page(request).await.unwrap().entries.is_empty());

@@ -5,7 +5,7 @@ mod store_stage;
 
 use longwire_proto::wire::GapReason;
 use longwire_server::domain::{
-    Alias, AppId, ClientId, Counts, DeviceName, DropReason, Dropped, Position, Source, Target,
+    Alias, AppId, ClientId, Counts, DeviceName, DropReason, Dropped, Position, Source, Target, WallMs,
 };
 use longwire_server::store::messages::OpenError;
 use longwire_server::store::port::{
@@ -516,6 +516,7 @@ async fn an_end_for_another_message_or_an_unknown_place_changes_nothing() {
         position,
         message,
         end: End::Delivered,
+        sent: WallMs(0),
     };
     let beyond = Position(all.record.log_position.0 + 5);
     let ends = vec![

@@ -3,22 +3,37 @@
 
 mod store_stage;
 
+use bytes::Bytes;
 use longwire_proto::id::Kind;
 use longwire_proto::wire::GapReason;
-use longwire_server::domain::{ClientId, Counts, DropReason, Position, Source};
+use longwire_server::domain::{ClientId, Counts, DropReason, Position, Recalled, Source};
 use longwire_server::store::port::{Accepted, Destination, End};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use store_stage::{RELEASED, Stage, id, ids};
+use std::sync::Arc;
+use store_stage::{APP, RECALL_TTL_MS, RELEASED, Stage, id, ids};
 
 const CLIENTS: u64 = 3;
 const SHORT_MS: u64 = 1000;
 const LONG_MS: u64 = 1_000_000;
 
+/// What a message takes the place of.
+#[derive(Clone, Copy, Debug)]
+struct Newer {
+    /// Its collapse key; 0 = none.
+    key: u8,
+    replaces: Option<usize>,
+}
+
+fn newer() -> impl Strategy<Value = Newer> {
+    (0..3_u8, prop::option::weighted(0.25, 0..40_usize)).prop_map(|(key, replaces)| Newer { key, replaces })
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Mail { clients: u8, short: bool, topic: bool },
-    Log { tags: u8, short: bool },
+    Mail { clients: u8, short: bool, topic: bool, newer: Newer },
+    Log { tags: u8, short: bool, newer: Newer },
+    Recall { message: usize, windows: u8, in_hand: bool },
     Settle { client: u64, message: usize, gap: bool },
     SettleTwice { client: u64, message: usize },
     Receive { client: u64, message: usize },
@@ -32,9 +47,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let client = 1..=CLIENTS;
     prop_oneof![
-        4 => (1..8_u8, any::<bool>(), any::<bool>())
-            .prop_map(|(clients, short, topic)| Step::Mail { clients, short, topic }),
-        4 => (0..4_u8, any::<bool>()).prop_map(|(tags, short)| Step::Log { tags, short }),
+        4 => (1..8_u8, any::<bool>(), any::<bool>(), newer())
+            .prop_map(|(clients, short, topic, newer)| Step::Mail { clients, short, topic, newer }),
+        4 => (0..4_u8, any::<bool>(), newer()).prop_map(|(tags, short, newer)| Step::Log { tags, short, newer }),
+        2 => (0..40_usize, 0..8_u8, any::<bool>())
+            .prop_map(|(message, windows, in_hand)| Step::Recall { message, windows, in_hand }),
         8 => (client.clone(), 0..40_usize, any::<bool>())
             .prop_map(|(client, message, gap)| Step::Settle { client, message, gap }),
         2 => (client.clone(), 0..40_usize).prop_map(|(client, message)| Step::SettleTwice { client, message }),
@@ -65,14 +82,45 @@ enum Mail {
     Gone,
 }
 
+#[derive(Clone)]
 struct Message {
     accepted: Accepted,
     deadline: u64,
     /// Tags of a log message.
     log: Option<u8>,
-    topic: bool,
+    /// Why readers of the log pass it, if they do.
+    passed: Option<GapReason>,
+    key: u8,
+    kind: Kind,
+    recalled: Option<Recalled>,
     mail: BTreeMap<u64, Mail>,
     counts: Counts,
+}
+
+impl Message {
+    /// Ends what waits in a mailbox; false: nothing does.
+    fn leave_out(&mut self, client: u64, now: u64, count: impl Fn(&mut Counts)) -> bool {
+        match self.mail.get_mut(&client) {
+            Some(mail) if *mail == Mail::Waiting && self.deadline > now => {
+                *mail = Mail::Marker;
+                count(&mut self.counts);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Readers of the log pass it from now on.
+    fn pass(&mut self, reason: GapReason, now: u64) {
+        if self.log.is_some() && self.deadline > now {
+            self.passed.get_or_insert(reason);
+        }
+    }
+
+    /// What a device that takes note of it is told.
+    fn gap(&self) -> GapReason {
+        self.passed.unwrap_or(GapReason::Expired)
+    }
 }
 
 #[derive(Default)]
@@ -126,8 +174,69 @@ impl Model {
         }
     }
 
+    /// A newer message is accepted: what it takes the place of ends, where it has no end.
+    fn accept(&mut self, newer: Message, replaces: Option<usize>, now: u64) {
+        for client in newer.mail.keys().filter(|_| newer.key != 0) {
+            let same = |message: &&mut Message| message.key == newer.key && message.mail.contains_key(client);
+            if let Some(older) = self.messages.iter_mut().rev().find(same) {
+                older.leave_out(*client, now, |counts| counts.collapsed += 1);
+            }
+        }
+        if newer.key != 0 && newer.log.is_some() {
+            let same = |message: &&mut Message| message.key == newer.key && message.log == newer.log;
+            if let Some(older) = self.messages.iter_mut().rev().find(same) {
+                older.pass(GapReason::Collapsed, now);
+            }
+        }
+        if let Some(at) = replaces {
+            let meant = |client: &u64| match newer.log {
+                Some(tags) => tags == 0 || tags & self.readers[client].tags != 0,
+                None => newer.mail.contains_key(client),
+            };
+            let clients: Vec<u64> = self.messages[at].mail.keys().copied().filter(meant).collect();
+            let older = &mut self.messages[at];
+            for client in clients {
+                older.leave_out(client, now, |counts| counts.collapsed += 1);
+            }
+            if newer.log.is_some_and(|tags| tags == 0 || older.log == Some(tags)) && older.log.is_some() {
+                older.pass(GapReason::Collapsed, now);
+            }
+        }
+        self.messages.push(newer);
+    }
+
+    /// What a recall comes to, and whom a message follows to.
+    fn recall(&mut self, at: usize, windows: &[u64], in_hand: bool, now: u64) -> (Recalled, Vec<u64>) {
+        let message = &mut self.messages[at];
+        let delivered = message.counts.delivered > 0;
+        let mut told = Vec::new();
+        let mut ended = 0;
+        for (client, mail) in message.mail.clone() {
+            let has = match mail {
+                Mail::Waiting => in_hand || windows.contains(&client),
+                Mail::Released => true,
+                Mail::Marker => false,
+                Mail::Gone => delivered,
+            };
+            if has {
+                told.push(client);
+            }
+            ended += u32::from(message.leave_out(client, now, |counts| counts.recalled += 1));
+        }
+        message.pass(GapReason::Recalled, now);
+        let is_followed = !matches!(message.kind, Kind::Topic | Kind::Recall);
+        if !is_followed {
+            told.clear();
+        }
+        let to_log = message.log.is_some() && is_followed && (delivered || in_hand || !windows.is_empty());
+        let following = if to_log { None } else { Some(told.len() as u32) };
+        let recalled = Recalled { now: ended, following, refused: 0 };
+        message.recalled = Some(recalled);
+        (recalled, told)
+    }
+
     fn end_session(&mut self, client: u64) {
-        for message in self.messages.iter_mut().filter(|message| message.topic) {
+        for message in self.messages.iter_mut().filter(|message| message.kind == Kind::Topic) {
             let Some(mail) = message.mail.get_mut(&client) else { continue };
             message.counts.dropped.add(DropReason::SessionEnded, u64::from(*mail == Mail::Waiting));
             *mail = Mail::Gone;
@@ -158,6 +267,8 @@ impl Model {
             let message: &Message = &self.messages[at];
             match message.mail.get(&client) {
                 Some(Mail::Released) => RELEASED + id(&message.accepted),
+                Some(Mail::Marker) => -id(&message.accepted),
+                None if message.passed.is_some() => -id(&message.accepted),
                 _ if message.deadline <= now => -id(&message.accepted),
                 _ => id(&message.accepted),
             }
@@ -170,38 +281,30 @@ fn count(counts: &mut Counts, end: End) {
     match end {
         End::Delivered | End::Received => counts.delivered += 1,
         End::Dropped(reason) => counts.dropped.add(reason, 1),
+        End::GapNoted(GapReason::Collapsed) => counts.collapsed += 1,
+        End::GapNoted(GapReason::Recalled) => counts.recalled += 1,
         End::GapNoted(_) => counts.expired += 1,
     }
 }
 
 async fn take(stage: &mut Stage, model: &mut Model, folder: &std::path::Path, step: &Step) {
     match *step {
-        Step::Mail { clients, short, topic } => {
-            let wanted: Vec<u64> =
-                (1..=CLIENTS).filter(|client| clients & (1 << (client - 1)) != 0).collect();
-            let ttl = if short { SHORT_MS } else { LONG_MS };
+        Step::Mail { clients, short, topic, newer } => {
+            let wanted = named(clients);
             let to = Destination::Mailboxes(wanted.iter().map(|&client| ClientId(client)).collect());
-            let mut accept = stage.accept(to, ttl, b"body");
-            accept.kind = if topic { Kind::Topic } else { Kind::Text };
-            let accepted = stage.store.accept(accept).await.unwrap();
-            model.messages.push(Message {
-                accepted,
-                deadline: stage.now() + ttl,
-                log: None,
-                topic,
-                counts: Counts { created: wanted.len() as u64, ..Counts::default() },
-                mail: wanted.into_iter().map(|client| (client, Mail::Waiting)).collect(),
-            });
+            let kind = if topic { Kind::Topic } else { Kind::Text };
+            let newer = Newer { key: if topic { 0 } else { newer.key }, ..newer };
+            let mail = wanted.into_iter().map(|client| (client, Mail::Waiting)).collect();
+            push(stage, model, to, None, (mail, kind, short), newer).await;
         }
-        Step::Log { tags, short } => {
-            let ttl = if short { SHORT_MS } else { LONG_MS };
-            let accepted = stage.push(store_stage::to_tags(&names(tags)), ttl).await;
-            let deadline = stage.now() + ttl;
-            let (mail, counts) = (BTreeMap::new(), Counts::default());
-            model.messages.push(Message { accepted, deadline, log: Some(tags), topic: false, mail, counts });
+        Step::Log { tags, short, newer } => {
+            let to = store_stage::to_tags(&names(tags));
+            push(stage, model, to, Some(tags), (BTreeMap::new(), Kind::Text, short), newer).await;
         }
+        Step::Recall { message, windows, in_hand } => recall(stage, model, message, windows, in_hand).await,
         Step::Settle { client, message, gap } => {
-            let end = if gap { End::GapNoted(GapReason::Expired) } else { End::Delivered };
+            let told = model.messages.get(message).map_or(GapReason::Expired, Message::gap);
+            let end = if gap { End::GapNoted(told) } else { End::Delivered };
             settle(stage, model, client, message, end).await;
         }
         Step::SettleTwice { client, message } => {
@@ -227,6 +330,71 @@ async fn take(stage: &mut Stage, model: &mut Model, folder: &std::path::Path, st
         Step::Reopen => stage.reopen(folder).await,
         Step::Look { client, at_a_time } => look(stage, model, client, at_a_time).await,
     }
+}
+
+fn named(clients: u8) -> Vec<u64> {
+    (1..=CLIENTS).filter(|client| clients & (1 << (client - 1)) != 0).collect()
+}
+
+async fn push(
+    stage: &Stage,
+    model: &mut Model,
+    to: Destination,
+    log: Option<u8>,
+    (mail, kind, short): (BTreeMap<u64, Mail>, Kind, bool),
+    newer: Newer,
+) {
+    let ttl = if short { SHORT_MS } else { LONG_MS };
+    let replaces = newer.replaces.filter(|at| *at < model.messages.len());
+    let mut accept = stage.accept(to, ttl, b"body");
+    accept.kind = kind;
+    accept.collapse_key = ["", "k", "kk"][usize::from(newer.key)].into();
+    accept.replaces = replaces.map(|at| model.messages[at].accepted.message);
+    let accepted = stage.store.accept(accept).await.unwrap();
+    let now = stage.now();
+    let counts = Counts { created: mail.len() as u64, ..Counts::default() };
+    let (passed, recalled, key, deadline) = (None, None, newer.key, now + ttl);
+    let message = Message { accepted, deadline, log, passed, key, kind, recalled, mail, counts };
+    model.accept(message, replaces, now);
+}
+
+async fn recall(stage: &Stage, model: &mut Model, at: usize, windows: u8, in_hand: bool) {
+    let Some(found) = model.messages.get(at) else { return };
+    let (message, before, log) = (found.accepted.message, found.recalled, found.log);
+    let windows = named(windows);
+    let now = stage.now();
+    let (follower, outcome) = stage.recall(message, &windows, in_hand).await;
+    if before.is_some() {
+        assert_eq!(outcome, before, "a second recall answers as the first");
+        assert!(stage.store.message(APP, follower).await.unwrap().is_none());
+        return;
+    }
+    let (expected, told) = model.recall(at, &windows, in_hand, now);
+    assert_eq!(outcome, Some(expected));
+    let view = stage.store.message(APP, follower).await.unwrap();
+    assert_eq!(view.is_some(), expected.following != Some(0), "{expected:?}");
+    let Some(view) = view else { return };
+    let accepted = Accepted {
+        message: follower,
+        record: view.record,
+        filter: Arc::default(),
+        shared: Bytes::new(),
+        refused: Arc::default(),
+    };
+    let mail: BTreeMap<u64, Mail> = told.into_iter().map(|client| (client, Mail::Waiting)).collect();
+    let counts = Counts { created: mail.len() as u64, ..Counts::default() };
+    let (deadline, kind, passed) = (now + RECALL_TTL_MS, Kind::Recall, None);
+    model.messages.push(Message {
+        accepted,
+        deadline,
+        log,
+        passed,
+        key: 0,
+        kind,
+        recalled: None,
+        mail,
+        counts,
+    });
 }
 
 async fn settle(stage: &Stage, model: &mut Model, client: u64, message: usize, end: End) {
@@ -294,6 +462,12 @@ async fn converse(steps: Vec<Step>) {
     for message in &model.messages {
         assert_eq!(stage.counts(&message.accepted).await, message.counts, "{:?}", message.accepted.message);
     }
+    let mut totals = Counts::default();
+    model.messages.iter().for_each(|message| totals.absorb(&message.counts));
+    let report = stage.store.check_books().await.unwrap();
+    assert_eq!((report.gap, stage.store.books(APP).await.unwrap()), (0, totals));
+    let book = report.apps.get(&APP).copied().unwrap_or_default();
+    assert_eq!((book.totals, book.pending), (totals, totals.pending()));
     stage.store.close().await;
 }
 

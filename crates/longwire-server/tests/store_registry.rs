@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use longwire_server::domain::{
-    Alias, App, AppId, AppKey, AppSecret, ClientId, DeviceName, Registration, Tag, Token, WallMs,
+    Alias, AliasChange, App, AppId, AppKey, AppSecret, ChangeRefused, ClientId, DeviceChange, DeviceName,
+    Registration, Tag, Token, WallMs, device_change,
 };
 use longwire_server::store::messages::OpenError;
-use longwire_server::store::registry::{RegisterError, Registry};
+use longwire_server::store::registry::{Enrolled, RegisterError, Registry};
 use std::path::Path;
 
 fn url(folder: &Path) -> String {
@@ -68,6 +69,84 @@ async fn a_device_is_made_once_and_then_updated() {
     assert_eq!(registry.device_by_client(ClientId(u64::MAX)).await.unwrap(), None);
     let other = App { id: AppId(99), ..app };
     assert_eq!(registry.device(&other, &read.name).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_share_a_transaction_in_order_and_what_is_refused_leaves_its_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let app = app(&registry).await;
+    let attributes = device_change::attributes("a", &[("v".into(), "1".into())].into()).unwrap();
+    let first = Registration {
+        alias: Some(Alias::parse("alias", "ann").unwrap()),
+        tags: tags(&["a", "b"]),
+        attributes: Some(attributes),
+        ..named("phone")
+    };
+    let made = registry.register(&app, first, false).await.unwrap().device;
+    let other = registry.register(&app, named("pad"), false).await.unwrap().device;
+    let name = |name: &str| DeviceName::parse("name", name).unwrap();
+    let adds = DeviceChange {
+        tags_add: tags(&["c"]).unwrap(),
+        tags_remove: tags(&["a"]).unwrap(),
+        alias: AliasChange::Clear,
+        attributes_set: device_change::attributes(
+            "a",
+            &[("v".into(), "2".into()), ("w".into(), "x".into())].into(),
+        )
+        .unwrap(),
+        ..DeviceChange::default()
+    };
+    let many: Vec<String> = (0..100).map(|number| format!("t{number}")).collect();
+    let too_many =
+        DeviceChange { tags_add: device_change::tags("t", &many).unwrap(), ..DeviceChange::default() };
+    let removes = DeviceChange {
+        attributes_remove: device_change::attribute_names("a", &["w".into()]).unwrap(),
+        revoke: true,
+        ..DeviceChange::default()
+    };
+    let stranger = AppId(app.id.0 + 1);
+    let asked = [
+        (app.id, name("phone"), adds),
+        (app.id, name("phone"), too_many.clone()),
+        (app.id, name("ghost"), too_many.clone()),
+        (stranger, name("pad"), too_many.clone()),
+        (app.id, name("pad"), too_many),
+        (app.id, name("phone"), removes),
+    ];
+    let outcomes = registry.change(&asked).await.unwrap();
+    assert_eq!(outcomes[1], Err(ChangeRefused::TooManyTags(102)));
+    assert_eq!(outcomes[2..4], [Err(ChangeRefused::Unknown), Err(ChangeRefused::Unknown)]);
+    assert_eq!(outcomes[4].as_ref().unwrap().tags.len(), 100);
+    registry.close().await;
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let read = registry.device(&app, &made.name).await.unwrap().unwrap();
+    assert_eq!(Ok(&read), outcomes[5].as_ref());
+    assert_eq!((read.client, read.generation, read.alias.as_ref()), (made.client, 1, None));
+    assert_eq!(Some(read.tags), tags(&["b", "c"]));
+    let attributes = device_change::attributes("a", &[("v".into(), "2".into())].into()).unwrap();
+    assert_eq!(read.attributes, attributes);
+    assert_eq!(registry.remove(other.client).await.unwrap(), Some(false));
+    assert_eq!(registry.remove(other.client).await.unwrap(), None);
+    assert_eq!(registry.device(&app, &other.name).await.unwrap(), None);
+    let anew = registry.register(&app, named("pad"), false).await.unwrap();
+    assert!(anew.created && anew.device.client > other.client && anew.device.tags.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_automatic_device_makes_room_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&url(folder.path())).await.unwrap();
+    let app = app(&registry).await;
+    let enrol = async |name: &str| {
+        let names = vec![DeviceName::parse("name", name).unwrap()];
+        registry.enrol(&[(app.id, names)], 1).await.unwrap().remove(0).remove(0)
+    };
+    let Enrolled::Made(first) = enrol("a").await else { panic!("there is room") };
+    assert_eq!(enrol("b").await, Enrolled::Full);
+    assert_eq!(registry.remove(first.client).await.unwrap(), Some(true));
+    assert_eq!(registry.automatic_devices().await.unwrap(), []);
+    assert!(matches!(enrol("b").await, Enrolled::Made(second) if second.client > first.client));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,7 @@ impl Setup {
         // A test that stops a server wants it gone, not its devices spread out.
         layers.flag("--dev", "node.drain_s", "5");
         layers.flag("--dev", "node.goaway_spread_s", "1");
+        layers.flag("--dev", "webhooks.private", "true");
         if let Some(path) = self.folder.as_ref().and_then(|folder| folder.path().to_str()) {
             layers.flag("--dev", "node.data_dir", path);
         }

@@ -91,6 +91,8 @@ fn line(message: &Message) -> Value {
         Kind::Text => ("text", json!(String::from_utf8_lossy(&message.payload))),
         Kind::Custom => ("custom", json!({ "hex": hex(&message.payload) })),
         Kind::Topic => ("topic", published(message)),
+        // Never shown as a message.
+        Kind::Recall => ("recall", Value::Null),
     };
     json!({
         // What is stored nowhere has none.
@@ -101,6 +103,7 @@ fn line(message: &Message) -> Value {
         "source": source,
         "position": message.position.0,
         "collapse_key": message.collapse_key,
+        "replaces": message.replaces.map(|replaced| replaced.to_string()),
     })
 }
 
@@ -130,6 +133,7 @@ fn tell(incoming: &Incoming) -> Result<(), Failure> {
             return Err(Failure::Failed(format!("not subscribed to {filter}: {outcome:?}")));
         }
         Incoming::Unsubscribed { filter, .. } => eprintln!("no longer subscribed to {filter}"),
+        Incoming::Changed { change, outcome } => eprintln!("{change:?}: {outcome:?}"),
         Incoming::Recall(message) => eprintln!("recalled: {message}"),
         Incoming::State(State::Connecting { address, attempt }) => {
             eprintln!("connecting to {address} (attempt {attempt})")

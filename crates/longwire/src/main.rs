@@ -2,14 +2,22 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to people
 
+mod alias;
+mod books;
+mod call;
 mod configure;
 mod dev;
+mod device;
 mod doctor;
 mod listen;
+mod message;
 mod publish;
 mod push;
+mod recall;
 mod register;
 mod serve;
+mod tag;
+mod truth;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -47,10 +55,32 @@ enum Verb {
     ConfigDoc,
     /// Register a device, or update it.
     Register(register::RegisterArgs),
+    /// Show, change, revoke and remove devices.
+    Device(Box<device::DeviceArgs>),
+    /// Show tags, give and take them.
+    Tag(Box<tag::TagArgs>),
+    /// Show aliases, and take them.
+    Alias(Box<alias::AliasArgs>),
     /// Push a message.
     Push(Box<push::PushArgs>),
+    /// Recall a message: devices that have it are told to forget it.
+    Recall(recall::RecallArgs),
+    /// What became of a message.
+    Message(message::MessageArgs),
+    /// Deliveries of the app by how they ended, and whether the books are right.
+    Books(books::BooksArgs),
     /// Publish to a topic.
     Publish(Box<publish::PublishArgs>),
+    /// Tell why a device got a message, or did not: each step with its time.
+    Explain(truth::ExplainArgs),
+    /// List the devices of a message and how each stands.
+    Targets(truth::TargetsArgs),
+    /// Print what became of deliveries, in order.
+    Receipts(truth::StreamArgs),
+    /// Print which devices came and went, in order.
+    Presence(truth::StreamArgs),
+    /// List, set, test or delete the app's webhooks.
+    Webhook(truth::WebhookArgs),
     /// Behave like a device: connect, print what arrives, ack it.
     Listen(listen::ListenArgs),
     /// Measure a server, and the machine beside it.
@@ -88,8 +118,19 @@ fn main() -> ExitCode {
             Ok(())
         }
         Verb::Register(args) => register::run(args),
+        Verb::Device(args) => device::run(*args),
+        Verb::Tag(args) => tag::run(*args),
+        Verb::Alias(args) => alias::run(*args),
         Verb::Push(args) => push::run(*args),
+        Verb::Recall(args) => recall::run(&args),
+        Verb::Message(args) => message::run(&args),
+        Verb::Books(args) => books::run(&args),
         Verb::Publish(args) => publish::run(*args),
+        Verb::Explain(args) => truth::explain(args),
+        Verb::Targets(args) => truth::targets(args),
+        Verb::Receipts(args) => truth::receipts(args),
+        Verb::Presence(args) => truth::presence(args),
+        Verb::Webhook(args) => truth::webhook(args),
         Verb::Listen(args) => listen::run(args),
         Verb::Bench(args) => longwire_bench::run_bench(args).map_err(Failure::failed),
         Verb::Demo(args) => longwire_bench::run_demo(args).map_err(Failure::failed),

@@ -1,9 +1,15 @@
-//! `longwire push`: one call of `POST /v1/push`.
+//! `longwire push`: one call of `POST /v1/push`, or a file of pushes through `POST /v1/push/batch`.
 
 use crate::Failure;
 use crate::register::ApiArgs;
 use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+/// Pushes of one batch, as the server takes them.
+const BATCH_PUSHES_MAX: usize = 1000;
+/// Their bytes, well within what the server takes.
+const BATCH_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// What `--message` is.
 #[derive(Clone, Copy, ValueEnum)]
@@ -16,8 +22,8 @@ enum ContentType {
 
 /// A message to push. The answer is printed as one line of JSON.
 #[derive(Args)]
-#[command(group(ArgGroup::new("audience").required(true).args(["all", "to", "alias", "tag"])))]
-#[command(group(ArgGroup::new("content").required(true).multiple(true).args(["title", "body", "message"])))]
+#[command(group(ArgGroup::new("audience").required(true).args(["all", "to", "alias", "tag", "batch"])))]
+#[command(group(ArgGroup::new("content").required(true).multiple(true).args(["title", "body", "message", "batch"])))]
 pub(crate) struct PushArgs {
     #[command(flatten)]
     api: ApiArgs,
@@ -51,13 +57,73 @@ pub(crate) struct PushArgs {
     /// The newest of a key replaces older ones on the device.
     #[arg(long, value_name = "KEY")]
     collapse_key: Option<String>,
+    /// High overtakes what waits with normal.
+    #[arg(long, value_enum)]
+    priority: Option<Priority>,
+    /// A key for this push, 1 to 64 bytes: called again with it, the same push is not made again.
+    #[arg(long, value_name = "KEY")]
+    cid: Option<String>,
+    /// A file of pushes, one JSON object a line as POST /v1/push takes it; `-` is standard input. One line of JSON is printed for each
+    /// push, in their order; the exit code is 1 if any was refused.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ttl", "collapse_key", "override_msg_id", "priority", "cid", "content_type"])]
+    batch: Option<PathBuf>,
+    /// An earlier message that this one takes the place of, delivered or not.
+    #[arg(long, value_name = "MSG_ID", value_parser = crate::message::message_id)]
+    override_msg_id: Option<String>,
+}
+
+/// How urgent.
+#[derive(Clone, Copy, ValueEnum)]
+enum Priority {
+    High,
+    Normal,
 }
 
 /// Pushes.
 pub(crate) fn run(args: PushArgs) -> Result<(), Failure> {
+    if let Some(file) = &args.batch {
+        return run_batch(&args.api, file);
+    }
     let answer = args.api.post("/v1/push", &request(&args)?)?;
     println!("{}", answer.trim_end());
     Ok(())
+}
+
+/// Pushes a file, as many as fit at a time.
+fn run_batch(api: &ApiArgs, file: &Path) -> Result<(), Failure> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = text.map_err(|cause| Failure::Usage(format!("{}: {cause}", file.display())))?;
+    let mut pushes = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let push = serde_json::from_str::<Value>(line);
+        let problem = |fault| Failure::Usage(format!("{}, line {}: {fault}", file.display(), at + 1));
+        pushes.push((push.map_err(problem)?, line.len()));
+    }
+    let (mut from, mut refused) = (0, 0);
+    while from < pushes.len() {
+        let mut bytes = 0;
+        let fits = |(_, length): &&(Value, usize)| {
+            bytes += length + 1;
+            bytes <= BATCH_BYTES_MAX
+        };
+        let count = pushes[from..].iter().take(BATCH_PUSHES_MAX).take_while(fits).count().max(1);
+        let whole: Vec<&Value> = pushes[from..from + count].iter().map(|(push, _)| push).collect();
+        let answer = api.post("/v1/push/batch", &json!({ "pushes": whole }))?;
+        let answer: Value = serde_json::from_str(&answer).map_err(Failure::failed)?;
+        for result in answer["results"].as_array().into_iter().flatten() {
+            println!("{result}");
+        }
+        refused += answer["refused"].as_u64().unwrap_or(0);
+        from += count;
+    }
+    match refused {
+        0 => Ok(()),
+        many => Err(Failure::failed(format!("{many} of {} pushes were refused", pushes.len()))),
+    }
 }
 
 fn request(args: &PushArgs) -> Result<Value, Failure> {
@@ -98,6 +164,19 @@ fn request(args: &PushArgs) -> Result<Value, Failure> {
     }
     if let Some(key) = &args.collapse_key {
         options.insert("collapse_key".into(), json!(key));
+    }
+    if let Some(priority) = args.priority {
+        let word = match priority {
+            Priority::High => "high",
+            Priority::Normal => "normal",
+        };
+        options.insert("priority".into(), json!(word));
+    }
+    if let Some(cid) = &args.cid {
+        request.insert("cid".into(), json!(cid));
+    }
+    if let Some(replaced) = &args.override_msg_id {
+        options.insert("override_msg_id".into(), json!(replaced));
     }
     if !options.is_empty() {
         request.insert("options".into(), Value::Object(options));

@@ -4,10 +4,6 @@ use crate::{Failure, on_runtime};
 use clap::Args;
 use longwire_client::{Registration, RegistrationRequest};
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// Longest wait for an answer: the store may take its time, and says so itself before this.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the API is and who calls.
 #[derive(Args, Clone)]
@@ -30,21 +26,25 @@ impl ApiArgs {
         if api.contains("://") { api.to_owned() } else { format!("http://{api}") }
     }
 
-    /// Posts a request as the app, whose secret is needed; what the API answers.
+    /// The app's secret, which is needed.
+    pub(crate) fn secret(&self) -> Result<&str, Failure> {
+        let needed = || Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed".into());
+        self.app_secret.as_deref().ok_or_else(needed)
+    }
+
+    /// Posts a request as the app; what the API answers.
     pub(crate) fn post(&self, path: &str, request: &Value) -> Result<String, Failure> {
-        let Some(secret) = &self.app_secret else {
-            return Err(Failure::Usage("--app-secret or LONGWIRE_APP_SECRET is needed".into()));
-        };
-        on_runtime(async {
-            let client =
-                reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build().map_err(Failure::failed)?;
-            let call = client.post(format!("{}{path}", self.url())).basic_auth(&self.app_key, Some(secret));
-            let response = call.json(request).send().await.map_err(Failure::failed)?;
-            let refused = !response.status().is_success();
-            let status = response.status();
-            let text = response.text().await.map_err(Failure::failed)?;
-            if refused { Err(Failure::failed(format!("refused with {status}: {text}"))) } else { Ok(text) }
-        })
+        self.ask(reqwest::Method::POST, path, Some(request))
+    }
+
+    /// Asks as the app; what the API answers.
+    pub(crate) fn get(&self, path: &str) -> Result<String, Failure> {
+        self.ask(reqwest::Method::GET, path, None)
+    }
+
+    /// Deletes as the app; what the API answers.
+    pub(crate) fn delete(&self, path: &str) -> Result<String, Failure> {
+        self.ask(reqwest::Method::DELETE, path, None)
     }
 }
 
@@ -62,6 +62,15 @@ pub(crate) struct RegisterArgs {
     /// A tag; may be repeated. All tags of the device are replaced.
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
+    /// An attribute; may be repeated. All attributes of the device are replaced.
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub(crate) attributes: Vec<(String, String)>,
+}
+
+/// `name=value`.
+pub(crate) fn attribute(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 impl RegisterArgs {
@@ -74,6 +83,7 @@ impl RegisterArgs {
             registration_id: self.registration_id,
             alias: self.alias,
             tags: self.tags,
+            attributes: self.attributes.into_iter().collect(),
         };
         longwire_client::register(&request).await.map_err(Failure::failed)
     }

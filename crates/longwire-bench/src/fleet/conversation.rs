@@ -114,6 +114,7 @@ fn push(message: u128, stored: bool, out: &mut Vec<u8>) {
         message: MessageId(message),
         kind: Kind::Text,
         trace: TraceId(0),
+        replaces: None,
         collapse_key: "",
         payload: payload.as_bytes(),
     };

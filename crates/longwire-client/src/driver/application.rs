@@ -7,15 +7,18 @@ use longwire_proto::id::{MessageId, Position, Source};
 use longwire_proto::wire::AckKind;
 use tokio::sync::mpsc;
 
+use super::changes::Changes;
 use super::outgoing::Outgoing;
 use super::subscriptions::Subscriptions;
-use super::unacked::Unacked;
+use super::unacked::{Place, Unacked};
+use super::withdrawn::Withdrawn;
 use crate::incoming::Incoming;
+use crate::own::OwnChange;
 use crate::storage::outbox::{Keep, Pending};
 use crate::storage::remembered::Remembered;
 use crate::topic::{Publication, Subscription};
 
-/// Things in the backlog above which answers about subscriptions are dropped.
+/// Things in the backlog above which answers about subscriptions and changes are dropped.
 const ANSWERS_MAX: usize = 1024;
 
 /// What the application asks for. That the channel ends means: close.
@@ -27,6 +30,8 @@ pub(crate) enum Order {
     Subscribe(Subscription),
     /// End the subscription with this filter.
     Unsubscribe(String),
+    /// Change something of the device.
+    Change(OwnChange),
     /// Publish at most once, if there is a connection.
     PublishNow(Publication),
     /// Forget the back-off; find out whether the connection still works.
@@ -47,11 +52,14 @@ pub(crate) struct Application {
     /// What the queue had no room for: at most what one read of the socket gave, as nothing is read before it is empty.
     pub(super) backlog: VecDeque<Incoming>,
     pub(super) unacked: Unacked,
+    /// What is not shown any more, also if it waits for the application already.
+    pub(super) withdrawn: Withdrawn,
     pub(super) remembered: Option<Remembered>,
     /// The network changed during this connection or wait.
     pub(super) network_changed: bool,
     pub(super) up: Up,
     pub(super) subscriptions: Subscriptions,
+    pub(super) changes: Changes,
 }
 
 /// The way up.
@@ -102,16 +110,18 @@ impl Application {
         up: Up,
     ) -> Application {
         let (backlog, unacked) = (VecDeque::new(), Unacked::default());
-        let subscriptions = Subscriptions::default();
+        let (subscriptions, changes) = (Subscriptions::default(), Changes::default());
         Application {
             incoming,
             orders,
             backlog,
             unacked,
+            withdrawn: Withdrawn::default(),
             remembered,
             network_changed: false,
             up,
             subscriptions,
+            changes,
         }
     }
 
@@ -119,7 +129,7 @@ impl Application {
         self.backlog.push_back(incoming);
     }
 
-    /// An answer about a subscription. An application that asks and asks and takes nothing is told no more at the bound.
+    /// An answer about a subscription or a change. An application that asks and asks and takes nothing is told no more at the bound.
     pub(super) fn tell_of_topic(&mut self, told: Option<Incoming>) {
         if self.backlog.len() < ANSWERS_MAX {
             self.backlog.extend(told);
@@ -160,6 +170,7 @@ impl Application {
             }
             Order::Subscribe(subscription) => self.subscriptions.want(subscription),
             Order::Unsubscribe(filter) => self.subscriptions.end(filter),
+            Order::Change(change) => self.changes.want(change),
             // At most once means not at all now.
             Order::PublishNow(_) => None,
         };
@@ -177,10 +188,28 @@ impl Application {
         if kind != AckKind::Received {
             return;
         }
-        if let Some((source, position)) = self.unacked.settle(message)
+        if let Some(Place { source, position, ahead }) = self.unacked.settle(message)
             && let Some(remembered) = &mut self.remembered
         {
-            remembered.settle(source, self.unacked.done_up_to(source, position), Some(message));
+            if ahead {
+                remembered.settle_ahead(source, position, message);
+            } else {
+                remembered.settle(source, self.unacked.done_up_to(source, position), Some(message));
+            }
+        }
+    }
+
+    /// For whoever shows what came.
+    pub(crate) fn withdrawn(&self) -> Withdrawn {
+        self.withdrawn.clone()
+    }
+
+    /// A message is recalled or replaced: it is shown no more, now or when it comes.
+    pub(super) fn withdraw(&mut self, source: Option<Source>, message: MessageId) {
+        self.withdrawn.add(message);
+        // In memory the session knows it as met; this is for the next process.
+        if let (Some(remembered), Some(source)) = (&mut self.remembered, source) {
+            remembered.settle(source, Position::START, Some(message));
         }
     }
 

@@ -4,16 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_proto::id::MessageId;
+use longwire_proto::id::{Kind, MessageId};
 use longwire_proto::session::{ClientSession, Credentials, FromServer, HeartbeatPlan, Memory, Millis, Tick};
-use longwire_proto::wire::{AckKind, BackOff, Gap, Push, UpAck, Welcome};
+use longwire_proto::wire::{AckKind, BackOff, Gap, GapReason, Push, UpAck, Welcome, push_flags};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::application::{Application, Order};
+use super::changes::Changes;
 use super::outgoing::Answer;
 use super::random;
+use super::unacked::Place;
 use crate::incoming::{Ended, Incoming, Message, State};
 use crate::storage::outbox::Pending;
 use crate::upstream::UpstreamId;
@@ -52,6 +54,7 @@ pub(crate) async fn talk(
     session.beat_by(heartbeat);
     application.up.outgoing.reconnected();
     application.subscriptions.reconnected();
+    application.changes.reconnected();
     let mut connection =
         Connection { stream, session, application, address, start, out, back_off: None, leave: None };
     let ended = loop {
@@ -151,8 +154,8 @@ impl Connection<'_> {
     /// The session's deadline, or the outgoing messages' if that is earlier.
     fn due(&self) -> Millis {
         let session = self.session.deadline();
-        let Application { up, subscriptions, .. } = &*self.application;
-        match [up.outgoing.due(), subscriptions.due()].into_iter().flatten().min() {
+        let Application { up, subscriptions, changes, .. } = &*self.application;
+        match [up.outgoing.due(), subscriptions.due(), changes.due()].into_iter().flatten().min() {
             Some(due) if self.session.is_live() && self.leave.is_none() => due.min(session),
             _ => session,
         }
@@ -167,6 +170,10 @@ impl Connection<'_> {
         // Before messages: what is published next is wanted by those who just subscribed.
         self.application.subscriptions.tick(now);
         while let Some((request, what)) = self.application.subscriptions.next(now) {
+            self.session.ask(request, what, &mut self.out);
+        }
+        self.application.changes.tick(now);
+        if let Some((request, what)) = self.application.changes.next(now) {
             self.session.ask(request, what, &mut self.out);
         }
         self.application.up.outgoing.tick(now);
@@ -221,7 +228,6 @@ impl Connection<'_> {
                     acks.extend(pushed(&push, repeated, hole, self.application));
                 }
                 FromServer::Gap(gap) => passed(gap, self.application),
-                FromServer::Recall(message) => self.application.tell(Incoming::Recall(message)),
                 FromServer::GoAway { after_ms, to } => {
                     let wait = Duration::from_millis(u64::from(after_ms));
                     self.leave = Some((Instant::now() + wait, to.to_owned()));
@@ -232,7 +238,11 @@ impl Connection<'_> {
                 FromServer::Pong { round_trip_ms } => tracing::trace!(round_trip_ms, "heartbeat answered"),
                 FromServer::UpAck(answer) => answered(answer, now, self.application),
                 FromServer::Result { request, code } => {
-                    let told = self.application.subscriptions.answered(request, code, now, random());
+                    let Application { subscriptions, changes, .. } = &mut *self.application;
+                    let told = match Changes::has(request) {
+                        true => changes.answered(request, code, now, random()),
+                        false => subscriptions.answered(request, code, now, random()),
+                    };
                     self.application.tell_of_topic(told);
                 }
             }
@@ -281,19 +291,36 @@ impl Connection<'_> {
     }
 }
 
-/// Shows a message, or gives the id to ack because the application acked it before.
+/// Shows a message, or gives the id to ack: the application acked it before, or has nothing to ack in it.
 fn pushed(push: &Push<'_>, repeated: bool, hole: bool, application: &mut Application) -> Option<MessageId> {
     if repeated {
         return (!application.unacked.holds(push.message)).then_some(push.message);
     }
+    if let Some(replaced) = push.replaces {
+        application.withdraw(push.source, replaced);
+    }
     if let Some(source) = push.source {
-        application.unacked.show(push.message, source, push.position);
+        let ahead = push.flags & push_flags::AHEAD != 0;
+        application.unacked.show(push.message, Place { source, position: push.position, ahead });
+    }
+    if push.kind == Kind::Recall {
+        let recalled = push.recalls();
+        if let Some(recalled) = recalled {
+            application.withdraw(push.source, recalled);
+            application.tell(Incoming::Recall(recalled));
+        }
+        // Also one that says nothing: it comes no more.
+        application.settle(AckKind::Received, push.message);
+        return push.source.map(|_| push.message);
     }
     application.tell(Incoming::Message(Message::new(push, hole, Instant::now())));
     None
 }
 
 fn passed(gap: Gap, application: &mut Application) {
+    if matches!(gap.reason, GapReason::Recalled | GapReason::Collapsed) && gap.message != MessageId(0) {
+        application.withdraw(None, gap.message);
+    }
     application.pass(gap.source, gap.position);
     application.tell(Incoming::Gap(gap));
 }

@@ -2,14 +2,17 @@
 //!
 //! - `application`: what waits for the application, what it said, what it sends.
 //! - `connection`: one connection from CONNECT to its end.
-//! - `unacked`: what the application was shown and has not acked.
-//! - `outgoing`: which message goes up next; `subscriptions`: which subscription is asked for next.
+//! - `unacked`: what the application was shown and has not acked; `withdrawn`: what it is not shown any more.
+//! - `outgoing`: which message goes up next; `subscriptions`: which subscription is asked for next; `changes`: which change of the
+//!   device.
 
 pub(crate) mod application;
+mod changes;
 mod connection;
 pub(crate) mod outgoing;
 mod subscriptions;
 mod unacked;
+pub(crate) mod withdrawn;
 
 use std::time::Duration;
 

@@ -9,18 +9,27 @@ use longwire_proto::id::{MessageId, Position, Source};
 use longwire_proto::limit::DEDUP_WINDOW_MESSAGES;
 use longwire_proto::wire::AckKind;
 
+/// Where a message stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) source: Source,
+    pub(crate) position: Position,
+    /// It came ahead of its turn, and says nothing of what lies before it.
+    pub(crate) ahead: bool,
+}
+
 /// Shown messages without an ack, and words of the application that could not be sent yet.
 #[derive(Debug, Default)]
 pub(crate) struct Unacked {
-    shown: VecDeque<(MessageId, Source, Position)>,
+    shown: VecDeque<(MessageId, Place)>,
     unsent: VecDeque<(AckKind, MessageId)>,
 }
 
 impl Unacked {
     /// The application will be shown a message. At [`DEDUP_WINDOW_MESSAGES`] the oldest is forgotten; an honest server has
-    /// at most 32 unacked.
-    pub(crate) fn show(&mut self, message: MessageId, source: Source, position: Position) {
-        push_bounded(&mut self.shown, (message, source, position));
+    /// at most 36 unacked.
+    pub(crate) fn show(&mut self, message: MessageId, place: Place) {
+        push_bounded(&mut self.shown, (message, place));
     }
 
     /// Whether the application has the message in hand.
@@ -29,15 +38,16 @@ impl Unacked {
     }
 
     /// The application acked a message; its place, if it was in hand.
-    pub(crate) fn settle(&mut self, message: MessageId) -> Option<(Source, Position)> {
+    pub(crate) fn settle(&mut self, message: MessageId) -> Option<Place> {
         let at = self.shown.iter().position(|(shown, ..)| *shown == message)?;
-        self.shown.remove(at).map(|(_, source, position)| (source, position))
+        self.shown.remove(at).map(|(_, place)| place)
     }
 
     /// Up to where the application is done with everything of a source, when it is done with what stands at `position`.
     pub(crate) fn done_up_to(&self, source: Source, position: Position) -> Position {
-        let in_hand = self.shown.iter().filter(|(_, of, at)| *of == source && *at < position);
-        in_hand.map(|(_, _, at)| Position(at.0.saturating_sub(1))).min().unwrap_or(position)
+        let in_hand = self.shown.iter().map(|(_, place)| place);
+        let in_hand = in_hand.filter(|at| at.source == source && !at.ahead && at.position < position);
+        in_hand.map(|at| Position(at.position.0.saturating_sub(1))).min().unwrap_or(position)
     }
 
     /// Keeps a word for the next connection. A lost "received" needs no keeping: the message will come again and is

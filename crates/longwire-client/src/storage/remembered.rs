@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use longwire_proto::id::{MessageId, Position, Source};
-use longwire_proto::limit::DEDUP_WINDOW_MESSAGES;
+use longwire_proto::limit::{AHEAD_PLACES_MAX, DEDUP_WINDOW_MESSAGES};
 use longwire_proto::session::Memory;
 
 use super::journal::{Journal, put_record};
@@ -19,6 +19,7 @@ const MAGIC: [u8; 8] = *b"LWSEEN_1";
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 const SETTLED: u8 = 1;
 const PASSED: u8 = 2;
+const AHEAD: u8 = 3;
 
 /// The file and what stands in it.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Remembered {
     settled: VecDeque<MessageId>,
     mailbox: Position,
     log: Position,
+    /// Places that came ahead of their turn and were acked, oldest first.
+    ahead: VecDeque<(Source, Position)>,
     /// Said once.
     warned: bool,
     _folder: Folder,
@@ -40,13 +43,16 @@ impl Remembered {
             settled: VecDeque::new(),
             mailbox: Position::START,
             log: Position::START,
+            ahead: VecDeque::new(),
             warned: false,
             _folder: folder.clone(),
         };
         for record in records {
             // A record that passed its check and is not understood is a later version's; what it says is not needed.
-            if let Some((source, position, message)) = decode(&record) {
-                remembered.note(source, position, message);
+            match decode(&record) {
+                Some((AHEAD, source, position, message)) => remembered.note_ahead(source, position, message),
+                Some((_, source, position, message)) => remembered.note(source, position, message),
+                None => {}
             }
         }
         Ok(remembered)
@@ -54,19 +60,39 @@ impl Remembered {
 
     /// The memory of a device that begins.
     pub(crate) fn memory(&self) -> Memory {
-        Memory::restore(self.mailbox, self.log, self.settled.iter().copied())
+        let memory = Memory::restore(self.mailbox, self.log, self.settled.iter().copied());
+        memory.with_ahead(self.ahead.iter().copied())
     }
 
     /// The application acked a message (`None`: something was left out). `position`: up to where it is done with
     /// everything of the source, so that the next CONNECT claims no more.
     pub(crate) fn settle(&mut self, source: Source, position: Position, message: Option<MessageId>) {
         self.note(source, position, message);
-        if let Err(error) = self.write(source, position, message)
+        let kind = if message.is_some() { SETTLED } else { PASSED };
+        self.keep(kind, source, position, message);
+    }
+
+    /// The application acked a message that came ahead of its turn.
+    pub(crate) fn settle_ahead(&mut self, source: Source, position: Position, message: MessageId) {
+        self.note_ahead(source, position, Some(message));
+        self.keep(AHEAD, source, position, Some(message));
+    }
+
+    fn keep(&mut self, kind: u8, source: Source, position: Position, message: Option<MessageId>) {
+        if let Err(error) = self.write(kind, source, position, message)
             && !self.warned
         {
             self.warned = true;
             tracing::warn!(%error, "acks are not remembered: after a restart messages may be shown again");
         }
+    }
+
+    fn note_ahead(&mut self, source: Source, position: Position, message: Option<MessageId>) {
+        if self.ahead.len() == AHEAD_PLACES_MAX {
+            self.ahead.pop_front();
+        }
+        self.ahead.push_back((source, position));
+        self.note(source, Position::START, message);
     }
 
     fn note(&mut self, source: Source, position: Position, message: Option<MessageId>) {
@@ -75,6 +101,8 @@ impl Remembered {
             Source::AppLog => &mut self.log,
         };
         *reached = position.max(*reached);
+        let reached = *reached;
+        self.ahead.retain(|(of, place)| *of != source || *place > reached);
         if let Some(message) = message {
             if self.settled.len() == DEDUP_WINDOW_MESSAGES {
                 self.settled.pop_front();
@@ -83,24 +111,33 @@ impl Remembered {
         }
     }
 
-    fn write(&mut self, source: Source, position: Position, message: Option<MessageId>) -> io::Result<()> {
+    fn write(
+        &mut self,
+        kind: u8,
+        source: Source,
+        position: Position,
+        message: Option<MessageId>,
+    ) -> io::Result<()> {
         if self.journal.is_broken() || self.journal.bytes() >= FILE_BYTES_MAX {
             let mut records = Vec::new();
-            encode(Source::Mailbox, self.mailbox, None, &mut records);
-            encode(Source::AppLog, self.log, None, &mut records);
+            encode(PASSED, Source::Mailbox, self.mailbox, None, &mut records);
+            encode(PASSED, Source::AppLog, self.log, None, &mut records);
             for message in &self.settled {
-                encode(Source::Mailbox, Position::START, Some(*message), &mut records);
+                encode(SETTLED, Source::Mailbox, Position::START, Some(*message), &mut records);
+            }
+            for (source, position) in &self.ahead {
+                encode(AHEAD, *source, *position, None, &mut records);
             }
             return self.journal.rewrite(&records);
         }
         let mut record = Vec::new();
-        encode(source, position, message, &mut record);
+        encode(kind, source, position, message, &mut record);
         self.journal.append(&record, false)
     }
 }
 
-fn encode(source: Source, position: Position, message: Option<MessageId>, out: &mut Vec<u8>) {
-    let mut body = vec![if message.is_some() { SETTLED } else { PASSED }, source as u8];
+fn encode(kind: u8, source: Source, position: Position, message: Option<MessageId>, out: &mut Vec<u8>) {
+    let mut body = vec![kind, source as u8];
     body.extend_from_slice(&position.0.to_be_bytes());
     if let Some(message) = message {
         body.extend_from_slice(&message.0.to_be_bytes());
@@ -108,7 +145,7 @@ fn encode(source: Source, position: Position, message: Option<MessageId>, out: &
     put_record(&body, out);
 }
 
-fn decode(body: &[u8]) -> Option<(Source, Position, Option<MessageId>)> {
+fn decode(body: &[u8]) -> Option<(u8, Source, Position, Option<MessageId>)> {
     let (head, rest) = body.split_first_chunk::<2>()?;
     let source = match head[1] {
         1 => Source::Mailbox,
@@ -117,9 +154,12 @@ fn decode(body: &[u8]) -> Option<(Source, Position, Option<MessageId>)> {
     };
     let (position, rest) = rest.split_first_chunk::<8>()?;
     let position = Position(u64::from_be_bytes(*position));
+    let message = rest.try_into().ok().map(|bytes| MessageId(u128::from_be_bytes(bytes)));
     match head[0] {
-        SETTLED => Some((source, position, Some(MessageId(u128::from_be_bytes(rest.try_into().ok()?))))),
-        PASSED => Some((source, position, None)),
+        SETTLED => Some((SETTLED, source, position, Some(message?))),
+        PASSED => Some((PASSED, source, position, None)),
+        // Rewritten, its message stands among the others.
+        AHEAD => Some((AHEAD, source, position, message)),
         _ => None,
     }
 }

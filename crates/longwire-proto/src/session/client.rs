@@ -61,8 +61,6 @@ pub enum FromServer<'a> {
     },
     /// Messages that were left out; acked by the session itself.
     Gap(Gap),
-    /// Forget this message.
-    Recall(MessageId),
     /// Connect to this address instead.
     Redirect(&'a str),
     /// Reconnect after so many milliseconds, to this address if not empty.

@@ -23,10 +23,12 @@ pub struct Pull {
     pub source: Source,
     /// Everything after this position.
     pub after: Position,
-    /// Messages that fit at most.
+    /// Messages that fit at most; 0: only what may come ahead is wanted.
     pub messages_max: u16,
     /// Bytes that fit at most; one message is always allowed.
     pub bytes_max: u32,
+    /// High messages that may come ahead of their turn beside; not those of [`Deliveries::ahead`](super::Deliveries::ahead).
+    pub ahead_max: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +73,13 @@ impl Feed {
             State::Level | State::Behind => State::Behind,
             State::Pulling { .. } => State::Pulling { again: true },
         };
+    }
+
+    /// Something is missing between what was sent and what came live.
+    pub(super) fn fall_behind_if_level(&mut self) {
+        if self.state == State::Level {
+            self.state = State::Behind;
+        }
     }
 
     pub(super) fn pull_begins(&mut self) {

@@ -1,7 +1,7 @@
 //! What a device remembers from one connection to the next: which messages it has, and how far it came.
 
 use crate::id::{MessageId, Position, Source};
-use crate::limit::DEDUP_WINDOW_MESSAGES;
+use crate::limit::{AHEAD_PLACES_MAX, DEDUP_WINDOW_MESSAGES};
 
 /// What outlives a connection: the dedup window and the positions reached. Empty costs no allocation.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Memory {
 struct Seen {
     ids: Vec<MessageId>,
     oldest: usize,
+    /// Places that came ahead of their turn and are not reached, the oldest first.
+    ahead: Vec<(Source, Position)>,
 }
 
 impl Memory {
@@ -28,6 +30,13 @@ impl Memory {
             memory.meet(message);
         }
         memory
+    }
+
+    /// The same with places that came ahead of their turn, oldest first; of more than [`AHEAD_PLACES_MAX`] the last count.
+    #[must_use]
+    pub fn with_ahead(mut self, places: impl IntoIterator<Item = (Source, Position)>) -> Memory {
+        places.into_iter().for_each(|(source, position)| self.came_ahead(source, position));
+        self
     }
 
     /// The position reached in a source; [`Position::START`] if nothing of it ever came.
@@ -58,9 +67,43 @@ impl Memory {
     ///
     /// A device that has nothing of the source cannot tell, and no chain goes from one incarnation of the store into
     /// the next: sequence 0 is before the first of its incarnation.
+    ///
+    /// A chain may begin behind places that came ahead of their turn and were acked. In a mailbox, whose places follow each other
+    /// without holes, all back to the position reached must have come so; in a log, whose places are not all this device's, the
+    /// one before.
     pub(super) fn is_hole(&self, source: Source, previous: Position) -> bool {
         let reached = self.reached(source);
-        reached != Position::START && previous.sequence() != 0 && previous > reached
+        if reached == Position::START || previous.sequence() == 0 {
+            return false;
+        }
+        let mut before = previous;
+        // Ends after the places that came ahead, each of which is met once.
+        while before > reached && before.sequence() > 0 {
+            if !self.has_ahead(source, before) {
+                return true;
+            }
+            if source == Source::AppLog {
+                return false;
+            }
+            before = Position(before.0 - 1);
+        }
+        false
+    }
+
+    fn has_ahead(&self, source: Source, position: Position) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.ahead.contains(&(source, position)))
+    }
+
+    /// A message came ahead of its turn.
+    pub(super) fn came_ahead(&mut self, source: Source, position: Position) {
+        if position <= self.reached(source) || self.has_ahead(source, position) {
+            return;
+        }
+        let ahead = &mut self.seen.get_or_insert_with(Box::default).ahead;
+        if ahead.len() >= AHEAD_PLACES_MAX {
+            ahead.remove(0);
+        }
+        ahead.push((source, position));
     }
 
     /// The device came to `position`. Positions never go back.
@@ -70,5 +113,11 @@ impl Memory {
             Source::AppLog => &mut self.log,
         };
         *reached = position.max(*reached);
+        let reached = *reached;
+        if let Some(seen) = &mut self.seen
+            && !seen.ahead.is_empty()
+        {
+            seen.ahead.retain(|(of, place)| *of != source || *place > reached);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - `server`: the server's end. The login states are types: [`AwaitingConnect`] → [`Deciding`] → [`Established`].
 //! - `deliveries`: what is on its way to a device, native or MQTT.
+//! - `ahead`: high messages that go ahead of their turn.
 //! - `feed`: how far one source has been sent in this session, and whether more waits in the store.
 //! - `window`: what was sent and not yet acked.
 //! - `rate`: how much a device may send.
@@ -9,6 +10,7 @@
 //!   `memory` what outlives its connection.
 //! - [`mqtt`]: the server's end of an MQTT conversation; [`mqtt_client`]: the client's.
 
+mod ahead;
 mod client;
 mod deliveries;
 mod feed;

@@ -62,6 +62,14 @@ pub enum FromDevice<'a> {
         /// The filter, `$share/{group}/` included.
         filter: &'a str,
     },
+    /// The device wants something changed of itself: alias, tag or attribute, not yet judged. Its RESULT is owed by whoever makes
+    /// the change.
+    Own {
+        /// The device's number of the request.
+        request: u32,
+        /// What is wanted; neither of the two about topics.
+        what: SelfService<'a>,
+    },
     /// A message for a valid topic that does not begin with `$`, within [`PUBLISH_BYTES_MAX`]. The UPACK of one that is to arrive
     /// at least once is owed by whoever takes it.
     Publish(Publish<'a>),
@@ -228,7 +236,7 @@ fn asked<'a>(request: u32, what: SelfService<'a>, client: ClientId, out: &mut Ve
             Ok(_) => return FromDevice::Unsubscribe { request, filter },
             Err(_) => ResultCode::NotAllowed,
         },
-        _ => ResultCode::Unsupported,
+        what => return FromDevice::Own { request, what },
     };
     ServerFrame::Result { request, code }.encode(client, out);
     FromDevice::Answered

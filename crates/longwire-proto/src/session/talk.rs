@@ -6,7 +6,7 @@ use super::heartbeat::Heartbeat;
 use super::memory::Memory;
 use crate::close::CloseReason;
 use crate::id::{ClientId, MessageId};
-use crate::wire::{AckKind, DeviceFrame, Gap, Push, ServerFrame, Welcome, encode_acks};
+use crate::wire::{AckKind, DeviceFrame, Gap, Push, ServerFrame, Welcome, encode_acks, push_flags};
 
 /// The conversation apart from the bytes of an unfinished frame, which a decoded frame may borrow.
 #[derive(Debug)]
@@ -68,7 +68,6 @@ impl Talk {
                 self.gap(&gap, out);
                 FromServer::Gap(gap)
             }
-            (ServerFrame::Recall(message), State::Live) => FromServer::Recall(message),
             (ServerFrame::UpAck(answer), State::Live) => FromServer::UpAck(answer),
             (ServerFrame::Result { request, code }, State::Live) => FromServer::Result { request, code },
             _ => return Err(CloseReason::OutOfOrder),
@@ -96,10 +95,20 @@ impl Talk {
     }
 
     fn push<'a>(&mut self, push: Push<'a>) -> FromServer<'a> {
+        // What is recalled or replaced before it came is not shown when it comes.
+        for gone in push.replaces.into_iter().chain(push.recalls()) {
+            self.memory.meet(gone);
+        }
         // Online-only messages are not stored, so they are never sent again and have no place.
         let Some(source) = push.source else {
             return FromServer::Push { push, repeated: false, hole: false };
         };
+        // What comes ahead of its turn says nothing of what lies before it.
+        if push.flags & push_flags::AHEAD != 0 {
+            self.memory.came_ahead(source, push.position);
+            let repeated = self.memory.meet(push.message);
+            return FromServer::Push { push, repeated, hole: false };
+        }
         let hole = self.memory.is_hole(source, push.previous);
         self.memory.reach(source, push.position);
         let repeated = self.memory.meet(push.message);

@@ -14,6 +14,10 @@ pub(super) struct InFlight {
     /// The delivery is a GAP: an ack of it does not mean "delivered".
     pub(super) gap: Option<GapReason>,
     pub(super) stage: Stage,
+    /// It went ahead of its turn, in a place of its own.
+    pub(super) ahead: bool,
+    /// When it was sent, in the caller's time; 0 = the caller did not say.
+    pub(super) sent_ms: u32,
 }
 
 /// What is awaited of a delivery. Native deliveries and QoS 1 know only the first.
@@ -34,26 +38,48 @@ pub(super) enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     entries: Vec<InFlight>,
+    /// Of those that came in their turn.
     bytes: usize,
+    /// Places that went ahead and that the chain has not come past.
+    pub(super) ahead: Vec<(Source, Position)>,
 }
 
 impl Window {
     /// Whether one more of `bytes` fits. One message always fits into an empty window.
     pub(super) fn fits(&self, bytes: usize, messages_max: usize) -> bool {
-        self.entries.is_empty()
-            || (self.entries.len() < messages_max && self.bytes + bytes <= WINDOW_BYTES_MAX)
+        let in_turn = self.in_turn();
+        in_turn < messages_max && (in_turn == 0 || self.bytes + bytes <= WINDOW_BYTES_MAX)
     }
 
     pub(super) fn add(&mut self, entry: InFlight) {
-        self.bytes += entry.bytes as usize;
+        if !entry.ahead {
+            self.bytes += entry.bytes as usize;
+        }
         self.entries.push(entry);
+    }
+
+    /// Unacked deliveries that came in their turn.
+    fn in_turn(&self) -> usize {
+        // Nothing goes ahead without leaving its place here, but for those the chain has passed: few, and soon acked.
+        self.entries.iter().filter(|entry| !entry.ahead).count()
+    }
+
+    /// Nothing is to be known any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.entries.is_empty() && self.ahead.is_empty()
     }
 
     /// Takes the first out that is meant.
     pub(super) fn take(&mut self, is_meant: impl Fn(&InFlight) -> bool) -> Option<InFlight> {
         let at = self.entries.iter().position(is_meant)?;
         let entry = self.entries.remove(at);
-        self.bytes -= entry.bytes as usize;
+        if !entry.ahead {
+            self.bytes -= entry.bytes as usize;
+        }
+        if self.entries.is_empty() {
+            // The places that went ahead may stay for long.
+            self.entries = Vec::new();
+        }
         Some(entry)
     }
 
@@ -67,7 +93,7 @@ impl Window {
 
     pub(super) fn room(&self, messages_max: usize) -> (u16, u32) {
         (
-            messages_max.saturating_sub(self.entries.len()) as u16,
+            messages_max.saturating_sub(self.in_turn()) as u16,
             WINDOW_BYTES_MAX.saturating_sub(self.bytes) as u32,
         )
     }

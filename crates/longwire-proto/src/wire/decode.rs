@@ -6,12 +6,13 @@ use super::frame::{
     SelfService, ServerFrame, UpAck, Upstream, VERSION, Welcome,
 };
 use super::header::{Command, Header};
+use super::push::PushShared;
 use super::read::Reader;
 use super::topics::{Publish, Subscribe};
 use crate::close::CloseReason;
-use crate::id::{Kind, MessageId, Position, Source, TraceId};
+use crate::id::{MessageId, Position, Source};
 use crate::limit::{
-    ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, BACK_OFF_STEPS_MAX, COLLAPSE_KEY_BYTES_MAX,
+    ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, ATTRIBUTE_NAME_BYTES_MAX, BACK_OFF_STEPS_MAX,
     DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX, NODE_NAME_BYTES_MAX, TOKEN_BYTES_MAX, TOPIC_FILTER_BYTES_MAX,
 };
 
@@ -116,12 +117,26 @@ fn upstream<'a>(body: &mut Reader<'a>) -> Option<Upstream<'a>> {
     })
 }
 
+fn attribute<'a>(body: &mut Reader<'a>) -> Option<SelfService<'a>> {
+    let action = body.u8()?;
+    let name = body.word(ATTRIBUTE_NAME_BYTES_MAX).filter(|name| !name.is_empty())?;
+    match action {
+        1 => {
+            let value = body.word(LABEL_BYTES_MAX).filter(|value| !value.is_empty())?;
+            Some(SelfService::AttributeSet { name, value })
+        }
+        2 => Some(SelfService::AttributeRemove(name)),
+        _ => None,
+    }
+}
+
 fn self_service<'a>(command: Command, body: &mut Reader<'a>) -> Option<SelfService<'a>> {
     let tag: fn(&'a str) -> SelfService<'a> = match command {
         Command::Bind => SelfService::Bind,
         Command::Unbind => SelfService::Unbind,
         Command::Subscribe => return Subscribe::decode(body).map(SelfService::Subscribe),
         Command::Unsubscribe => SelfService::Unsubscribe,
+        Command::Attribute => return attribute(body),
         Command::Tag => match body.u8()? {
             1 => SelfService::TagAdd,
             2 => SelfService::TagRemove,
@@ -147,7 +162,6 @@ fn server_frame(command: Command, mut body: Reader<'_>) -> Option<ServerFrame<'_
             ServerFrame::Close(Refusal { reason, retry_after_s: body.u16()? })
         }
         Command::Push => ServerFrame::Push(push(&mut body)?),
-        Command::Recall => ServerFrame::Recall(MessageId(body.u128()?)),
         Command::Gap => ServerFrame::Gap(gap(&mut body)?),
         Command::UpAck => {
             ServerFrame::UpAck(UpAck { client_message: body.u64()?, outcome: result_code(body.u8()?)? })
@@ -202,17 +216,20 @@ fn push<'a>(body: &mut Reader<'a>) -> Option<Push<'a>> {
         0 => None,
         code => Some(Source::from_code(code)?),
     };
+    let flags = body.u8()?;
+    let PushShared { message, kind, trace, replaces, collapse_key, payload } = PushShared::read(body)?;
     Some(Push {
         source,
         position,
         previous,
         ttl_s,
-        flags: body.u8()?,
-        message: MessageId(body.u128()?),
-        kind: Kind::from_code(body.u8()?)?,
-        trace: TraceId(body.u128()?),
-        collapse_key: body.text(COLLAPSE_KEY_BYTES_MAX)?,
-        payload: body.rest(),
+        flags,
+        message,
+        kind,
+        trace,
+        replaces,
+        collapse_key,
+        payload,
     })
 }
 

@@ -3,11 +3,12 @@
 
 use super::frame::{AckKind, Connect, DeviceFrame, Gap, Push, Refusal, SelfService, ServerFrame, Welcome};
 use super::header::{Command, Header};
-use super::push::{PushHead, encode_push_shared};
+use super::push::{PushHead, PushShared};
 use crate::id::{ClientId, MessageId};
 use crate::limit::{
-    ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, BACK_OFF_STEPS_MAX, DEVICE_NAME_BYTES_MAX,
-    HEADER_BYTES, LABEL_BYTES_MAX, NODE_NAME_BYTES_MAX, TOKEN_BYTES_MAX, TOPIC_FILTER_BYTES_MAX,
+    ACK_IDS_MAX, ADDRESS_BYTES_MAX, APP_KEY_BYTES_MAX, ATTRIBUTE_NAME_BYTES_MAX, BACK_OFF_STEPS_MAX,
+    DEVICE_NAME_BYTES_MAX, HEADER_BYTES, LABEL_BYTES_MAX, NODE_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
+    TOPIC_FILTER_BYTES_MAX,
 };
 
 impl DeviceFrame<'_> {
@@ -52,6 +53,7 @@ impl DeviceFrame<'_> {
                 SelfService::Bind(_) => Command::Bind,
                 SelfService::Unbind(_) => Command::Unbind,
                 SelfService::TagAdd(_) | SelfService::TagRemove(_) => Command::Tag,
+                SelfService::AttributeSet { .. } | SelfService::AttributeRemove(_) => Command::Attribute,
                 SelfService::Subscribe(_) => Command::Subscribe,
                 SelfService::Unsubscribe(_) => Command::Unsubscribe,
             },
@@ -73,7 +75,6 @@ impl ServerFrame<'_> {
                 put_text(out, to, ADDRESS_BYTES_MAX);
             }
             ServerFrame::Push(push) => put_push(out, push),
-            ServerFrame::Recall(message) => put(out, message.0.to_be_bytes()),
             ServerFrame::Gap(gap) => put_gap(out, gap),
             ServerFrame::UpAck(answer) => {
                 put(out, answer.client_message.to_be_bytes());
@@ -96,7 +97,6 @@ impl ServerFrame<'_> {
             ServerFrame::GoAway { .. } => Command::GoAway,
             ServerFrame::Close(_) => Command::Close,
             ServerFrame::Push(_) => Command::Push,
-            ServerFrame::Recall(_) => Command::Recall,
             ServerFrame::Gap(_) => Command::Gap,
             ServerFrame::UpAck(_) => Command::UpAck,
             ServerFrame::Result { .. } => Command::Result,
@@ -159,6 +159,15 @@ fn put_self_service(out: &mut Vec<u8>, what: &SelfService<'_>) {
             out.push(2);
             put_text(out, name, LABEL_BYTES_MAX);
         }
+        SelfService::AttributeSet { name, value } => {
+            out.push(1);
+            put_text(out, name, ATTRIBUTE_NAME_BYTES_MAX);
+            put_text(out, value, LABEL_BYTES_MAX);
+        }
+        SelfService::AttributeRemove(name) => {
+            out.push(2);
+            put_text(out, name, ATTRIBUTE_NAME_BYTES_MAX);
+        }
         SelfService::Subscribe(subscribe) => subscribe.encode(out),
         SelfService::Unsubscribe(filter) => put_text(out, filter, TOPIC_FILTER_BYTES_MAX),
     }
@@ -191,7 +200,8 @@ fn put_push(out: &mut Vec<u8>, push: &Push<'_>) {
     let Push { source, position, previous, ttl_s, flags, .. } = *push;
     let head = PushHead { source, position, previous, ttl_s, flags };
     out.extend_from_slice(&head.encode(0)[HEADER_BYTES..]);
-    encode_push_shared(push.message, push.kind, push.trace, push.collapse_key, push.payload, out);
+    let Push { message, kind, trace, replaces, collapse_key, payload, .. } = *push;
+    PushShared { message, kind, trace, replaces, collapse_key, payload }.encode(out);
 }
 
 fn put_gap(out: &mut Vec<u8>, gap: &Gap) {

@@ -8,10 +8,11 @@ use crate::id::{Kind, MessageId, Position, Source, TraceId};
 pub const VERSION: u8 = 1;
 
 /// What carries the device's bytes, as the device sees it (004-05).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u8)]
 pub enum Network {
     /// Not said.
+    #[default]
     Unknown = 0,
     /// Cable.
     Wired = 1,
@@ -129,10 +130,21 @@ pub struct Push<'a> {
     pub kind: Kind,
     /// The trace that the push belongs to.
     pub trace: TraceId,
+    /// An earlier message that this one replaces, shown or not.
+    pub replaces: Option<MessageId>,
     /// Newest of the same key replaces the older on the device; empty = none.
     pub collapse_key: &'a str,
     /// The content, by kind.
     pub payload: &'a [u8],
+}
+
+impl Push<'_> {
+    /// The message that this one recalls, if it is of kind recall and its payload an id.
+    #[must_use]
+    pub fn recalls(&self) -> Option<MessageId> {
+        let id = (self.kind == Kind::Recall).then(|| self.payload.try_into().ok()).flatten()?;
+        Some(MessageId(u128::from_be_bytes(id)))
+    }
 }
 
 /// Bits of [`Push::flags`].
@@ -141,6 +153,10 @@ pub mod push_flags {
     pub const MAY_REPEAT: u8 = 0x01;
     /// Published to a topic before this device subscribed to it, and kept for that.
     pub const RETAINED: u8 = 0x02;
+    /// The message comes ahead of its turn: `previous` is its own position, and the position reached is not moved.
+    pub const AHEAD: u8 = 0x04;
+    /// It was pushed with high priority.
+    pub const HIGH: u8 = 0x08;
 }
 
 /// Why messages were left out.
@@ -263,6 +279,15 @@ pub enum SelfService<'a> {
     TagAdd(&'a str),
     /// Remove this tag.
     TagRemove(&'a str),
+    /// Set an attribute.
+    AttributeSet {
+        /// Which.
+        name: &'a str,
+        /// What it says from now on.
+        value: &'a str,
+    },
+    /// Remove this attribute.
+    AttributeRemove(&'a str),
     /// Subscribe to topics.
     Subscribe(Subscribe<'a>),
     /// End the subscription with this filter.
@@ -317,8 +342,6 @@ pub enum ServerFrame<'a> {
     Close(Refusal),
     /// One delivery.
     Push(Push<'a>),
-    /// Forget this message.
-    Recall(MessageId),
     /// What was left out.
     Gap(Gap),
     /// The answer to UPSTREAM and PUBLISH.

@@ -30,8 +30,6 @@ pub enum Command {
     Close = 0x14,
     /// Server → device: one delivery.
     Push = 0x20,
-    /// Server → device: forget a delivered message.
-    Recall = 0x21,
     /// Server → device: what was left out, and why.
     Gap = 0x22,
     /// Device → server: what became of deliveries.
@@ -52,6 +50,8 @@ pub enum Command {
     Subscribe = 0x53,
     /// Device → server: end a subscription.
     Unsubscribe = 0x54,
+    /// Device → server: set or remove an attribute.
+    Attribute = 0x55,
     /// Server → device: the answer to a self-service frame.
     Result = 0x5F,
 }
@@ -70,7 +70,6 @@ impl Command {
             0x13 => Command::GoAway,
             0x14 => Command::Close,
             0x20 => Command::Push,
-            0x21 => Command::Recall,
             0x22 => Command::Gap,
             0x30 => Command::Ack,
             0x40 => Command::Upstream,
@@ -81,6 +80,7 @@ impl Command {
             0x52 => Command::Tag,
             0x53 => Command::Subscribe,
             0x54 => Command::Unsubscribe,
+            0x55 => Command::Attribute,
             0x5F => Command::Result,
             _ => return None,
         })
@@ -103,6 +103,7 @@ impl Command {
                 | Command::Tag
                 | Command::Subscribe
                 | Command::Unsubscribe
+                | Command::Attribute
         )
     }
 }

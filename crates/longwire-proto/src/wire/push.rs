@@ -46,8 +46,10 @@ impl PushHead {
     }
 }
 
-/// Appends the shared part of a PUSH: message id, kind, trace, collapse key, payload. A collapse key is at most
-/// [`COLLAPSE_KEY_BYTES_MAX`] long; a longer one is cut.
+/// In the byte of the kind: the id of the message that this one replaces follows the trace.
+const REPLACES: u8 = 0x80;
+
+/// Appends the shared part of a PUSH that replaces no other: see [`PushShared::encode`].
 pub fn encode_push_shared(
     message: MessageId,
     kind: Kind,
@@ -56,15 +58,10 @@ pub fn encode_push_shared(
     payload: &[u8],
     out: &mut Vec<u8>,
 ) {
-    out.reserve(PUSH_SHARED_BYTES_MIN + collapse_key.len() + payload.len());
-    out.extend_from_slice(&message.0.to_be_bytes());
-    out.push(kind as u8);
-    out.extend_from_slice(&trace.0.to_be_bytes());
-    put_text(out, collapse_key, COLLAPSE_KEY_BYTES_MAX);
-    out.extend_from_slice(payload);
+    PushShared { message, kind, trace, replaces: None, collapse_key, payload }.encode(out);
 }
 
-/// The shared part of a PUSH, read again: what [`encode_push_shared`] wrote.
+/// The shared part of a PUSH: what is the same for all devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PushShared<'a> {
     /// The message.
@@ -73,6 +70,8 @@ pub struct PushShared<'a> {
     pub kind: Kind,
     /// The trace that the push belongs to; 0 = none.
     pub trace: TraceId,
+    /// An earlier message that this one replaces, shown or not.
+    pub replaces: Option<MessageId>,
     /// Newest of the same key replaces the older on the device; empty = none.
     pub collapse_key: &'a str,
     /// The content, by kind.
@@ -80,14 +79,36 @@ pub struct PushShared<'a> {
 }
 
 impl<'a> PushShared<'a> {
+    /// Appends it: message id, kind, trace, the id that it replaces if it does, collapse key, payload. A collapse key is at most
+    /// [`COLLAPSE_KEY_BYTES_MAX`] long; a longer one is cut.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(PUSH_SHARED_BYTES_MIN + 16 + self.collapse_key.len() + self.payload.len());
+        out.extend_from_slice(&self.message.0.to_be_bytes());
+        out.push(self.kind as u8 | if self.replaces.is_some() { REPLACES } else { 0 });
+        out.extend_from_slice(&self.trace.0.to_be_bytes());
+        if let Some(replaced) = self.replaces {
+            out.extend_from_slice(&replaced.0.to_be_bytes());
+        }
+        put_text(out, self.collapse_key, COLLAPSE_KEY_BYTES_MAX);
+        out.extend_from_slice(self.payload);
+    }
+
     /// Reads it; `None` for other bytes.
     #[must_use]
     pub fn decode(shared: &'a [u8]) -> Option<PushShared<'a>> {
-        let mut body = Reader::new(shared);
+        PushShared::read(&mut Reader::new(shared))
+    }
+
+    pub(super) fn read(body: &mut Reader<'a>) -> Option<PushShared<'a>> {
+        let message = MessageId(body.u128()?);
+        let kind = body.u8()?;
+        let trace = TraceId(body.u128()?);
+        let replaces = if kind & REPLACES == 0 { None } else { Some(MessageId(body.u128()?)) };
         Some(PushShared {
-            message: MessageId(body.u128()?),
-            kind: Kind::from_code(body.u8()?)?,
-            trace: TraceId(body.u128()?),
+            message,
+            kind: Kind::from_code(kind & !REPLACES)?,
+            trace,
+            replaces,
             collapse_key: body.text(COLLAPSE_KEY_BYTES_MAX)?,
             payload: body.rest(),
         })

@@ -1,7 +1,10 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
 use super::Api;
-use super::endpoints::{admin, apps, devices, messages, probes, push, topics, upstream};
+use super::endpoints::{
+    admin, apps, batch, books, devices, explain, messages, probes, push, recall, sse, streams, topics,
+    upstream, webhooks,
+};
 use super::exchange::fault::Fault;
 use axum::Router;
 use std::sync::Arc;
@@ -21,11 +24,12 @@ struct Document;
 
 fn documented() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(devices::register))
-        .routes(routes!(devices::device))
-        .routes(routes!(devices::disconnect))
+        .merge(of_devices())
         .routes(routes!(push::push))
-        .routes(routes!(messages::message))
+        .routes(routes!(batch::batch))
+        .routes(routes!(messages::message, recall::recall))
+        .routes(routes!(books::books))
+        .merge(of_truth())
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))
         .routes(routes!(topics::publish))
@@ -38,10 +42,37 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(admin::heartbeat))
         .routes(routes!(apps::topic_rules))
         .routes(routes!(apps::login_ways))
+        .routes(routes!(streams::set))
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))
         .routes(routes!(probes::openapi))
+}
+
+/// What becomes of messages and devices.
+fn of_truth() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(explain::explain))
+        .routes(routes!(explain::targets))
+        .routes(routes!(streams::receipts))
+        .routes(routes!(sse::receipts))
+        .routes(routes!(streams::presence))
+        .routes(routes!(sse::presence))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::set, webhooks::remove))
+        .routes(routes!(webhooks::test))
+}
+
+fn of_devices() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(devices::register, devices::lists::devices))
+        .routes(routes!(devices::device, devices::changes::change, devices::changes::remove))
+        .routes(routes!(devices::disconnect))
+        .routes(routes!(devices::changes::revoke))
+        .routes(routes!(devices::lists::status))
+        .routes(routes!(devices::tags::tags))
+        .routes(routes!(devices::tags::members, devices::tags::change_members, devices::tags::clear))
+        .routes(routes!(devices::aliases::devices, devices::aliases::unbind))
 }
 
 /// The routes over their state.

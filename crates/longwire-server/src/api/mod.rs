@@ -60,7 +60,12 @@ pub struct Api {
     admin_key: Option<SecretHash>,
     /// Requests in work by app; as many entries as there are apps.
     in_work: Mutex<HashMap<AppId, Arc<AtomicUsize>>>,
+    /// Event streams by app; as many entries as there are apps.
+    streams: Mutex<HashMap<AppId, Arc<AtomicUsize>>>,
 }
+
+/// Event streams of one app at once; beyond it 429 `too_many_streams`.
+pub const STREAMS_PER_APP_MAX: usize = 16;
 
 /// Makes a page. It reads the kernel's table of sockets, milliseconds, so never on a thread that serves requests.
 pub type Page = Arc<dyn Fn() -> String + Send + Sync>;
@@ -109,6 +114,7 @@ impl Api {
             operations: parts.operations,
             admin_key: parts.admin_key,
             in_work: Mutex::new(HashMap::new()),
+            streams: Mutex::new(HashMap::new()),
         })
     }
 
@@ -118,6 +124,18 @@ impl Api {
         let place = InWork(count);
         if place.0.fetch_add(1, Ordering::Relaxed) >= self.options.requests_per_app_max {
             return Err(Fault::too_many_requests(self.options.requests_per_app_max));
+        }
+        Ok(place)
+    }
+}
+
+impl Api {
+    /// Takes a place among the app's event streams.
+    fn enter_stream(&self, app: AppId) -> Result<InWork, Fault> {
+        let count = self.streams.lock().entry(app).or_default().clone();
+        let place = InWork(count);
+        if place.0.fetch_add(1, Ordering::Relaxed) >= STREAMS_PER_APP_MAX {
+            return Err(Fault::too_many_streams(STREAMS_PER_APP_MAX));
         }
         Ok(place)
     }

@@ -2,8 +2,8 @@
 
 use super::border::{Broadcast, Command, Outgoing};
 use super::hub::Core;
-use crate::domain::Position;
-use crate::planted::{Fault, planted_in};
+use crate::domain::{Position, Priority};
+use crate::planted::{Fault as Planted, planted_in};
 use crate::store::port::{Accepted, Committed};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -30,11 +30,12 @@ async fn dispatch(core: &Core, accepted: &Accepted) {
     let message = Arc::new(Outgoing {
         message: accepted.message,
         deadline: record.deadline,
-        shared: if planted_in(Fault::SwapsContent, 16) {
+        shared: if planted_in(Planted::SwapsContent, 16) {
             swapped(&accepted.shared)
         } else {
             accepted.shared.clone()
         },
+        high: record.priority == Priority::High,
     });
     if record.log_position != Position::START {
         let reach = core.labels.reach(record.app, accepted.filter.clone());

@@ -10,22 +10,30 @@ use super::memory::labels::{LABELS_MAX, Labels};
 use super::memory::live::{self, Live};
 use super::memory::returns::Returns;
 use super::memory::sessions::Sessions;
+use super::once::KeyTurns;
 use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
 use super::topics::{self, Topics};
+use super::truth::presence::Presences;
+use super::truth::{self, Truth};
 use crate::domain::LoginWays;
+use crate::domain::audience::Estimate;
 use crate::domain::topic::Rules;
 use crate::domain::{
-    App, AppId, AppKey, AppSecret, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid,
-    MessageId, Position, Push, Registration, SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, Counts, DeviceName, DuplicateLogin, HeartbeatPolicy, HeartbeatRules,
+    Invalid, MessageId, Position, Push, Recalled, Registration, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, DeviceView, MessageView, StoreError};
 use crate::store::registry::Registry;
 use crate::store::upstream::UpstreamRequest;
 
+pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus};
+pub use super::order::Place;
 pub use super::topics::{Publication, Sent, SessionStart, SessionWish, TopicCensus, TopicStats};
+pub use super::truth::TruthOptions;
+pub use crate::store::messages::books::{AppBook, BooksReport};
 pub use crate::store::registry::RegisterError;
 pub use crate::store::upstream::{UpstreamItem, UpstreamPage, UpstreamWaiting};
 
@@ -73,6 +81,8 @@ pub struct Parts {
     pub auth: AuthOptions,
     /// Connections that a device may have under [`DuplicateLogin::Many`]; a newer one displaces the oldest.
     pub connections_per_device: usize,
+    /// About streams and webhooks.
+    pub truth: TruthOptions,
 }
 
 /// A registered device, with its token.
@@ -95,25 +105,25 @@ pub struct Registered {
 pub struct Receipt {
     /// The message.
     pub message: MessageId,
-    /// Devices addressed; `None` for `all` and tags, whose members are never counted.
-    pub matched: Option<u64>,
-    /// Registration ids and aliases that no device has.
-    pub unknown: u64,
+    /// Whom it met.
+    pub audience: Estimate,
     /// Targets whose mailbox was full.
     pub refused: u64,
-    /// Addressed devices that were connected, however many connections each had; `None` for `all` and tags.
-    pub online: Option<u64>,
     /// "local" (fsynced here) or "memory" (online only).
     pub durability: &'static str,
     /// The ttl that holds, seconds (clipped to the limit).
     pub ttl_s: u32,
+    /// The trace that the message belongs to.
+    pub trace: TraceId,
+    /// The caller's key made this message before; this says what was said then.
+    pub replayed: bool,
 }
 
 /// Why a push was not accepted; nothing was stored, except for `Store(Unknown)`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PushError {
-    /// No device matches any address.
-    #[error("no device has any of these registration ids or aliases")]
+    /// No device matches any address, and what is asked beside.
+    #[error("no device has any of these registration ids or aliases, and fits what is asked beside")]
     NobodyMatches,
     /// An alias matches more devices than one push may address.
     #[error("the aliases match {0} devices; one push may address 1000")]
@@ -195,7 +205,9 @@ pub(super) struct Core {
     pub(super) live: Live,
     pub(super) ids: MessageIds,
     pub(super) turns: Turns,
+    pub(super) key_turns: KeyTurns,
     pub(super) topics: Topics,
+    pub(super) truth: Truth,
     pub(super) stats: Arc<HubStats>,
     /// Rises when the tags or attributes of a connected device change.
     pub(super) retags: AtomicU64,
@@ -209,11 +221,26 @@ impl Core {
         self.apps.read().get(key).cloned()
     }
 
+    /// Puts another in the place of an app.
+    pub(super) fn change_app(&self, key: &str, change: impl FnOnce(&App) -> App) -> Option<Arc<App>> {
+        let mut apps = self.apps.write();
+        let app = apps.get_mut(key)?;
+        *app = Arc::new(change(app));
+        Some(app.clone())
+    }
+
     /// The topic rules of these apps; one look at all apps, whoever asks.
     pub(super) fn topic_rules(&self, ids: &HashSet<AppId>) -> HashMap<AppId, Arc<Rules>> {
         let apps = self.apps.read();
         let meant = apps.values().filter(|app| ids.contains(&app.id));
         meant.map(|app| (app.id, app.topic_rules.clone())).collect()
+    }
+
+    /// Those of these apps whose devices may change themselves.
+    pub(super) fn self_service(&self, ids: &HashSet<AppId>) -> HashSet<AppId> {
+        let apps = self.apps.read();
+        let allowing = apps.values().filter(|app| app.settings.self_service && ids.contains(&app.id));
+        allowing.map(|app| app.id).collect()
     }
 
     pub(super) fn retry_after_s(&self) -> u16 {
@@ -265,6 +292,11 @@ impl Hub {
         enrolment.count(std::iter::empty(), &stats);
         let seed = RandomState::new().hash_one(0_u8);
         let topics = Topics::load(&store, shards.interests().clone(), clock(), seed).await?;
+        let (presences, presence_notes) = Presences::new();
+        for app in &apps {
+            store.set_stream_terms(app.id, truth::terms(app), true).await?;
+            presences.set(app.id, app.settings.presence);
+        }
         let core = Arc::new(Core {
             token_key: registry.token_key().await?,
             store,
@@ -285,7 +317,9 @@ impl Hub {
             live: Live::new(live::MESSAGES_MAX, stats.clone()),
             ids: MessageIds::new(random_bytes()?),
             turns: Turns::new(),
+            key_turns: KeyTurns::new(),
             topics,
+            truth: Truth::new(parts.truth, presences, stats.clone()),
             stats,
             retags: AtomicU64::new(0),
             under_way: tokio::sync::RwLock::default(),
@@ -296,6 +330,14 @@ impl Hub {
         tokio::spawn(auth::watch_keys(Arc::downgrade(&core)));
         tokio::spawn(auth::enrol_waiting(Arc::downgrade(&core), listed));
         tokio::spawn(topics::run_clock(core.clone()));
+        tokio::spawn(truth::presence::run(Arc::downgrade(&core), presence_notes));
+        for app in &apps {
+            core.truth.webhooks.set(&core, app);
+            if app.settings.presence {
+                let task = tokio::spawn(truth::end_stale(core.store.clone(), core.clock.clone(), app.id));
+                core.truth.tasks.lock().push(task);
+            }
+        }
         Ok(Hub { core })
     }
 
@@ -496,15 +538,69 @@ impl Hub {
     /// # Errors
     /// See [`PushError`].
     pub async fn push(&self, app: &App, push: Push) -> Result<Receipt, PushError> {
-        self.core.push(app, push).await
+        self.push_at(app, push, Place::default()).await
     }
 
-    /// What became of a message. In what is returned, created = delivered + expired + dropped + pending.
+    /// The same for one of a row of pushes: whatever is accepted at the places before it is accepted before it.
+    ///
+    /// # Errors
+    /// See [`PushError`].
+    pub async fn push_at(&self, app: &App, push: Push, mut place: Place) -> Result<Receipt, PushError> {
+        if let Some(once) = push.once {
+            return self.core.push_once(app, push, once.key, place).await;
+        }
+        let receipt = self.core.push_now_or_later(app, push, &mut place).await;
+        place.leave().await;
+        receipt
+    }
+
+    /// Whom a push would meet; nothing is accepted.
+    ///
+    /// # Errors
+    /// As [`Hub::push`], but for what only an acceptance finds.
+    pub async fn validate(&self, app: &App, push: &Push) -> Result<Estimate, PushError> {
+        self.core.validate(app, push).await
+    }
+
+    /// Recalls a message: what has no end ends, who has it is told. When this returns, it is sent to nobody any more. A second
+    /// recall answers as the first. `None`: this app has no such message.
+    ///
+    /// # Errors
+    /// Draining, or the store's.
+    pub async fn recall(
+        &self,
+        app: &App,
+        message: MessageId,
+        trace: TraceId,
+    ) -> Result<Option<Recalled>, PushError> {
+        self.core.recall(app, message, trace).await
+    }
+
+    /// What became of a message. In what is returned, created is what ended and what is pending.
     ///
     /// # Errors
     /// The store's.
     pub async fn message(&self, app: &App, message: MessageId) -> Result<Option<MessageStory>, StoreError> {
         self.core.message(app, message).await
+    }
+
+    /// An app's books: its running totals, and log deliveries in live windows, which are not created yet.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn books(&self, app: &App) -> Result<(Counts, u64), StoreError> {
+        let moving = self.core.live.in_flight();
+        let messages = moving.iter().map(|(message, _)| *message).collect();
+        let apps = self.core.store.apps_of(messages).await?;
+        let own = moving.iter().zip(apps).filter(|(_, of)| *of == Some((app.id, true)));
+        let in_flight = own.map(|((_, count), _)| count).sum();
+        Ok((self.core.store.books(app.id).await?, in_flight))
+    }
+
+    /// What the last check of the books found.
+    #[must_use]
+    pub fn books_report(&self) -> Arc<BooksReport> {
+        self.core.store.books_report()
     }
 
     /// What devices sent to this app's business; `None` for a cursor that lies after all of it.
@@ -553,6 +649,10 @@ impl Hub {
     /// Waits for what is under way, writes the ends of sessions, then closes store and registry. The shards have ended before.
     pub async fn close(&self) {
         self.drain();
+        self.core.truth.webhooks.close();
+        self.core.truth.presences.flush().await;
+        let tasks = std::mem::take(&mut *self.core.truth.tasks.lock());
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
         self.core.topics.close();
         let _all = self.core.under_way.write().await;
         topics::write_last_ends(&self.core).await;
@@ -561,7 +661,7 @@ impl Hub {
     }
 }
 
-fn random_bytes() -> Result<[u8; 32], StoreError> {
+pub(super) fn random_bytes() -> Result<[u8; 32], StoreError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
         .map_err(|error| StoreError::Unavailable(format!("the system gives no random bytes: {error}")))?;

@@ -1,8 +1,11 @@
 //! The hub: login, takeover, push, fan-out, ack, backlog, receipts. The only caller of the store.
 //!
 //! - [`hub`]: what the API asks, and what its parts share.
+//! - `audience`: whom it meets, or an estimate.
 //! - `push`: a push from audience to receipt.
-//! - `devices`: registration, and profiles kept equal to the registry.
+//! - `recall`: taking one back.
+//! - `once`: pushes with a key of the caller; `order`: many pushes in their order.
+//! - `devices`: registration, changes and removal of devices; profiles kept equal to the registry.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - `auth`: who an MQTT client is.
 //! - [`border`]: commands to the shards and events from them; the port that the gate serves.
@@ -10,21 +13,29 @@
 //! - `pump`: events of a shard: logins, pulls, acks, ends of connections.
 //! - `memory`: session table, live counts, tags, ids.
 //! - `topics`: kept sessions, shared groups, retained messages, wills.
+//! - [`truth`]: stories, receipts, presence, and whom they are sent to.
 //! - [`HubStats`]: what is counted.
 
+mod audience;
 mod auth;
 pub mod border;
 mod devices;
 mod dispatcher;
 pub mod hub;
 mod memory;
+mod once;
+mod order;
 mod posts;
 mod pump;
 mod push;
+mod recall;
 mod stats;
 mod topics;
+pub mod truth;
 
 pub use topics::PUBLISH_LABELS;
 
 pub use auth::{AUTOMATIC_DEVICES_MAX, AuthOptions, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
-pub use stats::{AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS};
+pub use stats::{
+    AUDIENCE_LABELS, CALL_OUT_LABELS, FEEDBACK_LABELS, HubStats, UPSTREAM_LABELS, WEBHOOK_LABELS,
+};

@@ -26,6 +26,11 @@ impl Posts {
         Posts { shards, stats, stopping: AtomicBool::new(false) }
     }
 
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.shards.count()
+    }
+
     /// From now on a shard that takes nothing is not waited for without end.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Relaxed);

@@ -1,165 +1,162 @@
 //! A push from audience to receipt.
 
+use super::audience::Met;
 use super::border::{Broadcast, Command, Outgoing};
 use super::hub::{Core, MessageStory, PushError, Receipt};
 use super::memory::live::OnlineOnly;
-use crate::domain::audience::ADDRESSES_MAX;
-use crate::domain::message::TTL_S_MAX;
+use super::once;
+use super::order::Place;
+use crate::domain::audience::Estimate;
+use crate::domain::message::{Report, TTL_S_MAX};
 use crate::domain::{
-    App, AppId, Audience, ClientId, Counts, DropReason, Dropped, Filter, MessageId, MessageRecord, Position,
-    Priority, Push, WallMs,
+    App, AppId, Counts, DropReason, Dropped, MessageId, MessageRecord, Position, Priority, Push, WallMs,
 };
-use crate::planted::{Fault, planted};
-use crate::store::port::{Accept, Destination, MessageView, StoreError};
+use crate::planted::{Fault as Planted, planted};
+use crate::store::port::{Accept, MessageView, StoreError};
+use crate::store::sessions::{Done, Work};
 use bytes::Bytes;
-use longwire_proto::wire::encode_push_shared;
-use std::collections::HashSet;
+use longwire_proto::wire::PushShared;
 use std::sync::Arc;
 
-/// Devices of an addressed audience.
-struct Targets {
-    clients: Vec<ClientId>,
-    unknown: u64,
-}
-
-/// An audience as far as it needs reading.
-enum Reach {
-    Addressed(Targets),
-    Filtered(Arc<Filter>),
-}
-
 impl Core {
-    /// See [`super::hub::Hub::push`].
-    pub(super) async fn push(&self, app: &App, push: Push) -> Result<Receipt, PushError> {
+    /// See [`super::hub::Hub::push_at`].
+    pub(super) async fn push_now_or_later(
+        &self,
+        app: &App,
+        push: Push,
+        place: &mut Place,
+    ) -> Result<Receipt, PushError> {
         if let Some(topic) = &push.audience.topic {
+            place.come().await;
             return self.push_to_topic(app.id, topic, &push).await;
         }
         let _under_way = self.under_way.read().await;
         if self.posts.stopping() {
             return Err(PushError::Draining);
         }
-        let reach = self.reach(app.id, &push.audience).await?;
-        let ttl_s = push.ttl_s.min(TTL_S_MAX);
+        let met = self.meet(app.id, &push.audience).await?;
+        let ttl_s = push.audience.ttl_s(push.ttl_s.min(TTL_S_MAX));
+        // A key keeps what its caller was told, so whom it meets is asked before; for others, while it is stored.
+        let told = match push.once {
+            Some(_) => Some(self.estimate_of(app.id, &met).await),
+            None => None,
+        };
+        place.come().await;
         let accepted_at = (self.clock)();
         let message = self.ids.next(accepted_at);
-        let mut shared = Vec::new();
-        let content = &push.content;
-        encode_push_shared(
+        let (content, shared) = (&push.content, shared_of(message, &push));
+        if let Some(replaced) = push.replaces.filter(|_| ttl_s == 0)
+            && self.store.message(app.id, replaced).await?.is_none()
+        {
+            return Err(StoreError::NoSuchMessage.into());
+        }
+        let mut receipt = Receipt {
             message,
-            content.kind,
-            push.trace,
-            &push.collapse_key,
-            &content.payload,
-            &mut shared,
-        );
-        let shared = Bytes::from(shared);
-        let receipt = if ttl_s == 0 {
-            let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
-            self.push_now(message, kept, shared, reach).await
-        } else {
-            let early_ms = if planted(Fault::ExpiresEarly) { 1_500 } else { 0 };
-            let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000 - early_ms));
-            let (destination, unknown) = match reach {
-                Reach::Addressed(targets) => (Destination::Mailboxes(targets.clients), Some(targets.unknown)),
-                Reach::Filtered(filter) => (Destination::Log(filter), None),
-            };
+            audience: told.unwrap_or_default(),
+            refused: 0,
+            durability: if ttl_s == 0 { "memory" } else { "local" },
+            ttl_s,
+            trace: push.trace,
+            replayed: false,
+        };
+        let keyed = once::keyed(&push, &receipt, accepted_at);
+        let early_ms = if planted(Planted::ExpiresEarly) && ttl_s > 1 { 1_500 } else { 0 };
+        let sending = async {
+            if ttl_s == 0 {
+                if let Some(keyed) = keyed {
+                    self.claim(app.id, message, accepted_at, keyed).await?;
+                }
+                let kept = OnlineOnly { app: app.id, kind: content.kind, trace: push.trace, accepted_at };
+                let high = push.priority == Priority::High;
+                let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared, high });
+                self.push_now(&outgoing, kept, &met).await;
+                place.pass();
+                return Ok(0);
+            }
             let accept = Accept {
                 message,
                 app: app.id,
                 kind: content.kind,
                 trace: push.trace,
                 accepted_at,
-                deadline,
+                deadline: WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000 - early_ms)),
                 shared,
-                destination,
+                destination: met.destination(),
                 received: None,
                 priority: push.priority,
                 collapse_key: push.collapse_key.as_str().into(),
                 replaces: push.replaces,
-                once: push.once,
+                once: keyed,
+                occurrence: None,
+                report: push.report.clone(),
             };
-            self.push_stored(accept, unknown, ttl_s).await?
+            self.store_one(accept, place).await
         };
+        let estimating = async {
+            match told {
+                Some(told) => told,
+                None => self.estimate_of(app.id, &met).await,
+            }
+        };
+        let (refused, audience) = tokio::join!(sending, estimating);
+        (receipt.refused, receipt.audience) = (refused?, audience);
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         tracing::debug!(trace = %push.trace, message = %message, durability = receipt.durability, "push accepted");
         Ok(receipt)
     }
 
-    async fn push_stored(
-        &self,
-        accept: Accept,
-        unknown: Option<u64>,
-        ttl_s: u32,
-    ) -> Result<Receipt, PushError> {
-        let accepted = self.store.accept(accept).await?;
-        let addressed = unknown.is_some();
-        let targets = &accepted.record.targets;
-        let online = || targets.iter().filter(|to| self.sessions.is_online(to.client)).count() as u64;
-        let refused = accepted.refused.len() as u64;
-        Ok(Receipt {
-            message: accepted.message,
-            matched: addressed.then(|| targets.len() as u64 + refused),
-            unknown: unknown.unwrap_or(0),
-            refused,
-            online: addressed.then(online),
-            durability: "local",
-            ttl_s,
-        })
+    /// Stores a message; how many of its targets were refused.
+    async fn store_one(&self, accept: Accept, place: &mut Place) -> Result<u64, PushError> {
+        let queued = self.store.queue(vec![Work::Accept(accept)]).await;
+        place.pass();
+        let mut refused = 0;
+        for done in queued.outcomes().await {
+            if let Done::Accepted(accepted) = done? {
+                refused = accepted.refused.len() as u64;
+            }
+        }
+        Ok(refused)
     }
 
     /// Online only: no store, no position, no ack.
-    async fn push_now(&self, message: MessageId, kept: OnlineOnly, shared: Bytes, reach: Reach) -> Receipt {
+    async fn push_now(&self, outgoing: &Arc<Outgoing>, kept: OnlineOnly, met: &Met) {
         let app = kept.app;
-        self.live.begin(message, kept);
-        let outgoing = Arc::new(Outgoing { message, deadline: WallMs(0), shared });
-        let mut receipt = Receipt {
-            message,
-            matched: None,
-            unknown: 0,
-            refused: 0,
-            online: None,
-            durability: "memory",
-            ttl_s: 0,
-        };
-        match reach {
-            Reach::Addressed(targets) => {
-                let mut online = 0;
+        self.live.begin(outgoing.message, kept);
+        match met {
+            Met::Addressed(targets) => {
                 for client in &targets.clients {
-                    let connections = self.sessions.of(*client);
-                    online += u64::from(connections.count() > 0);
-                    for to in connections.iter() {
+                    for to in self.sessions.of(*client).iter() {
                         let deliver = Command::DeliverNow { to, message: outgoing.clone() };
                         self.posts.send(to.shard(), deliver).await;
                     }
                 }
-                receipt.matched = Some(targets.clients.len() as u64);
-                receipt.unknown = targets.unknown;
-                receipt.online = Some(online);
             }
-            Reach::Filtered(filter) => {
-                let reach = self.labels.reach(app, filter);
-                let broadcast = Broadcast { app, reach, position: Position::START, message: outgoing };
+            Met::Filtered(filter) => {
+                let reach = self.labels.reach(app, filter.clone());
+                let (position, message) = (Position::START, outgoing.clone());
+                let broadcast = Broadcast { app, reach, position, message };
                 self.posts.broadcast(&Arc::new(broadcast)).await;
             }
         }
-        receipt
     }
 
-    async fn reach(&self, app: AppId, audience: &Audience) -> Result<Reach, PushError> {
-        let found: Vec<Vec<ClientId>> = if let Some(names) = &audience.names {
-            let clients = self.store.resolve_names(app, names.clone()).await?;
-            clients.into_iter().map(|client| client.into_iter().collect()).collect()
-        } else if let Some(aliases) = &audience.aliases {
-            self.store.resolve_aliases(app, aliases.clone()).await?
-        } else {
-            return Ok(Reach::Filtered(Arc::new(audience.filter.clone())));
-        };
-        let targets = gather(&found);
-        match targets.clients.len() {
-            0 => Err(PushError::NobodyMatches),
-            1..=ADDRESSES_MAX => Ok(Reach::Addressed(targets)),
-            many => Err(PushError::TooManyTargets(many)),
+    async fn estimate_of(&self, app: AppId, met: &Met) -> Estimate {
+        match met {
+            Met::Addressed(targets) => self.exactly(targets),
+            Met::Filtered(filter) => self.estimate(app, filter).await,
         }
+    }
+
+    /// See [`super::hub::Hub::validate`].
+    pub(super) async fn validate(&self, app: &App, push: &Push) -> Result<Estimate, PushError> {
+        if self.posts.stopping() {
+            return Err(PushError::Draining);
+        }
+        if push.audience.topic.is_some() {
+            return Ok(Estimate::default());
+        }
+        let met = self.meet(app.id, &push.audience).await?;
+        Ok(self.estimate_of(app.id, &met).await)
     }
 
     /// See [`super::hub::Hub::message`].
@@ -194,6 +191,9 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
         priority: Priority::Normal,
         collapse_key: Arc::from(""),
         replaces: None,
+        refused: 0,
+        recalled: None,
+        report: Report::default(),
     };
     // What was sent has no end that anybody could know of, so only what was dropped is a delivery in the books.
     let counts = Counts {
@@ -201,14 +201,21 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
         dropped: Dropped::of(DropReason::OutboxFull, dropped),
         ..Counts::default()
     };
-    let view = MessageView { record: Arc::new(record), counts };
+    let view = MessageView { record: Arc::new(record), counts, spreading: None };
     MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
 }
 
-/// Each device once, in the order of the addresses.
-fn gather(found: &[Vec<ClientId>]) -> Targets {
-    let mut seen = HashSet::with_capacity(found.len());
-    let clients = found.iter().flatten().copied().filter(|client| seen.insert(*client)).collect();
-    let unknown = found.iter().filter(|clients| clients.is_empty()).count() as u64;
-    Targets { clients, unknown }
+/// The shared part of a message's PUSH.
+fn shared_of(message: MessageId, push: &Push) -> Bytes {
+    let mut shared = Vec::new();
+    let parts = PushShared {
+        message,
+        kind: push.content.kind,
+        trace: push.trace,
+        replaces: push.replaces,
+        collapse_key: &push.collapse_key,
+        payload: &push.content.payload,
+    };
+    parts.encode(&mut shared);
+    Bytes::from(shared)
 }

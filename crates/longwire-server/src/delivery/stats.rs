@@ -14,6 +14,9 @@ pub const FEEDBACK_LABELS: [&str; 4] = ["received", "displayed", "clicked", "dis
 /// The labels of [`HubStats::upstream`], in order.
 pub const UPSTREAM_LABELS: [&str; 5] = ["done", "unsupported", "not_allowed", "quota", "busy"];
 
+/// The labels of [`HubStats::webhook_requests`], in order.
+pub const WEBHOOK_LABELS: [&str; 2] = ["taken", "failed"];
+
 /// The labels of [`HubStats::call_outs`], in order.
 pub const CALL_OUT_LABELS: [&str; 4] = ["answered", "remembered", "failed", "held_back"];
 
@@ -75,6 +78,16 @@ pub struct HubStats {
     pub accepted: [AtomicU64; 5],
     /// Online-only messages accepted, by [`AUDIENCE_LABELS`].
     pub online_only: [AtomicU64; 5],
+    /// Pushes whose key had made them before: told again.
+    pub pushes_replayed: AtomicU64,
+    /// Pushes refused because their key had been used for another request.
+    pub keys_conflicting: AtomicU64,
+    /// Pushes refused because their app had as many keys as it may have.
+    pub keys_refused: AtomicU64,
+    /// Changes that devices asked for of themselves, by [`OWN_LABELS`](super::border::own::OWN_LABELS).
+    pub own: [AtomicU64; 5],
+    /// Of those, answers for which a shard had no room: the device asks again.
+    pub own_unanswered: AtomicU64,
     /// Deliveries given to sockets or outboxes.
     pub deliveries_sent: AtomicU64,
     /// Online-only deliveries dropped at a full outbox.
@@ -85,6 +98,14 @@ pub struct HubStats {
     pub live_forgotten: AtomicU64,
     /// Devices' other words about messages, by [`FEEDBACK_LABELS`].
     pub feedback: [AtomicU64; 4],
+    /// Words of devices about messages that were not noted: too many waited for the store.
+    pub feedback_dropped: AtomicU64,
+    /// Events of presence that were not written: too many waited, or the store failed.
+    pub presence_dropped: AtomicU64,
+    /// Requests of webhooks, by [`WEBHOOK_LABELS`].
+    pub webhook_requests: [AtomicU64; 2],
+    /// Events given up because their webhook had failed for a day.
+    pub webhook_skipped: AtomicU64,
     /// Answers to messages of devices, by [`UPSTREAM_LABELS`].
     pub upstream: [AtomicU64; 5],
     /// Messages of devices that got no answer because their shard had no room for it; they will be sent again.
@@ -94,6 +115,10 @@ pub struct HubStats {
 }
 
 impl HubStats {
+    pub(super) fn own_answered(&self, outcome: super::border::own::OwnOutcome) {
+        self.own[outcome as usize].fetch_add(1, Relaxed);
+    }
+
     pub(super) fn login_refused(&self, reason: CloseReason) {
         self.logins_refused[reason].fetch_add(1, Relaxed);
     }

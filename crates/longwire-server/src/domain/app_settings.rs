@@ -2,10 +2,58 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Webhooks of one app.
+pub const WEBHOOKS_MAX: usize = 4;
+
 /// The settings of an app. A field that is not there has its default, so an older row reads on.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AppSettings {
     /// Devices may bind their own alias, and add and remove their own tags and attributes.
     pub self_service: bool,
+    /// What goes into its stream of receipts.
+    pub receipts: ReceiptMode,
+    /// Its devices' comings and goings are a stream.
+    pub presence: bool,
+    /// Where its streams are sent, at most [`WEBHOOKS_MAX`].
+    pub webhooks: Vec<Webhook>,
+}
+
+/// What goes into an app's stream of receipts. A message with `callback` has all of it, whatever this says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiptMode {
+    /// Nothing.
+    #[default]
+    Off,
+    /// How each delivery ended.
+    Ends,
+    /// That, and what devices say of it: displayed, clicked, dismissed.
+    All,
+}
+
+/// A place outside that an app's streams are sent to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Webhook {
+    /// Its name within the app: 1 to 32 letters, digits, `-`, `_`.
+    pub id: String,
+    /// Where to.
+    pub url: String,
+    /// What its requests are signed with.
+    pub secret: WebhookSecret,
+    /// Receipts are sent.
+    pub receipts: bool,
+    /// Presence is sent.
+    pub presence: bool,
+}
+
+/// What a webhook's requests are signed with; never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WebhookSecret(pub String);
+
+impl std::fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }

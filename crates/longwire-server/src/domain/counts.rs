@@ -100,6 +100,21 @@ impl Counts {
         self.delivered + self.expired + self.collapsed + self.recalled + self.dropped.total()
     }
 
+    /// Adds another's, state by state.
+    pub fn absorb(&mut self, other: &Counts) {
+        self.created += other.created;
+        self.delivered += other.delivered;
+        self.expired += other.expired;
+        self.collapsed += other.collapsed;
+        self.recalled += other.recalled;
+        self.displayed += other.displayed;
+        self.clicked += other.clicked;
+        self.dismissed += other.dismissed;
+        for (mine, theirs) in self.dropped.0.iter_mut().zip(other.dropped.0) {
+            *mine += theirs;
+        }
+    }
+
     /// Deliveries without an end.
     #[must_use]
     pub fn pending(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! A registered endpoint of an app.
 
 use super::{AppId, ClientId, Invalid};
-use longwire_proto::limit::{DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX};
+use longwire_proto::limit::{ATTRIBUTE_NAME_BYTES_MAX, DEVICE_NAME_BYTES_MAX, LABEL_BYTES_MAX};
 use std::sync::Arc;
 
 macro_rules! name {
@@ -73,8 +73,6 @@ fn check(field: &str, text: &str, bytes_max: usize, apart: &[char]) -> Result<()
 pub const TAGS_PER_DEVICE_MAX: usize = 100;
 /// Attributes that one device may have.
 pub const ATTRIBUTES_PER_DEVICE_MAX: usize = 16;
-/// Name of an attribute, bytes.
-pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 32;
 
 name!(
     /// What an attribute says, as text; 1 to 64 bytes without controls.

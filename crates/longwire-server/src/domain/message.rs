@@ -53,7 +53,21 @@ pub struct Push {
     pub once: Option<Once>,
     /// How it is spread over time; `None` = at once.
     pub spread: Option<Spread>,
+    /// What its receipts say, and whether there are any.
+    pub report: Report,
 }
+
+/// What a caller wants to be told of a message (`callback`, `analytics_label`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Receipts of its ends and of what devices say of it, whatever the app's setting is.
+    pub callback: bool,
+    /// The caller's own word for it, in every receipt; empty = none, at most [`LABEL_BYTES_MAX`] bytes.
+    pub label: Arc<str>,
+}
+
+/// A message's `analytics_label`, bytes.
+pub const LABEL_BYTES_MAX: usize = 64;
 
 /// A caller's key for a push (`cid`, `Idempotency-Key`): within 24 h of its first use it makes no second message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,4 +119,22 @@ pub struct MessageRecord {
     pub collapse_key: Arc<str>,
     /// The message that it replaces.
     pub replaces: Option<MessageId>,
+    /// Devices that it was refused for, because their mailbox was full.
+    pub refused: u32,
+    /// What became of it when it was recalled; `None`: it was not.
+    pub recalled: Option<Recalled>,
+    /// What is told of it.
+    pub report: Report,
+}
+
+/// What a recall came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recalled {
+    /// Deliveries that ended by it at once. Those of a log end when each device takes note.
+    pub now: u32,
+    /// Devices that a message of kind recall went to, because they have the message or may have it in hand; `None`: to all whom
+    /// it was for, by the log.
+    pub following: Option<u32>,
+    /// Such devices whose mailbox had no room for it.
+    pub refused: u32,
 }

@@ -2,25 +2,31 @@
 //! valid, because it was parsed into being.
 
 mod app;
-mod app_settings;
+pub mod app_settings;
 pub mod audience;
 mod counts;
 pub mod device;
+pub mod device_change;
 pub mod heartbeat;
 pub mod login_ways;
 pub mod message;
+mod rfc3339;
+pub mod schedule;
 mod tally;
 mod token;
 pub mod topic;
 
 pub use app::{App, AppId, AppKey, AppSecret, DuplicateLogin, SecretHash};
-pub use app_settings::AppSettings;
+pub use app_settings::{AppSettings, ReceiptMode, Webhook, WebhookSecret};
 pub use audience::{Audience, Condition, Filter};
 pub use counts::{Counts, DropReason, Dropped};
 pub use device::{Alias, Device, DeviceName, Registration, Tag};
+pub use device_change::{AliasChange, ChangeRefused, DeviceChange};
 pub use heartbeat::{AssignedHeartbeat, HeartbeatPolicy, HeartbeatProfile, HeartbeatRules};
 pub use login_ways::LoginWays;
-pub use message::{Content, MessageRecord, Priority, Push, Target};
+pub use message::{Content, MessageRecord, Priority, Push, Recalled, Target};
+pub use rfc3339::rfc3339;
+pub use schedule::{ScheduleId, Trigger};
 pub use tally::Tally;
 pub use token::{Token, TokenFault, TokenKey};
 

@@ -28,6 +28,7 @@ pub use connection::{Link, Links, Wheel};
 pub use options::{GateError, GateOptions, LISTENERS_MAX};
 pub use pressure::{Level, Pressure};
 pub use queue::{ShardEvents, Waiting};
+pub use shard::Members;
 pub use stats::{
     AppOutboxes, GateStats, HEARTBEAT_BUCKETS_US, STALLED_AFTER_MS, ShardStats, TURN_BUCKETS_US, TopicDrop,
     TopicStats,

@@ -142,12 +142,16 @@ pub struct ShardStats {
     pub inbound_pauses: AtomicU64,
     /// Deliveries given to sockets or outboxes.
     pub sent: AtomicU64,
+    /// Of these, high messages ahead of their turn.
+    pub sent_ahead: AtomicU64,
     /// Online-only deliveries dropped because the outbox was above its high mark.
     pub dropped: AtomicU64,
     /// Acks of this session's deliveries.
     pub acked: AtomicU64,
     /// Acks of nothing that is unacked here.
     pub stray_acks: AtomicU64,
+    /// Publishes to `$ack/…` that say nothing of a message.
+    pub feedback_bad: AtomicU64,
     /// Messages of devices answered with `busy` because the node is overloaded.
     pub upstream_shed: AtomicU64,
     /// Bytes in outboxes now.

@@ -10,7 +10,7 @@ use super::telemetry::DroppedLines;
 use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
-use crate::delivery::hub::{Hub, Parts as HubParts};
+use crate::delivery::hub::{Hub, Parts as HubParts, TruthOptions};
 use crate::domain::{AppSecret, Invalid, SecretHash};
 use crate::gate::transport::{TlsFileError, TlsTerms};
 use crate::gate::{Gate, GateError, Level};
@@ -123,8 +123,8 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     capacity::fit(&mut config, for_trying);
     let certificates = open_certificates(&mut config)?;
     let clock = wall_clock();
-    let (committed, committed_out) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
-    let (store, registry) = stores::open(&config, clock.clone(), committed).await?;
+    let (commits, committed) = tokio::sync::mpsc::channel(COMMITTED_QUEUE);
+    let (store, registry) = stores::open(&config, clock.clone(), commits).await?;
     let store_stats = store.stats();
     let first_app = prepare_apps(&registry, &config, app).await?;
     let (admin_key, first_admin_key) = prepare_admin(&registry, &config, admin_key).await?;
@@ -133,13 +133,14 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         store,
         registry,
         shards,
-        committed: committed_out,
+        committed,
         clock,
         token_ttl_s: config.token_ttl.as_secs(),
         duplicate_login: config.duplicate_login,
         heartbeat: config.heartbeat,
         auth: config.auth.clone(),
         connections_per_device: config.connections_per_device,
+        truth: truth_options(&config),
     };
     let hub = Hub::start(parts).await?;
     let shards = events
@@ -158,8 +159,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     };
     let memory_limit = watch::memory_limit(config.memory_limit_bytes);
     let mut watches = vec![tokio::spawn(watch::run(gate.stats(), memory_limit))];
-    let ready = Arc::new(AtomicBool::new(false));
-    let gate = Arc::new(gate);
+    let (ready, gate) = (Arc::new(AtomicBool::new(false)), Arc::new(gate));
     let (mut operator, exit) = Operator::new(&hub, &gate, store_stats, &ready, config.drain, memory_limit);
     operator.certificates.clone_from(&certificates);
     let api = make_api(&config, operator, device, log_dropped, admin_key);
@@ -187,6 +187,10 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         shards,
         watches,
     })
+}
+
+fn truth_options(config: &Config) -> TruthOptions {
+    TruthOptions { node: config.gate.node.as_str().into(), private_webhooks: config.private_webhooks }
 }
 
 /// Every listener of devices by its name, and where it listens.
@@ -277,6 +281,8 @@ impl Running {
         let patience = self.config.drain;
         let for_devices = window.unwrap_or_default() + patience;
         service::stopping(for_devices + patience).await;
+        // Readers of streams would stay for ever.
+        self.hub.end_streams();
         // The port closes first and what is in flight ends as it began; only then does the hub refuse.
         let in_time = self.listening.finish(patience).await;
         self.hub.drain();

@@ -22,11 +22,13 @@ pub(super) async fn open(
         folder: config.data_dir.join("messages"),
         reserve_bytes: config.storage_reserve_bytes,
         retention_ms: u64::try_from(config.storage_retention.as_millis()).unwrap_or(u64::MAX),
+        story_ms: u64::from(config.story_days) * 86_400_000,
         clock,
     };
     let store = tokio::task::spawn_blocking(move || MessageStore::open(options, committed))
         .await
         .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
+    store.check_books_every(config.storage_books_check);
     let registry = Registry::open(&registry_url(config)).await?;
     Ok((store, registry))
 }

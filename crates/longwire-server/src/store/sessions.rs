@@ -1,6 +1,6 @@
 //! Sessions that outlive their connections, and retained messages, as the message store is asked and answers.
 
-use super::port::{Accept, Accepted, Settle};
+use super::port::{Accept, Accepted, Claim, Settle};
 use super::upstream::{Upstream, UpstreamOutcome};
 use crate::domain::topic::TopicWish;
 use crate::domain::{AppId, ClientId, Position, WallMs};
@@ -104,6 +104,8 @@ pub enum Work {
     Accept(Accept),
     /// A change.
     Change(Change),
+    /// A caller's key, behind the messages that it goes with.
+    Claim(Claim),
     /// A message for the business. With an identifier of QoS 2 it is remembered together with the message, and a message
     /// whose identifier awaits its release is taken as repeated.
     Upstream(Upstream, Option<(ClientId, u16)>),

@@ -120,8 +120,9 @@ fn whom_only_the_store_knows_pulls_and_misses_what_is_online_only() {
             message: MessageId(message.into()),
             deadline: longwire_server::domain::WallMs(65_000),
             shared: outgoing(message.into(), b"stored").shared.clone(),
+            high: false,
         };
-        let page = Some(Box::new(Page { entries: vec![entry], end: true }));
+        let page = Some(Box::new(Page { entries: vec![entry], end: true, ..Page::default() }));
         rig.shards.post(to.shard(), Command::Page { to, source: Source::AppLog, page }).unwrap();
         assert_eq!(devices[client as usize - 1].push(), 2);
     }

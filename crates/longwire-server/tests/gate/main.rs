@@ -12,6 +12,7 @@ mod mqtt_stored;
 mod native_topics;
 mod peers;
 mod rates;
+mod recalled;
 mod rig;
 mod transports;
 mod upstream;
@@ -219,6 +220,41 @@ fn broadcasts_that_overlap_reach_each_connection_once_and_in_order() {
     }
 }
 
+/// Between two slices of a broadcast the shard takes commands: what is for one connection waits for no slice but the one at hand.
+#[test]
+fn a_unicast_that_comes_behind_a_broadcast_arrives_before_the_broadcast_is_round() {
+    const ROUNDS: u64 = 20;
+    let rig = Rig::new(GateOptions { shards: 1, ..options() }, welcome);
+    let mut devices: Vec<_> = (1..=600).map(|client| rig.login(client)).collect();
+    let slot_of = |at: usize| rig.handle(at as u64 + 1).slot();
+    // The one that a round comes to last.
+    let last = (0..devices.len()).max_by_key(|at| slot_of(*at)).unwrap();
+    let to = rig.handle(last as u64 + 1);
+    let mut before = 0;
+    for round in 1..=ROUNDS {
+        let (many, one) = (u128::from(round), 1000 + u128::from(round));
+        rig.broadcast(Position::START, &[], many, &[7; 4096]);
+        let (position, message) = (Position::new(1, round), outgoing(one, b"for one"));
+        rig.shards.post(to.shard(), Command::Deliver { to, position, message }).unwrap();
+        let first = devices[last].push();
+        before += u64::from(first == one);
+        assert_eq!(first + devices[last].push(), many + one);
+        let mut ack = Vec::new();
+        longwire_proto::wire::encode_acks(
+            AckKind::Received,
+            &[MessageId(one)],
+            devices[last].client,
+            &mut ack,
+        );
+        devices[last].socket.write_all(&ack).unwrap();
+        for (_, device) in devices.iter_mut().enumerate().filter(|(at, _)| *at != last) {
+            assert_eq!(device.push(), many);
+        }
+    }
+    // The poster may lose its processor between the two commands, but not each time.
+    assert!(before > ROUNDS / 2, "in {before} of {ROUNDS} rounds");
+}
+
 #[test]
 fn beyond_the_window_the_session_pulls_and_gets_the_rest_from_the_store() {
     let rig = Rig::new(options(), welcome);
@@ -246,8 +282,9 @@ fn beyond_the_window_the_session_pulls_and_gets_the_rest_from_the_store() {
         message: MessageId(number.into()),
         deadline: longwire_server::domain::WallMs(65_000),
         shared: outgoing(number.into(), b"m").shared.clone(),
+        high: false,
     });
-    let page = Some(Box::new(Page { entries: entries.collect(), end: true }));
+    let page = Some(Box::new(Page { entries: entries.collect(), end: true, ..Page::default() }));
     rig.shards.post(to.shard(), Command::Page { to, source: Source::Mailbox, page }).unwrap();
     for number in 33..=40 {
         assert_eq!(device.push(), number);

@@ -89,8 +89,12 @@ fn an_alias_stands_beside_other_properties() {
         }
         let mut shared = Vec::new();
         encode_push_shared(MessageId(1), Kind::Text, TraceId(0), "", b"push", &mut shared);
-        let message =
-            Outgoing { message: MessageId(1), deadline: WallMs(65_000), shared: Bytes::from(shared) };
+        let message = Outgoing {
+            message: MessageId(1),
+            deadline: WallMs(65_000),
+            shared: Bytes::from(shared),
+            high: false,
+        };
         let position = Position::new(1, round + 1);
         rig.shards.post(to.shard(), Command::Deliver { to, position, message: Arc::new(message) }).unwrap();
         let message = client.message();

@@ -24,7 +24,7 @@ fn shared(number: u128, kind: Kind, payload: &[u8]) -> Bytes {
 
 fn outgoing(number: u128, kind: Kind, payload: &[u8]) -> Arc<Outgoing> {
     let shared = shared(number, kind, payload);
-    Arc::new(Outgoing { message: MessageId(number), deadline: WallMs(65_000), shared })
+    Arc::new(Outgoing { message: MessageId(number), deadline: WallMs(65_000), shared, high: false })
 }
 
 /// A message to a topic as the store has it.
@@ -40,7 +40,7 @@ fn to_topic(topic: &str, qos: u8, content: &[u8]) -> Vec<u8> {
 fn stored(number: u64, payload: &[u8]) -> PageEntry {
     let (position, deadline) = (position(number), WallMs(65_000));
     let shared = shared(number.into(), Kind::Topic, payload);
-    PageEntry::Message { position, message: MessageId(number.into()), deadline, shared }
+    PageEntry::Message { position, message: MessageId(number.into()), deadline, shared, high: false }
 }
 
 fn position(number: u64) -> Position {
@@ -183,7 +183,7 @@ fn a_stored_message_of_qos_2_is_recorded_before_it_is_released() {
         stored(4, &to_topic("a", 1, b"again")),
         stored(5, &to_topic("a", 1, b"new")),
     ];
-    let page = Some(Box::new(Page { entries, end: true }));
+    let page = Some(Box::new(Page { entries, end: true, ..Page::default() }));
     rig.shards.post(to.shard(), Command::Page { to, source: Source::Mailbox, page }).unwrap();
     assert_eq!(client.acked(Packet::PubRel, 2), Reason::Success);
     let message = client.message();
@@ -282,7 +282,7 @@ fn a_stored_message_that_is_too_large_is_dropped_and_the_next_one_comes() {
     small.ack(Packet::PubAck, message.packet_id);
     assert_eq!(settled(&rig, 2), [(1, End::Dropped(DropReason::TooLarge)), (2, End::Delivered)]);
     let page = vec![stored(3, &to_topic("a", 1, &[7; 300])), stored(4, &to_topic("a", 1, b"fits"))];
-    let page = Some(Box::new(Page { entries: page, end: true }));
+    let page = Some(Box::new(Page { entries: page, end: true, ..Page::default() }));
     rig.shards.post(to.shard(), Command::Page { to, source: Source::Mailbox, page }).unwrap();
     let message = small.message();
     assert_eq!(message.payload, b"fits");

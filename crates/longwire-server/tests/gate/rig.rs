@@ -211,7 +211,12 @@ pub(crate) fn has(labels: &[u32]) -> Labelled {
 pub(crate) fn outgoing(number: u128, payload: &[u8]) -> Arc<Outgoing> {
     let mut shared = Vec::new();
     encode_push_shared(MessageId(number), Kind::Custom, TraceId(0), "", payload, &mut shared);
-    Arc::new(Outgoing { message: MessageId(number), deadline: WallMs(65_000), shared: Bytes::from(shared) })
+    Arc::new(Outgoing {
+        message: MessageId(number),
+        deadline: WallMs(65_000),
+        shared: Bytes::from(shared),
+        high: false,
+    })
 }
 
 pub(crate) struct Device {

@@ -47,6 +47,10 @@ impl Shards for FakeShards {
         &self.interests
     }
     fn post(&self, shard: ShardId, command: Command) -> Result<(), Command> {
+        // As from a shard that is busy: an estimate is given up.
+        if matches!(command, Command::Count(_)) {
+            return Ok(());
+        }
         let mut queue = self.queues[usize::from(shard.0)].lock();
         if queue.len() >= self.room.load(Ordering::SeqCst) {
             self.given_back.fetch_add(1, Ordering::SeqCst);
@@ -177,6 +181,7 @@ impl Rig {
             folder: folder.path().join(messages),
             reserve_bytes: 0,
             retention_ms: 86_400_000,
+            story_ms: 0,
             clock: clock.clone(),
         };
         let (sender, committed) = mpsc::channel(256);
@@ -201,6 +206,7 @@ impl Rig {
             heartbeat: HeartbeatRules::default(),
             auth,
             connections_per_device: 3,
+            truth: Default::default(),
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();
@@ -314,7 +320,17 @@ impl Rig {
         message: MessageId,
     ) {
         let (app, end) = (self.app.id, End::Delivered);
-        let settled = Event::Settled { from, client, app, source, position, message, end, shared: false };
+        let settled = Event::Settled {
+            from,
+            client,
+            app,
+            source,
+            position,
+            message,
+            end,
+            shared: false,
+            sent: WallMs(0),
+        };
         self.tell(from.shard().0, settled).await;
     }
 
@@ -328,6 +344,7 @@ impl Rig {
             priority: Priority::Normal,
             replaces: None,
             once: None,
+            report: Default::default(),
             spread: None,
         }
     }

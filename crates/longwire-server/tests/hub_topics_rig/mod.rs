@@ -193,6 +193,8 @@ impl TopicRig {
             after: Position::START,
             messages_max: 1000,
             bytes_max: u32::MAX,
+            ahead_max: 0,
+            ahead: Box::default(),
             now: WallMs(self.now.load(SeqCst)),
         };
         self.store.page(request).await.unwrap().entries

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use longwire_proto::id::Kind;
 use longwire_server::domain::{
     Alias, AppId, ClientId, Condition, Counts, Device, DeviceName, Filter, MessageId, Position, Priority,
-    Source, Tag, TraceId, WallMs,
+    Recalled, Source, Tag, TraceId, WallMs,
 };
 use longwire_server::store::messages::{MessageStore, OpenError};
 use longwire_server::store::port::{
-    Accept, Accepted, Committed, Destination, End, LoginView, Page, PageEntry, PageRequest, Settle,
+    Accept, Accepted, Committed, Destination, End, LoginView, Page, PageEntry, PageRequest, Recall, Settle,
     StoreError, StoreOptions,
 };
 use std::path::Path;
@@ -22,6 +22,7 @@ pub const APP: AppId = AppId(7);
 /// 2026-06-01, so that incarnations are as in life.
 pub const BEGIN_MS: u64 = 1_780_272_000_000;
 pub const RETENTION_MS: u64 = 10_000;
+pub const RECALL_TTL_MS: u64 = 1_000_000;
 
 #[derive(Clone)]
 pub struct Stage {
@@ -36,6 +37,7 @@ pub fn options(folder: &Path, clock: &Arc<AtomicU64>, reserve_bytes: u64) -> Sto
         folder: folder.to_path_buf(),
         reserve_bytes,
         retention_ms: RETENTION_MS,
+        story_ms: 0,
         clock: Arc::new(move || WallMs(clock.load(Ordering::SeqCst))),
     }
 }
@@ -84,6 +86,8 @@ impl Stage {
             collapse_key: Arc::from(""),
             replaces: None,
             once: None,
+            occurrence: None,
+            report: Default::default(),
             destination,
             received: None,
         }
@@ -98,6 +102,27 @@ impl Stage {
         body: &[u8],
     ) -> Result<Accepted, StoreError> {
         self.store.accept(self.accept(destination, ttl_ms, body)).await
+    }
+    /// Recalls a message; the id is that of the message that may follow.
+    pub async fn recall(
+        &self,
+        message: MessageId,
+        windows: &[u64],
+        in_hand: bool,
+    ) -> (MessageId, Option<Recalled>) {
+        let follower = MessageId(u128::from(self.ids.fetch_add(1, Ordering::SeqCst)));
+        let recall = Recall {
+            message,
+            app: APP,
+            at: WallMs(self.now()),
+            windows: windows.iter().map(|&client| ClientId(client)).collect(),
+            in_hand,
+            follower,
+            deadline: WallMs(self.now() + RECALL_TTL_MS),
+            trace: TraceId(9),
+            shared: Bytes::from_static(b"recall"),
+        };
+        (follower, self.store.recall(recall).await.unwrap())
     }
     pub async fn to(&self, client: u64) -> Accepted {
         self.push(Destination::Mailboxes(vec![ClientId(client)]), 60_000).await
@@ -121,7 +146,10 @@ impl Stage {
         };
         let message = accepted.message;
         let client = ClientId(client);
-        self.store.settle(vec![Settle { client, app: APP, source, position, message, end }]).await.unwrap();
+        self.store
+            .settle(vec![Settle { client, app: APP, source, position, message, end, sent: WallMs(0) }])
+            .await
+            .unwrap();
     }
     pub async fn delivered(&self, client: u64, source: Source, accepted: &Accepted) {
         self.settle(client, source, accepted, End::Delivered).await;
@@ -149,6 +177,16 @@ impl Stage {
         messages_max: u16,
         bytes_max: u32,
     ) -> Page {
+        self.page_by(client, (source, after), (messages_max, bytes_max), (0, &[])).await
+    }
+    /// A page with so many ahead of their turn, without those that went.
+    pub async fn page_by(
+        &self,
+        client: u64,
+        (source, after): (Source, Position),
+        (messages_max, bytes_max): (u16, u32),
+        (ahead_max, ahead): (u8, &[Position]),
+    ) -> Page {
         self.settled().await;
         let request = PageRequest {
             client: ClientId(client),
@@ -157,6 +195,8 @@ impl Stage {
             after,
             messages_max,
             bytes_max,
+            ahead_max,
+            ahead: ahead.into(),
             now: WallMs(self.now()),
         };
         self.store.page(request).await.unwrap()

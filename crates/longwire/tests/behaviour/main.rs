@@ -1,20 +1,24 @@
 //! What the server promises, shown through the real binary: real sockets, real files, real signals.
 //!
 //! - `heartbeat`, `hostile`: bytes in and out, good and bad.
-//! - `delivery`, `window`: what reaches a device, when, and in which order.
+//! - `delivery`, `window`, `high`: what reaches a device, when, and in which order.
 //! - `lifecycle`: start, stop, and data directories that cannot be used.
 //! - `service`: life under a service manager, and orders to stop.
 //! - `storage`, `descriptors`, `pressure`: what happens when disk, descriptors or memory run out.
 //! - `api`: what is refused.
+//! - `once`, `batch`: keys of callers, and many pushes at once.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod api;
+mod batch;
 mod delivery;
 mod descriptors;
 mod heartbeat;
+mod high;
 mod hostile;
 mod lifecycle;
+mod once;
 mod pressure;
 mod service;
 mod storage;

@@ -6,7 +6,7 @@ use crate::storm::{AWAY, DEVICES, Run, TAGS};
 use crate::support::{Answer, Api, Dice, push_body, until};
 use longwire_proto::id::MessageId;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -152,7 +152,7 @@ fn batch(run: &Run, dice: &mut Dice) {
             Ok(answer) if answer.status == 200 => {
                 let item = &answer.json["results"][at];
                 let status = item["status"].as_u64().expect("each item has its status") as u16;
-                outcome(run, push, status, message_of(item));
+                outcome(run, push, status, message_of(&item["body"]));
             }
             Ok(answer) => {
                 outcome(run, push, answer.status, None);
@@ -217,7 +217,8 @@ fn count_one(run: &Run, api: &Api, message: MessageId, audience: Option<Audience
     let _ = until(Duration::from_secs(3), || {
         let answer = api.get(&format!("/v1/messages/{message}"));
         counts = (answer.status == 200).then(|| read_counts(&answer.json["counts"]));
-        counts.is_some_and(|counts| counts.pending == 0 && counts.delivered + counts.ended_without() >= members)
+        counts
+            .is_some_and(|counts| counts.pending == 0 && counts.delivered + counts.ended_without() >= members)
     });
     if let Some(counts) = counts {
         run.add(Event::Counted { message, counts });
@@ -237,9 +238,22 @@ fn read_counts(counts: &Value) -> Counts {
     }
 }
 
+/// The app's books after a check that began when all was quiet.
 fn books(run: &Run, api: &Api) {
-    let answer = api.get("/v1/books");
-    let counts = read_counts(&answer.json);
+    let checked = |answer: &Answer| answer.json["checked_at"].as_str().map(str::to_owned);
+    let before = checked(&api.get("/v1/books"));
+    let mut seen = HashSet::from([before]);
+    let mut answer = api.get("/v1/books");
+    // The first check after this moment may have begun before it; the one after that has not.
+    let again = until(Duration::from_secs(30), || {
+        answer = api.get("/v1/books");
+        seen.insert(checked(&answer));
+        seen.len() >= 3
+    });
+    assert!(again, "the books are not checked: {}", answer.text);
+    let mut story = answer.json.clone();
+    let reasons = answer.json["dropped"].as_object().expect("dropped, by reason");
+    story["dropped"] = json!(reasons.values().filter_map(Value::as_u64).sum::<u64>());
     let gap = answer.json["gap"].as_u64().expect("the books say what gap was found");
-    run.add(Event::Books { counts, gap });
+    run.add(Event::Books { counts: read_counts(&story), gap });
 }

@@ -9,6 +9,7 @@
 //! - I7 the chain of `previous` has no hole. I8 "delivered" only after an ack.
 //! - I9 nothing late, nothing expired early. I10 deliveries only inside the device's newest session.
 //! - I11 a newer login ends the older connection. I12 the books of every message and of the app balance.
+//! - I13 what was acked is not pending when all is quiet.
 //! - `collapse` and `recall`: what was replaced or recalled is not sent in a session that begins afterwards, and nothing
 //!   ends so without a cause.
 //!

@@ -52,6 +52,9 @@ impl Checker<'_> {
         let unsettled = acked.saturating_sub(delivered) > pending + counts.ended_without();
         let members = self.fleet.members(audience).count() as u64;
         let addressed = matches!(audience, Audience::Device(_));
+        if addressed && acked == members && pending > 0 {
+            self.breach("I13", format!("{message} was acked by its device and is still pending: {counts:?}"));
+        }
         let too_many = if addressed { created != members } else { created > members };
         if !counts.balance() || unsettled || too_many {
             self.breach("I12", format!("{message}: the books do not balance: {counts:?}, {acked} acked"));

@@ -24,13 +24,14 @@ fn named(fault: Fault) -> &'static [&'static str] {
         Fault::SendsTwice => &["I5"],
         Fault::SwapsContent => &["I2"],
         Fault::AckEndsOldest | Fault::AckEndsAll => &["I8", "I7", "I1"],
-        Fault::LosesEnds | Fault::CountsTwice => &["I12"],
+        Fault::LosesEnds => &["I12", "I13"],
+        Fault::CountsTwice => &["I12"],
         Fault::KeepsDisplaced => &["I11"],
         Fault::SendsReplaced => &["collapse"],
         Fault::SendsRecalled => &["recall"],
         Fault::RecallsUncounted => &["I12"],
         Fault::ForgetsCallersKeys => &["I4"],
-        Fault::BatchAlwaysAccepts => &["I1", "I4"],
+        Fault::AcceptsWhatItRefused => &["I1", "I4"],
         Fault::DropsOldest => &["I1", "I7", "I12"],
     }
 }

@@ -150,7 +150,9 @@ fn ends(older: &TcpStream) -> bool {
         match older.read(&mut bytes) {
             Ok(0) => return true,
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return false,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return false;
+            }
             Err(_) => return true,
         }
     }

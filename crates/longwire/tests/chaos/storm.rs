@@ -77,7 +77,7 @@ fn nothing_accepted_is_lost_when_the_server_is_killed_at_random_moments() {
 pub fn storm(dice: &mut Dice, plan: &Plan) -> Report {
     let folder = tempfile::tempdir().unwrap();
     let start = || {
-        let start = Start::default().folder(folder.path());
+        let start = Start::default().folder(folder.path()).arg("--set").arg("storage.books_check=1");
         plan.fault.into_iter().fold(start, |start, fault| start.env("PLANTED_FAULT", fault)).start()
     };
     let mut server = start();

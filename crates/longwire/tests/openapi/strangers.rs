@@ -26,14 +26,23 @@ fn what_another_app_has_is_answered_like_what_is_not_there() {
             assert_eq!(told(&foreign, &names, 0), told(&unknown, &names, 1), "{where_}");
             // A tag or an alias that nobody has is an empty list; all else is not there.
             let is_label = path.contains("{tag}") || path.contains("{alias}");
-            assert!(foreign.status == 404 || (is_label && foreign.status < 300), "{where_}: {}", foreign.text);
+            assert!(
+                foreign.status == 404 || (is_label && foreign.status < 300),
+                "{where_}: {}",
+                foreign.text
+            );
             judged += 1;
         }
     }
     assert!(judged >= 15, "only {judged} operations name a thing");
     // And its owner still has all of it.
     let device = server.api.get(&format!("/v1/devices/{}", names["registration_id"][0]));
-    assert_eq!((device.status, device.json["alias"].as_str()), (200, Some("theirs-alias")), "{}", device.text);
+    assert_eq!(
+        (device.status, device.json["alias"].as_str()),
+        (200, Some("theirs-alias")),
+        "{}",
+        device.text
+    );
     let message = server.api.get(&format!("/v1/messages/{}", names["msg_id"][0]));
     assert_eq!(message.json["counts"]["pending"], 1, "{}", message.text);
 }
@@ -47,17 +56,21 @@ fn another_app(server: &TestServer) -> Api {
 
 /// One thing of each kind, of the app of the tests.
 fn things(server: &TestServer) -> Names {
-    let device = json!({ "registration_id": "theirs-device", "alias": "theirs-alias", "tags": ["theirs-tag"] });
+    let device =
+        json!({ "registration_id": "theirs-device", "alias": "theirs-alias", "tags": ["theirs-tag"] });
     assert_eq!(server.api.post("/v1/devices", &device).status, 201);
-    let message = server.api.push_text(json!({ "registration_id": ["theirs-device"] }), "theirs").message_id();
+    let message =
+        server.api.push_text(json!({ "registration_id": ["theirs-device"] }), "theirs").message_id();
     let push = json!({ "audience": "all", "message": { "msg_content": "theirs" } });
     let when = json!({ "single": { "at": "2099-01-01T00:00:00Z" } });
-    let schedule = server.api.post("/v1/schedules", &json!({ "name": "theirs", "push": push, "trigger": when }));
+    let schedule =
+        server.api.post("/v1/schedules", &json!({ "name": "theirs", "push": push, "trigger": when }));
     let key = server.api.post("/v1/keys", &json!({ "name": "theirs", "scopes": ["push"] }));
     let id = |answer: &Answer, field: &str| {
         answer.json[field].as_str().unwrap_or_else(|| panic!("{field} in {}", answer.text)).to_owned()
     };
-    let unknown = |text: &str| text.chars().map(|c| if c.is_ascii_digit() { '7' } else { c }).collect::<String>();
+    let unknown =
+        |text: &str| text.chars().map(|c| if c.is_ascii_digit() { '7' } else { c }).collect::<String>();
     let schedule = id(&schedule, "schedule_id");
     let key = id(&key, "key_id");
     Names::from([

@@ -39,6 +39,8 @@ pub enum Seen {
         message: MessageId,
         /// What it is.
         kind: Kind,
+        /// The message that it takes the place of.
+        replaces: Option<MessageId>,
         /// Its trace.
         trace: TraceId,
         /// Remaining seconds to live.
@@ -241,6 +243,15 @@ impl TestDevice {
         if let Some(live) = &mut self.live {
             let mut out = Vec::new();
             live.session.ack(AckKind::Received, messages, &mut out);
+            live.stream.write_all(&out).ok();
+        }
+    }
+
+    /// Says a word about a message.
+    pub fn say(&mut self, kind: AckKind, message: MessageId) {
+        if let Some(live) = &mut self.live {
+            let mut out = Vec::new();
+            live.session.ack(kind, &[message], &mut out);
             live.stream.write_all(&out).ok();
         }
     }
@@ -488,6 +499,7 @@ fn pushed(push: &Push<'_>, repeated: bool, hole: bool) -> Seen {
         flags: push.flags,
         message: push.message,
         kind: push.kind,
+        replaces: push.replaces,
         trace: push.trace,
         ttl_s: push.ttl_s,
         payload: push.payload.to_vec(),

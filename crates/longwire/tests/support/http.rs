@@ -59,6 +59,12 @@ impl Api {
         Api { address: self.address, authorization: String::new() }
     }
 
+    /// The same with one more header.
+    #[must_use]
+    pub fn with_header(&self, name: &str, value: &str) -> Api {
+        Api { address: self.address, authorization: format!("{}{name}: {value}\r\n", self.authorization) }
+    }
+
     /// GET.
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {

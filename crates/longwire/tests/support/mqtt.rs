@@ -3,7 +3,7 @@
 use super::layered::Pipe;
 use longwire_proto::session::Millis;
 use longwire_proto::session::mqtt_client::{FromServer, Login, MqttClient};
-use longwire_proto::wire::mqtt::Version;
+use longwire_proto::wire::mqtt::{Property, Version};
 use serde_json::Value;
 
 /// A client that is logged in and subscribes to nothing.
@@ -39,6 +39,21 @@ impl MqttDevice {
     pub fn message(&mut self) -> (String, Vec<u8>) {
         self.next(|from| match from {
             FromServer::Message { publish, .. } => Some((publish.topic.to_owned(), publish.payload.to_vec())),
+            _ => None,
+        })
+    }
+
+    /// The next message with its user properties, acked as its QoS asks.
+    #[track_caller]
+    pub fn push(&mut self) -> (String, Vec<u8>, Vec<(String, String)>) {
+        self.next(|from| match from {
+            FromServer::Message { publish, .. } => {
+                let own = publish.properties.iter().filter_map(|property| match property {
+                    Property::UserProperty((name, value)) => Some((name.to_owned(), value.to_owned())),
+                    _ => None,
+                });
+                Some((publish.topic.to_owned(), publish.payload.to_vec(), own.collect()))
+            }
             _ => None,
         })
     }

@@ -17,6 +17,7 @@ const APP_SECRET: &str = "a-secret-of-tests-0123456789abcdef";
 #[derive(Default)]
 pub struct Start {
     folder: Option<PathBuf>,
+    app_key: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     descriptors: Option<u32>,
@@ -28,6 +29,12 @@ impl Start {
     #[must_use]
     pub fn folder(mut self, folder: &Path) -> Start {
         self.folder = Some(folder.to_owned());
+        self
+    }
+    /// With an app of this key, which is made if it is not there, instead of the tests' one.
+    #[must_use]
+    pub fn app(mut self, key: &str) -> Start {
+        self.app_key = Some(key.to_owned());
         self
     }
     /// One more argument of `serve`.
@@ -65,7 +72,8 @@ impl Start {
             }
         };
         // The same app each time, so that a second start in the same folder finds its own.
-        command.args(["serve", "--dev", "--app-key", APP_KEY, "--app-secret", APP_SECRET]);
+        let app_key = self.app_key.as_deref().unwrap_or(APP_KEY);
+        command.args(["serve", "--dev", "--app-key", app_key, "--app-secret", APP_SECRET]);
         command.arg("--data-dir").arg(folder).args(&self.args);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         let log = File::options().create(true).append(true).open(stderr).unwrap();

@@ -127,6 +127,12 @@ impl Session {
         self.flows.as_ref().is_some_and(|flows| position <= flows.sent_before[at])
     }
 
+    /// Whether earlier connections of this session may have sent something beyond where its chains begin.
+    #[must_use]
+    pub fn was_here(&self) -> bool {
+        !self.begins_live
+    }
+
     /// The device.
     #[must_use]
     pub fn client(&self) -> ClientId {

@@ -6,9 +6,10 @@ use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
 use crate::api::exchange::rfc3339::rfc3339;
 use crate::delivery::hub::MessageStory;
-use crate::domain::{Kind, MessageId, Position};
+use crate::domain::{DropReason, Dropped, Kind, MessageId, Position};
 use axum::extract::State;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -19,7 +20,7 @@ pub(in crate::api) struct MessageAnswer {
     msg_id: String,
     /// The trace that it belongs to.
     trace_id: String,
-    /// `notification`, `text` or `custom`.
+    /// `notification`, `text`, `custom`, `topic` or `recall`.
     kind: &'static str,
     /// `addressed` (registration ids, aliases) or `log` (all, tags).
     audience: &'static str,
@@ -31,6 +32,13 @@ pub(in crate::api) struct MessageAnswer {
     expires_at: String,
     /// Its ttl is 0: it was never stored, and these counts are lost when the node stops.
     online_only: bool,
+    /// Its collapse key; empty: none.
+    collapse_key: String,
+    /// The message that it replaces; null: none.
+    #[schema(example = json!(null))]
+    replaces: Option<String>,
+    /// It was recalled.
+    recalled: bool,
     /// Deliveries by state.
     counts: DeliveryCounts,
 }
@@ -41,10 +49,25 @@ pub(in crate::api) struct MessageAnswer {
 #[derive(Serialize, ToSchema)]
 struct DeliveryCounts {
     /// Deliveries that exist.
+    #[schema(example = 41)]
     created: u64,
+    /// The same: a delivery that exists was accepted.
+    #[schema(example = 41)]
+    accepted: u64,
+    /// Devices that it was refused for at once, because their mailbox was full: no delivery.
+    #[schema(example = 0)]
+    rejected: u64,
+    /// Pending, and in no live window.
+    #[schema(example = 3)]
+    held: u64,
     /// Times that it was given to a connection, repeats included, since the node started.
+    #[schema(example = 40)]
     sent: u64,
+    /// The same as delivered: a device says it once.
+    #[schema(example = 38)]
+    acked: u64,
     /// The device said that it has it.
+    #[schema(example = 38)]
     delivered: u64,
     /// Expired before that.
     expired: u64,
@@ -54,6 +77,9 @@ struct DeliveryCounts {
     recalled: u64,
     /// Dropped.
     dropped: u64,
+    /// Dropped, by reason; what is not here is 0.
+    #[schema(example = json!({"session_ended": 1}))]
+    dropped_by_reason: BTreeMap<&'static str, u64>,
     /// Devices that said that a person could see it.
     displayed: u64,
     /// Devices that said that a person acted on it.
@@ -83,10 +109,15 @@ pub(in crate::api) async fn message(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<axum::Json<MessageAnswer>, Fault> {
-    let id = MessageId::parse(&id).ok_or_else(|| Fault::invalid("msg_id: must be 32 hexadecimal digits"))?;
+    let id = message_id(&id)?;
     let found = api.hub.message(&caller.app, id).await?;
     let story = found.ok_or_else(|| Fault::not_found("no such message"))?;
     Ok(axum::Json(answer(id, &story)))
+}
+
+/// A message id in a path.
+pub(super) fn message_id(text: &str) -> Result<MessageId, Fault> {
+    MessageId::parse(text).ok_or_else(|| Fault::invalid("msg_id: must be 32 hexadecimal digits"))
 }
 
 fn answer(id: MessageId, story: &MessageStory) -> MessageAnswer {
@@ -100,13 +131,23 @@ fn answer(id: MessageId, story: &MessageStory) -> MessageAnswer {
             Kind::Text => "text",
             Kind::Custom => "custom",
             Kind::Topic => "topic",
+            Kind::Recall => "recall",
         },
         audience: if in_log { "log" } else { "addressed" },
         accepted_at: rfc3339(record.accepted_at),
         expires_at: rfc3339(record.deadline),
         online_only: story.online_only,
+        collapse_key: record.collapse_key.to_string(),
+        replaces: record.replaces.map(|replaced| replaced.to_string()),
+        recalled: record.recalled.is_some(),
         counts: counts(story),
     }
+}
+
+/// What was dropped, by reason.
+pub(super) fn by_reason(dropped: &Dropped) -> BTreeMap<&'static str, u64> {
+    let reasons = DropReason::ALL.into_iter().zip(dropped.0).filter(|(_, count)| *count > 0);
+    reasons.map(|(reason, count)| (reason.label(), count)).collect()
 }
 
 fn counts(story: &MessageStory) -> DeliveryCounts {
@@ -114,12 +155,17 @@ fn counts(story: &MessageStory) -> DeliveryCounts {
     let known = &story.view.counts;
     DeliveryCounts {
         created: known.created,
+        accepted: known.created,
+        rejected: story.view.record.refused.into(),
+        held: known.pending().saturating_sub(story.in_flight),
         sent: story.sent,
+        acked: known.delivered,
         delivered: known.delivered,
         expired: known.expired,
         collapsed: known.collapsed,
         recalled: known.recalled,
         dropped: known.dropped.total(),
+        dropped_by_reason: by_reason(&known.dropped),
         displayed: known.displayed,
         clicked: known.clicked,
         dismissed: known.dismissed,

@@ -2,10 +2,17 @@
 
 pub(super) mod admin;
 pub(super) mod apps;
+pub(super) mod batch;
+pub(super) mod books;
 pub(super) mod devices;
+pub(super) mod explain;
 pub(super) mod messages;
 pub(super) mod probes;
 pub(super) mod push;
 mod push_request;
+pub(super) mod recall;
+pub(super) mod sse;
+pub(super) mod streams;
 pub(super) mod topics;
 pub(super) mod upstream;
+pub(super) mod webhooks;

@@ -2,60 +2,103 @@
 
 use super::push_request::PushRequest;
 use crate::api::Api;
-use crate::api::exchange::body::Json;
+use crate::api::exchange::body::{BODY_BYTES_MAX, Bounded, parse};
 use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::exchange::key::{key_of, once};
 use crate::api::exchange::trace::Trace;
-use crate::planted::{Fault as Planted, planted_in};
+use crate::delivery::hub::{Place, PushError, Receipt, new_trace};
+use crate::domain::audience::Estimate;
+use crate::domain::{MessageId, Push, TraceId};
+use crate::planted::{Fault as Planted, planted, planted_in};
+use crate::store::port::StoreError;
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use utoipa::ToSchema;
 
-/// An accepted push.
+/// An accepted push, or one that was only checked.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct PushAnswer {
-    /// The message's id, 32 hexadecimal digits.
-    msg_id: String,
+    /// The message's id, 32 hexadecimal digits; null if it was only to be checked.
+    #[schema(example = "0190a5f2c3d47e8f9a0b1c2d3e4f5a6b")]
+    pub(super) msg_id: Option<String>,
     /// The trace that it belongs to, 32 hexadecimal digits.
+    #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
     trace_id: String,
-    /// Whom it met.
+    /// Whom it meets.
     audience: AudienceCounts,
-    /// `local`: synced to this node's disk before this answer; `memory`: online only, not stored.
+    /// Until the last connected device was served, milliseconds, if nothing else is under way; null where it is not known.
+    #[schema(example = 90)]
+    eta_ms: Option<u64>,
+    /// `local`: synced to this node's disk before this answer; `memory`: online only, not stored; `none`: only checked.
+    #[schema(example = "local")]
     durability: &'static str,
-    /// Seconds that it lives; less than asked if that was above the limit.
+    /// Seconds that it lives; less than asked if that was above the limit, 0 for an audience of whoever is connected.
+    #[schema(example = 86400)]
     ttl: u32,
+    /// The key made this message before, and this is what was answered then.
+    #[schema(example = false)]
+    pub(super) replayed: bool,
 }
 
-/// Whom a push met.
+/// Whom a push meets.
 #[derive(Serialize, ToSchema)]
 struct AudienceCounts {
-    /// Devices addressed; null for `all` and tags, whose members are never counted.
+    /// Devices that are meant, connected or not; null where that is not known.
+    #[schema(example = 41210)]
     matched: Option<u64>,
+    /// `exact`: each was looked up; `counts`: as many as are registered, or have the tag, times the sample; `online_share`: of those registered
+    /// the share that fits of those connected, within what the counts allow; `none`.
+    #[schema(example = "online_share")]
+    matched_by: &'static str,
+    /// Devices of them that are connected (by their connections, unless they were looked up); null where that is not known.
+    #[schema(example = 9877)]
+    online: Option<u64>,
+    /// `bitmaps`: asked of the shards, times the sample; `sessions`: looked up; `none`.
+    #[schema(example = "bitmaps")]
+    online_by: &'static str,
     /// Registration ids and aliases that no device has.
+    #[schema(example = 0)]
     unknown: u64,
     /// Devices whose mailbox was full: nothing was stored for them.
+    #[schema(example = 0)]
     refused: u64,
-    /// Addressed devices that were connected, by one connection or more; null where that is not known.
-    online: Option<u64>,
+}
+
+impl AudienceCounts {
+    fn new(estimate: &Estimate, refused: u64) -> AudienceCounts {
+        AudienceCounts {
+            matched: estimate.matched,
+            matched_by: estimate.matched_by.word(),
+            online: estimate.online,
+            online_by: estimate.online_by.word(),
+            unknown: estimate.unknown,
+            refused,
+        }
+    }
 }
 
 /// Push a message to devices.
 #[utoipa::path(
     post, path = "/v1/push", tag = "push", request_body = PushRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same as the field `cid`; 400 if both are given and differ.")),
     security(("basic" = []), ("bearer" = []), ("api_key" = [])),
     responses(
-        (status = 202, body = PushAnswer, description = "Accepted, and durable unless its ttl is 0."),
+        (status = 200, body = PushAnswer, description = "Checked only (`options.validate_only`): nothing was sent or stored."),
+        (status = 202, body = PushAnswer, description = "Accepted, and durable unless its ttl is 0; or told again, if its key made it before."),
         (status = 400, body = FaultBody, description = "A field is not allowed; the message names it."),
         (status = 401, body = FaultBody, description = "No app has these credentials."),
+        (status = 404, body = FaultBody, description = "`override_msg_id`: this app has no such message; nothing was stored."),
         (status = 408, body = FaultBody, description = "The body did not come in time."),
+        (status = 409, body = FaultBody, description = "`conflicting_cid`: the key was used for another request; nothing was stored."),
         (status = 413, body = FaultBody, description = "Content, audience or body is too long."),
         (status = 415, body = FaultBody, description = "Not JSON."),
         (status = 422, body = FaultBody, description = "No device matches any address."),
-        (status = 429, body = FaultBody, description = "Every mailbox addressed is full, too many requests at once, or the node is overloaded."),
+        (status = 429, body = FaultBody, description = "Every mailbox addressed is full, too many requests at once, the app has too many keys (`too_many_cids`), or the node is overloaded."),
         (status = 500, body = FaultBody, description = "`unknown_outcome`: it is not known whether it was stored."),
         (status = 503, body = FaultBody, description = "Draining, storage full, or the store is unavailable; nothing was stored."),
     )
@@ -64,29 +107,99 @@ pub(in crate::api) async fn push(
     State(api): State<Arc<Api>>,
     Extension(trace): Extension<Trace>,
     caller: Caller,
-    Json(request): Json<PushRequest>,
+    headers: HeaderMap,
+    Bounded(body): Bounded<BODY_BYTES_MAX>,
 ) -> Result<(StatusCode, axum::Json<PushAnswer>), Fault> {
     if (api.overloaded)() {
         return Err(Fault::overloaded());
     }
-    let push = request.into_push(trace.id)?;
-    let receipt = api.hub.push(&caller.app, push).await?;
+    let asked = Asked::read(&body, &headers, trace.id)?;
+    let status = if asked.validates_only { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let answer = push_one(&api, &caller, asked, Place::default()).await?;
+    Ok((status, axum::Json(answer)))
+}
+
+/// A push as it was asked for: read, judged, with its key.
+pub(super) struct Asked {
+    push: Push,
+    /// It is checked and answered, and not sent.
+    pub(super) validates_only: bool,
+}
+
+impl Asked {
+    /// # Errors
+    /// 400 naming the field, 413 for what is too long.
+    pub(super) fn read(body: &[u8], headers: &HeaderMap, trace: TraceId) -> Result<Asked, Fault> {
+        let request: PushRequest = parse(body)?;
+        let key = key_of(headers, request.cid.as_deref())?;
+        let validates_only = request.validates_only();
+        let mut push = request.into_push(trace)?;
+        push.once = key.map(|key| once(&key, "push", body));
+        Ok(Asked { push, validates_only })
+    }
+}
+
+/// Pushes, as `POST /v1/push` or one item of a batch.
+///
+/// # Errors
+/// As documented there.
+pub(super) async fn push_one(
+    api: &Api,
+    caller: &Caller,
+    asked: Asked,
+    place: Place,
+) -> Result<PushAnswer, Fault> {
+    if (api.overloaded)() {
+        place.leave().await;
+        return Err(Fault::overloaded());
+    }
+    let Asked { push, validates_only } = asked;
+    if validates_only {
+        place.leave().await;
+        let estimate = api.hub.validate(&caller.app, &push).await?;
+        return Ok(PushAnswer {
+            msg_id: None,
+            trace_id: push.trace.to_string(),
+            audience: AudienceCounts::new(&estimate, 0),
+            eta_ms: estimate.eta_ms,
+            durability: "none",
+            ttl: push.audience.ttl_s(push.ttl_s),
+            replayed: false,
+        });
+    }
+    let made = api.hub.push_at(&caller.app, push, place).await;
+    let receipt = match made {
+        Err(PushError::Store(StoreError::MailboxFull)) if planted(Planted::AcceptsWhatItRefused) => made_up(),
+        made => made?,
+    };
     if planted_in(Planted::RefusesWhatItStored, 8) {
         return Err(Fault::overloaded());
     }
-    api.stats.pushes_accepted.fetch_add(1, Relaxed);
-    tracing::debug!(message = %receipt.message, trace = %trace.id, app = caller.app.key.as_str(), "push accepted");
-    let answer = PushAnswer {
-        msg_id: receipt.message.to_string(),
-        trace_id: trace.id.to_string(),
-        audience: AudienceCounts {
-            matched: receipt.matched,
-            unknown: receipt.unknown,
-            refused: receipt.refused,
-            online: receipt.online,
-        },
+    if !receipt.replayed {
+        api.stats.pushes_accepted.fetch_add(1, Relaxed);
+    }
+    tracing::debug!(message = %receipt.message, trace = %receipt.trace, app = caller.app.key.as_str(), "push accepted");
+    Ok(PushAnswer {
+        msg_id: Some(receipt.message.to_string()),
+        trace_id: receipt.trace.to_string(),
+        audience: AudienceCounts::new(&receipt.audience, receipt.refused),
+        eta_ms: receipt.audience.eta_ms,
         durability: receipt.durability,
         ttl: receipt.ttl_s,
-    };
-    Ok((StatusCode::ACCEPTED, axum::Json(answer)))
+        replayed: receipt.replayed,
+    })
+}
+
+/// A receipt of nothing (a planted fault).
+fn made_up() -> Receipt {
+    let message = new_trace().0;
+    Receipt {
+        message: MessageId(message),
+        audience: Estimate::default(),
+        refused: 0,
+        durability: "local",
+        ttl_s: 1,
+        trace: TraceId(message),
+        replayed: false,
+    }
 }

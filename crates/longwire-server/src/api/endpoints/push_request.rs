@@ -1,11 +1,16 @@
 //! A push as callers write it, and how it becomes one of the domain.
 
 use crate::api::exchange::fault::Fault;
+use crate::domain::audience::condition::{DEPTH_MAX, NODES_MAX};
+use crate::domain::audience::filter::PARTS;
 use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
-use crate::domain::message::{MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, TTL_S_DEFAULT, TTL_S_MAX};
+use crate::domain::message::{
+    LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, Report, TTL_S_DEFAULT, TTL_S_MAX,
+};
 use crate::domain::topic::TopicName;
 use crate::domain::{
-    Alias, Audience, Condition, Content, DeviceName, Invalid, Kind, Priority, Push, Tag, TraceId,
+    Alias, Audience, Condition, Content, DeviceName, Filter, Invalid, Kind, MessageId, Priority, Push, Tag,
+    TraceId,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +33,10 @@ pub(in crate::api) struct PushRequest {
     message: Option<Message>,
     #[serde(default)]
     options: Option<PushOptions>,
+    /// The caller's key for this push, 1 to 64 bytes; also as header `Idempotency-Key`. Until 24 h after the message's ttl the same key
+    /// with the same request is answered with what was answered first (`replayed`), and with another request it is refused.
+    #[schema(min_length = 1, max_length = 64, example = "order-4711-paid")]
+    pub(super) cid: Option<String>,
 }
 
 /// Whom a push is for: the word `all`, or an object.
@@ -45,9 +54,10 @@ enum Everyone {
     All,
 }
 
-/// Exactly one of the four.
-#[derive(Serialize, Deserialize, ToSchema)]
+/// What is given is ANDed; at least one of them. A topic stands alone.
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"tag": ["v2", "beta"], "tag_not": ["muted"], "condition": "app_version < '3.2'"}))]
 struct AudienceObject {
     /// These devices; one that does not exist is counted as unknown.
     #[schema(min_items = 1, max_items = 1000)]
@@ -58,6 +68,22 @@ struct AudienceObject {
     /// Devices with at least one of these tags.
     #[schema(min_items = 1, max_items = 20)]
     tag: Option<Vec<String>>,
+    /// Devices with every one of these tags.
+    #[schema(min_items = 1, max_items = 20)]
+    tag_and: Option<Vec<String>>,
+    /// Devices without any of these tags.
+    #[schema(min_items = 1, max_items = 20)]
+    tag_not: Option<Vec<String>>,
+    /// An expression over tags and attributes: `'beta' in tags`, `app_version < '3.2'`, `country in ('de', 'fr')`, with `==`, `!=`,
+    /// `<`, `<=`, `>`, `>=`, `&&`, `||`, `!` and parentheses. Together with the lists of tags at most 128 parts, 16 deep.
+    #[schema(max_length = 1024, example = "'beta' in tags && app_version < '3.2'")]
+    condition: Option<String>,
+    /// Only devices that are connected now. Without registration ids and aliases the message is not stored: its ttl is 0.
+    online_only: Option<bool>,
+    /// So many of a hundred of the devices, by a hash of each: always the same ones, and those of a smaller sample are in a greater
+    /// one. Above 0, in steps of 1/65,536.
+    #[schema(exclusive_minimum = 0, maximum = 100, example = 2.5)]
+    sample_percent: Option<f64>,
     /// Whoever subscribed to this topic: as a publish of QoS 1, of QoS 0 if the ttl is 0.
     #[schema(max_length = 256)]
     topic: Option<String>,
@@ -119,16 +145,39 @@ struct PushOptions {
     /// At most 64 bytes: the newest of a key replaces older ones on the device.
     #[schema(max_length = 64)]
     collapse_key: Option<String>,
-    /// Taken and, so far, without effect.
-    #[expect(
-        dead_code,
-        reason = "callers may say it already; the order of delivery does not depend on it yet"
-    )]
+    /// An earlier message of this app, 32 hexadecimal digits: devices of this push that do not have it get this one instead,
+    /// those that have it replace it.
+    #[schema(example = "0198f3a1b2c37d4e8f90a1b2c3d4e5f6")]
+    override_msg_id: Option<String>,
+    /// Receipts of this message, whatever the app's setting is, see `GET /v1/receipts`; not with a ttl of 0 or to a topic.
+    #[serde(default)]
+    callback: bool,
+    /// The caller's own word for it, at most 64 bytes, in each of its receipts.
+    #[schema(max_length = 64)]
+    analytics_label: Option<String>,
+    /// `high` overtakes what waits with `normal`, and no frequency cap holds it; `normal` if not given.
+    #[schema(example = "high")]
     priority: Option<PriorityWord>,
+    /// The same in the words of Web Push (RFC 8030, section 5.3): `high` is `high`, the others are `normal`. Not with another
+    /// `priority`.
+    urgency: Option<Urgency>,
+    /// Everything is checked and answered, with status 200, and nothing is sent or stored.
+    #[serde(default)]
+    validate_only: bool,
+}
+
+/// How urgent, in the words of Web Push.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Urgency {
+    VeryLow,
+    Low,
+    Normal,
+    High,
 }
 
 /// How urgent.
-#[derive(Deserialize, ToSchema)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum PriorityWord {
     High,
@@ -142,7 +191,7 @@ impl<'de> Deserialize<'de> for AudienceField {
         impl<'de> Visitor<'de> for Field {
             type Value = AudienceField;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"all\" or an object with one of registration_id, alias, tag, topic")
+                f.write_str("\"all\" or an object with registration_id, alias, tag, tag_and, tag_not, condition or topic")
             }
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<AudienceField, E> {
                 if word == "all" {
@@ -160,6 +209,11 @@ impl<'de> Deserialize<'de> for AudienceField {
 }
 
 impl PushRequest {
+    /// Whether it is only to be checked.
+    pub(in crate::api) fn validates_only(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.validate_only)
+    }
+
     /// The push that was meant.
     ///
     /// # Errors
@@ -176,50 +230,154 @@ impl PushRequest {
         };
         let options = self.options.unwrap_or_default();
         let ttl = options.time_to_live.unwrap_or(u64::from(TTL_S_DEFAULT)).min(u64::from(TTL_S_MAX));
+        let priority = options.priority()?;
         let collapse_key = options.collapse_key.unwrap_or_default();
         if collapse_key.len() > COLLAPSE_KEY_BYTES_MAX || collapse_key.contains(char::is_control) {
             let problem = format!("at most {COLLAPSE_KEY_BYTES_MAX} bytes without control characters");
             return Err(Invalid::new("options.collapse_key", problem).into());
         }
+        let replaces = options.override_msg_id.map(|id| {
+            let problem = || Invalid::new("options.override_msg_id", "must be 32 hexadecimal digits");
+            MessageId::parse(&id).ok_or_else(problem)
+        });
+        let replaces = replaces.transpose()?;
+        if replaces.is_some() && audience.topic.is_some() {
+            return Err(Invalid::new("options.override_msg_id", "not with a topic").into());
+        }
+        let label = options.analytics_label.unwrap_or_default();
+        if label.len() > LABEL_BYTES_MAX || label.contains(char::is_control) {
+            let problem = format!("at most {LABEL_BYTES_MAX} bytes without control characters");
+            return Err(Invalid::new("options.analytics_label", problem).into());
+        }
+        let report = Report { callback: options.callback, label: label.into() };
         Ok(Push {
             audience,
             content,
             ttl_s: ttl as u32,
             collapse_key,
             trace,
-            priority: Priority::Normal,
-            replaces: None,
+            priority,
+            replaces,
             once: None,
+            report,
             spread: None,
         })
     }
 }
 
-impl AudienceField {
-    fn into_audience(self) -> Result<Audience, Fault> {
-        let object = match self {
-            AudienceField::All(Everyone::All) => return Ok(Audience::all()),
-            AudienceField::Some(object) => object,
-        };
-        match (object.registration_id, object.alias, object.tag, object.topic) {
-            (Some(names), None, None, None) => {
-                list("audience.registration_id", &names, ADDRESSES_MAX, DeviceName::parse)
-                    .map(Audience::devices)
+impl PushOptions {
+    fn priority(&self) -> Result<Priority, Fault> {
+        let given = self.priority.map(|word| match word {
+            PriorityWord::High => Priority::High,
+            PriorityWord::Normal => Priority::Normal,
+        });
+        let meant = self.urgency.map(|word| match word {
+            Urgency::High => Priority::High,
+            Urgency::VeryLow | Urgency::Low | Urgency::Normal => Priority::Normal,
+        });
+        match (given, meant) {
+            (Some(given), Some(meant)) if given != meant => {
+                Err(Fault::invalid("options.urgency: says something else than options.priority"))
             }
-            (None, Some(aliases), None, None) => {
-                list("audience.alias", &aliases, ADDRESSES_MAX, Alias::parse).map(Audience::aliases)
-            }
-            (None, None, Some(tags), None) => {
-                let mut tags = list("audience.tag", &tags, TAGS_IN_AUDIENCE_MAX, Tag::parse)?;
-                tags.sort();
-                Ok(Audience::of(Condition::any_tag(tags)))
-            }
-            (None, None, None, Some(topic)) => {
-                Ok(Audience::topic(TopicName::parse("audience.topic", &topic)?))
-            }
-            _ => Err(Fault::invalid("audience: exactly one of registration_id, alias, tag, topic is needed")),
+            _ => Ok(given.or(meant).unwrap_or_default()),
         }
     }
+}
+
+impl AudienceField {
+    fn into_audience(self) -> Result<Audience, Fault> {
+        match self {
+            AudienceField::All(Everyone::All) => Ok(Audience::all()),
+            AudienceField::Some(object) => object.into_audience(),
+        }
+    }
+}
+
+impl AudienceObject {
+    fn into_audience(self) -> Result<Audience, Fault> {
+        let filters = self.tag.is_some()
+            || self.tag_and.is_some()
+            || self.tag_not.is_some()
+            || self.condition.is_some()
+            || self.sample_percent.is_some()
+            || self.online_only == Some(true);
+        let names = self.registration_id.is_some() || self.alias.is_some();
+        if let Some(topic) = &self.topic {
+            if names || filters {
+                return Err(Fault::invalid("audience.topic: stands alone"));
+            }
+            return Ok(Audience::topic(TopicName::parse("audience.topic", topic)?));
+        }
+        if !names && !filters {
+            let problem = "audience: at least one of registration_id, alias, tag, tag_and, tag_not, condition, sample_percent, topic, \
+                           or online_only, is needed";
+            return Err(Fault::invalid(problem));
+        }
+        let sample = self.sample_percent.map_or(Ok(PARTS), sample)?;
+        let online_only = self.online_only.unwrap_or(false);
+        let names = self.registration_id.as_ref();
+        let names =
+            names.map(|texts| list("audience.registration_id", texts, ADDRESSES_MAX, DeviceName::parse));
+        let aliases = self.alias.as_ref();
+        let aliases = aliases.map(|texts| list("audience.alias", texts, ADDRESSES_MAX, Alias::parse));
+        let filter = Filter { sample, ..Filter::of(self.condition()?) };
+        Ok(Audience {
+            names: names.transpose()?,
+            aliases: aliases.transpose()?,
+            topic: None,
+            filter,
+            online_only,
+        })
+    }
+
+    /// The lists of tags and the condition, together.
+    fn condition(&self) -> Result<Condition, Fault> {
+        let tags = |field, texts: &Option<Vec<String>>| {
+            let tags = texts.as_ref().map(|texts| list(field, texts, TAGS_IN_AUDIENCE_MAX, Tag::parse));
+            let mut tags = tags.transpose()?.unwrap_or_default();
+            // The same audience is the same condition.
+            tags.sort();
+            Ok::<_, Fault>(tags)
+        };
+        let mut parts = Vec::new();
+        let any = tags("audience.tag", &self.tag)?;
+        if !any.is_empty() {
+            parts.push(Condition::any_tag(any));
+        }
+        parts.extend(tags("audience.tag_and", &self.tag_and)?.into_iter().map(Condition::Tag));
+        let none = tags("audience.tag_not", &self.tag_not)?;
+        if !none.is_empty() {
+            parts.push(Condition::Not(Box::new(Condition::any_tag(none))));
+        }
+        match self.condition.as_ref().map(|text| Condition::parse("audience.condition", text)).transpose()? {
+            // Its parts are ANDed with the others, which costs no depth.
+            Some(Condition::All(more)) if !parts.is_empty() => parts.extend(more),
+            Some(condition) => parts.push(condition),
+            None => {}
+        }
+        let condition = match parts.len() {
+            0 => Condition::Everyone,
+            1 => parts.remove(0),
+            _ => Condition::All(parts),
+        };
+        if condition.nodes() > NODES_MAX || condition.depth() > DEPTH_MAX {
+            let problem = format!(
+                "audience: tags and condition are at most {NODES_MAX} parts, {DEPTH_MAX} deep; are {}, {} deep",
+                condition.nodes(),
+                condition.depth()
+            );
+            return Err(Fault::too_large(problem));
+        }
+        Ok(condition)
+    }
+}
+
+/// So many parts of all devices; at least one.
+fn sample(percent: f64) -> Result<u32, Invalid> {
+    if !(percent > 0.0 && percent <= 100.0) {
+        return Err(Invalid::new("audience.sample_percent", "must be above 0 and at most 100"));
+    }
+    Ok(((percent / 100.0 * f64::from(PARTS)).round() as u32).max(1))
 }
 
 /// A list of names, each parsed, without repeats, in the order given.

@@ -34,7 +34,16 @@ fn every_audience_becomes_the_domains() {
         "3",
         "null",
         r#"{"tag":[]}"#,
-        r#"{"tag":["a"],"alias":["b"]}"#,
+        r#"{"tag":["a"],"topic":"b"}"#,
+        r#"{"topic":"b","online_only":true}"#,
+        r#"{"online_only":false}"#,
+        r#"{"tag_not":[]}"#,
+        r#"{"sample_percent":0}"#,
+        r#"{"sample_percent":-1}"#,
+        r#"{"sample_percent":100.1}"#,
+        r#"{"sample_percent":"1"}"#,
+        r#"{"condition":""}"#,
+        r#"{"condition":"beta"}"#,
         r#"{"tag":["a/b"]}"#,
         r#"{"tag":"a"}"#,
         r#"{"tags":["a"]}"#,
@@ -44,6 +53,41 @@ fn every_audience_becomes_the_domains() {
     }
     let many = format!(r#"{{"registration_id":[{}"a"]}}"#, r#""a","#.repeat(ADDRESSES_MAX));
     assert_eq!(of(&many).unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[test]
+fn the_kinds_of_an_audience_are_anded() {
+    let of = |audience: &str| {
+        push(&format!(r#"{{"audience":{audience},"notification":{{"title":"t"}}}}"#))
+            .map(|push| push.audience)
+    };
+    let tag = |text: &str| Condition::Tag(Tag::parse("", text).unwrap());
+    let parsed = |text: &str| Condition::parse("", text).unwrap();
+    let all =
+        of(r#"{"registration_id":["d"],"alias":["x"],"tag":["b","a"],"tag_and":["c"],"tag_not":["m","l"],
+            "condition":"v < '3' && 'e' in tags","online_only":true,"sample_percent":12.5}"#)
+        .unwrap();
+    assert!(all.names.is_some() && all.aliases.is_some() && all.online_only && all.topic.is_none());
+    let condition = parsed(
+        "('a' in tags || 'b' in tags) && 'c' in tags && !('l' in tags || 'm' in tags) && v < '3' && 'e' in tags",
+    );
+    assert_eq!(all.filter, Filter { sample: 8192, ..Filter::of(condition) });
+    assert_eq!(of(r#"{"tag_and":["a"]}"#).unwrap(), Audience::of(tag("a")));
+    assert_eq!(of(r#"{"condition":"'a' in tags"}"#).unwrap(), Audience::of(tag("a")));
+    assert_eq!(of(r#"{"sample_percent":0.0001}"#).unwrap().filter.sample, 1);
+    assert_eq!(of(r#"{"sample_percent":100}"#).unwrap(), Audience::all());
+    assert_eq!(of(r#"{"online_only":true}"#).unwrap(), Audience { online_only: true, ..Audience::all() });
+    let lists = |count| {
+        let tags: Vec<String> = (0..count).map(|tag| format!("\"t{tag}\"")).collect();
+        format!(r#""tag":[{0}],"tag_and":[{0}],"tag_not":[{0}]"#, tags.join(","))
+    };
+    let versions = |count: usize| format!("v in ({})", vec!["'1'"; count].join(","));
+    assert!(of(&format!("{{{}}}", lists(20))).is_ok());
+    assert!(of(&format!(r#"{{{},"condition":"{}"}}"#, lists(20), versions(62))).is_ok());
+    for large in [lists(21), format!(r#"{},"condition":"{}"#, lists(20), versions(64)) + "\""] {
+        let refused = of(&format!("{{{large}}}")).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "{large}");
+    }
 }
 
 #[test]
@@ -84,7 +128,7 @@ fn contents_of_another_shape_are_refused() {
         r#"{"audience":"all"}"#,
         r#"{"audience":"all","notification":{}}"#,
         r#"{"audience":"all","notification":{"title":"t"},"message":{"msg_content":"m"}}"#,
-        r#"{"audience":"all","notification":{"title":"t"},"cid":"x"}"#,
+        r#"{"audience":"all","notification":{"title":"t"},"cid":3}"#,
         r#"{"audience":"all","notification":{"title":"t","badge":-1}}"#,
         r#"{"notification":{"title":"t"}}"#,
     ] {
@@ -113,10 +157,35 @@ fn options_have_defaults_and_limits() {
     assert_eq!(with("null").unwrap().ttl_s, TTL_S_DEFAULT);
     assert_eq!(with(r#"{"time_to_live":0}"#).unwrap().ttl_s, 0);
     assert_eq!(with(r#"{"time_to_live":99999999999}"#).unwrap().ttl_s, TTL_S_MAX);
+    assert!(with(r#"{"validate_only":true}"#).is_ok());
     assert_eq!(with(r#"{"collapse_key":"k","priority":"high"}"#).unwrap().collapse_key, "k");
     let long = format!(r#"{{"collapse_key":"{}"}}"#, "k".repeat(65));
     for options in
         [r#"{"time_to_live":-1}"#, r#"{"time_to_live":"1"}"#, r#"{"priority":"urgent"}"#, &long, r#"{"x":1}"#]
+    {
+        assert_eq!(with(options).unwrap_err().status(), StatusCode::BAD_REQUEST, "{options}");
+    }
+}
+
+#[test]
+fn urgency_is_priority_in_other_words() {
+    let with = |options: &str| {
+        push(&format!(r#"{{"audience":"all","notification":{{"title":"t"}},"options":{options}}}"#))
+            .map(|push| push.priority)
+    };
+    for (options, priority) in [
+        ("{}", Priority::Normal),
+        (r#"{"priority":"normal"}"#, Priority::Normal),
+        (r#"{"priority":"high"}"#, Priority::High),
+        (r#"{"urgency":"high"}"#, Priority::High),
+        (r#"{"urgency":"very-low"}"#, Priority::Normal),
+        (r#"{"urgency":"low"}"#, Priority::Normal),
+        (r#"{"urgency":"high","priority":"high"}"#, Priority::High),
+    ] {
+        assert_eq!(with(options).unwrap(), priority, "{options}");
+    }
+    for options in
+        [r#"{"urgency":"high","priority":"normal"}"#, r#"{"urgency":"very_low"}"#, r#"{"urgency":1}"#]
     {
         assert_eq!(with(options).unwrap_err().status(), StatusCode::BAD_REQUEST, "{options}");
     }

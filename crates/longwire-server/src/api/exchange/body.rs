@@ -19,16 +19,27 @@ pub(in crate::api) struct Json<T>(pub(in crate::api) T);
 impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
     type Rejection = Fault;
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Json<T>, Fault> {
-        check_head(request.headers())?;
-        let limit = api.options.body;
-        let bytes = tokio::time::timeout(limit, whole(request.into_body()))
-            .await
-            .map_err(|_| Fault::body_timeout(limit.as_secs()))??;
+        let Bounded(bytes) = Bounded::<BODY_BYTES_MAX>::from_request(request, api).await?;
         parse(&bytes).map(Json)
     }
 }
 
-fn check_head(headers: &HeaderMap) -> Result<(), Fault> {
+/// A request's JSON of at most `MAX` bytes, not yet read.
+pub(in crate::api) struct Bounded<const MAX: usize>(pub(in crate::api) Bytes);
+
+impl<const MAX: usize> FromRequest<Arc<Api>> for Bounded<MAX> {
+    type Rejection = Fault;
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Bounded<MAX>, Fault> {
+        check_head(request.headers(), MAX)?;
+        let limit = api.options.body;
+        tokio::time::timeout(limit, whole(request.into_body(), MAX))
+            .await
+            .map_err(|_| Fault::body_timeout(limit.as_secs()))?
+            .map(Bounded)
+    }
+}
+
+fn check_head(headers: &HeaderMap, bytes_max: usize) -> Result<(), Fault> {
     if !headers.get(header::CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
         return Err(Fault::unsupported_media_type());
     }
@@ -37,8 +48,8 @@ fn check_head(headers: &HeaderMap) -> Result<(), Fault> {
     }
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
-        return Err(too_large());
+    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
+        return Err(too_large(bytes_max));
     }
     Ok(())
 }
@@ -48,19 +59,19 @@ fn is_json(value: &[u8]) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-fn too_large() -> Fault {
-    Fault::too_large(format!("the body is longer than {BODY_BYTES_MAX} bytes"))
+fn too_large(bytes_max: usize) -> Fault {
+    Fault::too_large(format!("the body is longer than {bytes_max} bytes"))
 }
 
 /// The whole body. One chunk, the usual case, is not copied.
-async fn whole(body: Body) -> Result<Bytes, Fault> {
+async fn whole(body: Body, bytes_max: usize) -> Result<Bytes, Fault> {
     let mut chunks = body.into_data_stream();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Fault::bad_framing("the body broke off"))?;
-        if first.len().max(all.len()) + chunk.len() > BODY_BYTES_MAX {
-            return Err(too_large());
+        if first.len().max(all.len()) + chunk.len() > bytes_max {
+            return Err(too_large(bytes_max));
         }
         if first.is_empty() && all.is_empty() {
             first = chunk;
@@ -72,7 +83,8 @@ async fn whole(body: Body) -> Result<Bytes, Fault> {
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
+/// Reads JSON; the fault names the field.
+pub(in crate::api) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(bytes).map_err(|_| {
         // Only a refused body pays for being read again to learn which field it was.
         let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -97,5 +109,18 @@ impl FromRequestParts<Arc<Api>> for Segment {
             .await
             .map_err(|_| Fault::invalid("path: is not UTF-8 after decoding"))?;
         Ok(Segment(text))
+    }
+}
+
+/// The two variable segments of a path, as text.
+pub(in crate::api) struct Segments(pub(in crate::api) String, pub(in crate::api) String);
+
+impl FromRequestParts<Arc<Api>> for Segments {
+    type Rejection = Fault;
+    async fn from_request_parts(parts: &mut request::Parts, api: &Arc<Api>) -> Result<Segments, Fault> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, api)
+            .await
+            .map_err(|_| Fault::invalid("path: is not UTF-8 after decoding"))?;
+        Ok(Segments(first, second))
     }
 }

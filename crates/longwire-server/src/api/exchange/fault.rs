@@ -7,6 +7,7 @@ use crate::store::port::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// What a refused caller is told.
@@ -15,12 +16,13 @@ use utoipa::ToSchema;
 pub struct FaultBody<'a> {
     /// A word for programs.
     #[schema(example = "invalid")]
-    pub code: &'a str,
+    pub code: &'static str,
     /// The same as a number.
     #[schema(example = 1001)]
     pub errno: u16,
     /// For people; names the field where there is one.
-    pub message: &'a str,
+    #[schema(value_type = String)]
+    pub message: Cow<'a, str>,
     /// The request's trace.
     pub trace_id: String,
 }
@@ -90,6 +92,16 @@ impl Fault {
         Fault::new(StatusCode::TOO_MANY_REQUESTS, 2001, "too_many_requests", text).after(1)
     }
 
+    /// The app reads as many streams without end as it may: 429.
+    pub fn too_many_streams(limit: usize) -> Fault {
+        let text = format!("more than {limit} event streams of this app at once");
+        Fault::new(StatusCode::TOO_MANY_REQUESTS, 2005, "too_many_streams", text).after(5)
+    }
+    /// The node stops: 503.
+    pub fn draining() -> Fault {
+        let text = "the node is draining";
+        Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
+    }
     /// The node sheds pushes: 429.
     pub fn overloaded() -> Fault {
         let text = "the node is overloaded; nothing was stored";
@@ -106,13 +118,26 @@ impl Fault {
         self.status
     }
 
+    /// With 429 and 503: not before, seconds.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u32> {
+        self.retry_after_s
+    }
+
+    /// The body of the answer, with its trace.
+    #[must_use]
+    pub fn into_body(self, trace: &Trace) -> FaultBody<'static> {
+        let (code, errno, message) = (self.code, self.errno, self.message.into());
+        FaultBody { code, errno, message, trace_id: trace.id.to_string() }
+    }
+
     /// The answer, with its trace.
     #[must_use]
     pub fn render(&self, trace: &Trace) -> Response {
         let body = FaultBody {
             code: self.code,
             errno: self.errno,
-            message: &self.message,
+            message: self.message.as_str().into(),
             trace_id: trace.id.to_string(),
         };
         let json = serde_json::to_vec(&body).unwrap_or_default();
@@ -156,8 +181,15 @@ impl From<StoreError> for Fault {
             StoreError::MailboxFull => {
                 Fault::new(StatusCode::TOO_MANY_REQUESTS, 2002, "device_queue_full", text).after(30)
             }
+            StoreError::ConflictingKey => Fault::new(StatusCode::CONFLICT, 1015, "conflicting_cid", text),
+            StoreError::TooManyKeys => {
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, 2015, "too_many_cids", text).after(60)
+            }
+            // The hub answers with what it made.
+            StoreError::Replayed(_) => Fault::new(StatusCode::CONFLICT, 1007, "taken", text),
             // Only publishes of devices carry identifiers.
             StoreError::Repeated => Fault::new(StatusCode::CONFLICT, 1007, "taken", text),
+            StoreError::NoSuchMessage => Fault::not_found(text),
             // The cause is for the log: it may name paths.
             StoreError::Unavailable(cause) => {
                 tracing::warn!(cause, "the store is unavailable");

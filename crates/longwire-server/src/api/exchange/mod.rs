@@ -3,6 +3,8 @@
 //! - [`trace`]: its W3C trace, taken or made.
 //! - `caller`: whose it is.
 //! - `body`: its JSON and path, read within bounds.
+//! - `key`: a caller's key of it.
+//! - `object`: JSON objects that are objects.
 //! - `query`: what stands after the `?`.
 //! - [`fault`]: how it is refused.
 //! - `page`: which part of a list, and where it goes on.
@@ -11,6 +13,8 @@
 pub(super) mod body;
 pub(super) mod caller;
 pub mod fault;
+pub(super) mod key;
+pub(super) mod object;
 pub(super) mod page;
 pub(super) mod query;
 pub(super) mod rfc3339;

@@ -3,8 +3,6 @@
 //! A cursor is for whoever got it to give back: a list's word and a place in it, in base64 (URL alphabet, no padding).
 //! One of another list is refused.
 
-#![allow(dead_code)] // lists come with their endpoints
-
 use super::fault::Fault;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -49,6 +49,14 @@ impl Enrolment {
         stats.devices_automatic_app_max.store(counts.values().max().copied().unwrap_or(0), Relaxed);
     }
 
+    /// One was removed.
+    pub(in super::super) fn forget_one(&self, app: AppId, stats: &HubStats) {
+        if let Some(count) = self.counts.lock().get_mut(&app) {
+            *count = count.saturating_sub(1);
+        }
+        self.count(std::iter::empty(), stats);
+    }
+
     /// The devices of these names, made where they are missing; in their order.
     async fn enrol(&self, app: AppId, names: Vec<DeviceName>) -> Answers {
         let unavailable = vec![Err(CloseReason::StoreUnavailable); names.len()];

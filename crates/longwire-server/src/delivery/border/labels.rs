@@ -1,7 +1,8 @@
 //! Whom a message is for, as shards ask it: labels are numbers, so that a shard compares four bytes and not text.
 
-use crate::domain::{ClientId, Filter};
+use crate::domain::{AppId, ClientId, Filter};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
 /// A tag, or an attribute with its value, as shards know it: interned by the hub, unique over all apps, never reused while
 /// the process lives.
@@ -133,6 +134,54 @@ impl Reach {
             Some(false) => Meant::No,
             None => Meant::AskStore,
         }
+    }
+}
+
+/// How many connections a condition fits, asked of all shards. Each adds what it has; the last one tells.
+#[derive(Debug)]
+pub struct Headcount {
+    /// The app.
+    pub app: AppId,
+    /// Whom it is asked of; shares are not looked at.
+    pub reach: Reach,
+    fitting: AtomicU64,
+    members: AtomicU64,
+    shards_left: AtomicU32,
+    counted: tokio::sync::Notify,
+}
+
+impl Headcount {
+    /// A question to so many shards.
+    #[must_use]
+    pub fn new(app: AppId, reach: Reach, shards: u32) -> Headcount {
+        Headcount {
+            app,
+            reach,
+            fitting: AtomicU64::new(0),
+            members: AtomicU64::new(0),
+            shards_left: AtomicU32::new(shards),
+            counted: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// A shard has so many connections that fit, of so many of the app. True: it was the last one.
+    pub fn add(&self, fitting: u64, members: u64) -> bool {
+        self.fitting.fetch_add(fitting, Relaxed);
+        self.members.fetch_add(members, Relaxed);
+        self.shards_left.fetch_sub(1, AcqRel) == 1
+    }
+
+    /// Wakes who waits; not for shards, as it may wait for a lock.
+    pub(in crate::delivery) fn tell(&self) {
+        self.counted.notify_one();
+    }
+
+    /// Connections that fit, and all of the app, when every shard has said so. Can be cancelled.
+    pub(in crate::delivery) async fn counts(&self) -> (u64, u64) {
+        while self.shards_left.load(Acquire) > 0 {
+            self.counted.notified().await;
+        }
+        (self.fitting.load(Relaxed), self.members.load(Relaxed))
     }
 }
 

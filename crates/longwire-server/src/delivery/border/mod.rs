@@ -1,9 +1,10 @@
 //! The border between the two worlds: commands go to shards, events come from them, both in bounded queues, in batches.
 
 pub mod labels;
+pub mod own;
 pub mod topics;
 
-pub use labels::{LabelId, Labelled, Meant, Reach};
+pub use labels::{Headcount, LabelId, Labelled, Meant, Reach};
 
 use crate::domain::topic::Interests;
 use crate::domain::{AppId, AssignedHeartbeat, ClientId, MessageId, Position, Source, WallMs};
@@ -13,6 +14,7 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::session::{FeedStart, Pull};
 use longwire_proto::wire::{AckKind, Class, Network, UpAck};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// One reactor thread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -99,6 +101,8 @@ pub enum Command {
     },
     /// A message for an app's connections. In the order of log positions.
     Broadcast(Arc<Broadcast>),
+    /// How many connections a condition fits: answered in it, and the last shard tells [`Event::Counted`].
+    Count(Arc<Headcount>),
     /// The answer to [`Event::Pull`].
     Page {
         /// The connection.
@@ -138,8 +142,24 @@ pub enum Command {
         /// Its app.
         app: AppId,
     },
+    /// A message is recalled: from now on it is sent to nobody. The shard drops `done` when it knows.
+    Recall {
+        /// The message.
+        message: MessageId,
+        /// Whoever holds the other end waits until every shard has dropped it.
+        done: tokio::sync::mpsc::Sender<()>,
+    },
+    /// What is to be known of connections of this shard; those that are gone are left out of the answer.
+    Inspect {
+        /// The connections.
+        of: Vec<Handle>,
+        /// Where it is said.
+        reply: oneshot::Sender<Vec<(Handle, Inspected)>>,
+    },
     /// About topics.
     Topic(topics::TopicCommand),
+    /// The answer to [`Event::Own`].
+    Own(own::OwnAnswer),
     /// End a connection: say why, then close.
     Close {
         /// The connection.
@@ -149,6 +169,19 @@ pub enum Command {
         /// Not before, seconds; 0 = the device's back-off.
         retry_after_s: u16,
     },
+}
+
+/// A connection as its shard sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inspected {
+    /// Seconds since it was accepted.
+    pub age_s: u32,
+    /// Seconds since the peer was last heard.
+    pub silent_s: u32,
+    /// What carries its bytes; unknown of MQTT clients.
+    pub network: Network,
+    /// What the device is; MQTT clients do not say.
+    pub class: Option<Class>,
 }
 
 /// An accepted login.
@@ -187,6 +220,8 @@ pub struct Outgoing {
     pub deadline: WallMs,
     /// The shared part of its PUSH.
     pub shared: Bytes,
+    /// It was pushed with high priority.
+    pub high: bool,
 }
 
 /// A message for many.
@@ -218,6 +253,8 @@ pub enum Event {
         app: AppId,
         /// What is asked.
         pull: Pull,
+        /// The places of that source that went ahead in this session.
+        ahead: Box<[Position]>,
     },
     /// A delivery went into the window of a connection that was told [`Command::Share`], or was in it then. The times
     /// that it was sent are counted by [`Event::Sent`] all the same.
@@ -245,6 +282,8 @@ pub enum Event {
         end: End,
         /// It was told as [`Event::Held`], if it was sent.
         shared: bool,
+        /// When it was sent; 0 = it was not.
+        sent: WallMs,
     },
     /// Other words of a device about a message: displayed, clicked, dismissed.
     Feedback {
@@ -268,6 +307,10 @@ pub enum Event {
         /// Online-only deliveries dropped because an outbox was above its high mark.
         dropped: u32,
     },
+    /// A device wants something changed of itself; it waits for a [`Command::Own`].
+    Own(Box<own::OwnChange>),
+    /// Every shard has answered a [`Command::Count`].
+    Counted(Arc<Headcount>),
     /// A session wants something of topics.
     Topic(topics::From, Box<topics::TopicEvent>),
     /// A connection that had begun to log in is gone. Its unacked deliveries, if any, go with it.

@@ -93,6 +93,13 @@ impl Live {
         self.inner.lock().counts.get(&message).cloned().unwrap_or_default()
     }
 
+    /// Messages with deliveries in live windows, and how many each has.
+    pub(crate) fn in_flight(&self) -> Vec<(MessageId, u64)> {
+        let inner = self.inner.lock();
+        let moving = inner.counts.iter().filter(|(_, counts)| counts.in_flight > 0);
+        moving.map(|(message, counts)| (*message, counts.in_flight.unsigned_abs())).collect()
+    }
+
     /// Messages of which counts are kept, and deliveries in flight of all.
     pub(crate) fn census(&self) -> (u64, u64) {
         let inner = self.inner.lock();

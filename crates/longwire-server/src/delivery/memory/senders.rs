@@ -1,4 +1,4 @@
-//! How fast each device sends to the business.
+//! How fast each device sends to the business, or changes itself.
 //!
 //! A device that sends has one number here: the time at which it would be level again if it sent nothing more. Devices
 //! that do not send cost nothing.
@@ -6,7 +6,7 @@
 use crate::domain::{ClientId, WallMs};
 use std::collections::HashMap;
 
-/// One message of a device costs this long, milliseconds: 50 messages a second.
+/// One message to the business costs this long, milliseconds: 50 messages a second.
 const MESSAGE_MS: u64 = 20;
 /// How far a device may be ahead, milliseconds: a burst of 200 messages.
 const AHEAD_MS_MAX: u64 = 200 * MESSAGE_MS;
@@ -17,15 +17,28 @@ const SENDERS_MAX: usize = 65_536;
 const SEARCH_EVERY_MS: u64 = 1000;
 
 /// The devices that sent lately.
-#[derive(Default)]
 pub(crate) struct Senders {
     level_at: HashMap<ClientId, u64>,
     search_at: u64,
+    message_ms: u64,
+    ahead_ms_max: u64,
+}
+
+impl Default for Senders {
+    fn default() -> Senders {
+        Senders::with(MESSAGE_MS, AHEAD_MS_MAX)
+    }
 }
 
 impl Senders {
+    /// For messages of which each costs `message_ms`, and a device may be ahead `ahead_ms_max`.
+    pub(crate) fn with(message_ms: u64, ahead_ms_max: u64) -> Senders {
+        Senders { level_at: HashMap::new(), search_at: 0, message_ms, ahead_ms_max }
+    }
+
     /// Whether the device may send one more message now; if so, it is counted.
     pub(crate) fn admit(&mut self, client: ClientId, now: WallMs) -> bool {
+        let (message_ms, ahead_ms_max) = (self.message_ms, self.ahead_ms_max);
         let level_at = match self.level_at.get_mut(&client) {
             Some(level_at) => level_at,
             None => {
@@ -35,8 +48,8 @@ impl Senders {
                 self.level_at.entry(client).or_default()
             }
         };
-        let after = (*level_at).max(now.0) + MESSAGE_MS;
-        if after > now.0 + AHEAD_MS_MAX {
+        let after = (*level_at).max(now.0) + message_ms;
+        if after > now.0 + ahead_ms_max {
             return false;
         }
         *level_at = after;

@@ -315,6 +315,12 @@ impl Sessions {
         true
     }
 
+    /// Sessions of an app, those being decided included.
+    pub(crate) fn of_app(&self, app: AppId) -> u64 {
+        let of_table = |table: &Mutex<Table>| table.lock().by_app.get(&app).copied().unwrap_or(0);
+        self.tables.iter().map(|table| u64::from(of_table(table))).sum()
+    }
+
     /// Sessions by app, those being decided included, and the bytes that the table holds for all.
     pub(crate) fn census(&self) -> (HashMap<AppId, u64>, u64) {
         let mut by_app: HashMap<AppId, u64> = HashMap::new();

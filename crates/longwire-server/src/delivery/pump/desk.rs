@@ -5,7 +5,7 @@ use super::super::hub::Core;
 use super::super::memory::deciding::Deciding;
 use super::logins::{self, Wish};
 use super::strangers::{self, Stranger};
-use crate::domain::{AppId, ClientId};
+use crate::domain::{AppId, ClientId, Position};
 use crate::store::port::{Page, PageRequest, StoreError};
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::Pull;
@@ -28,7 +28,7 @@ pub(super) enum Read {
     /// A login that is refused without a read: the answer may wait for room.
     Refused { to: Handle, reason: CloseReason, retry_after_s: Option<u16> },
     /// What waits for a connection.
-    Page { from: Handle, client: ClientId, app: AppId, pull: Pull },
+    Page { from: Handle, client: ClientId, app: AppId, pull: Pull, ahead: Box<[Position]> },
 }
 
 /// Runs until the pump has ended and every read is answered.
@@ -45,9 +45,9 @@ pub(super) async fn run(core: Arc<Core>, deciding: Arc<Deciding>, mut waiting: m
                 Read::Refused { to, reason, retry_after_s: Some(seconds) } => {
                     core.refuse_until(to, reason, seconds).await;
                 }
-                Read::Page { from, client, app, pull } => {
+                Read::Page { from, client, app, pull, ahead } => {
                     make_room(&mut under_way).await;
-                    under_way.spawn(answer_pull(core.clone(), from, client, app, pull));
+                    under_way.spawn(answer_pull(core.clone(), from, (client, app), pull, ahead));
                 }
             }
         }
@@ -82,8 +82,14 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn answer_pull(core: Arc<Core>, from: Handle, client: ClientId, app: AppId, pull: Pull) {
-    let page = match page(&core, client, app, pull).await {
+async fn answer_pull(
+    core: Arc<Core>,
+    from: Handle,
+    (client, app): (ClientId, AppId),
+    pull: Pull,
+    ahead: Box<[Position]>,
+) {
+    let page = match page(&core, client, app, pull, ahead).await {
         Ok(page) => Some(Box::new(page)),
         Err(error) => {
             core.stats.pages_failed.fetch_add(1, Relaxed);
@@ -94,7 +100,13 @@ async fn answer_pull(core: Arc<Core>, from: Handle, client: ClientId, app: AppId
     core.posts.send(from.shard(), Command::Page { to: from, source: pull.source, page }).await;
 }
 
-async fn page(core: &Core, client: ClientId, app: AppId, pull: Pull) -> Result<Page, StoreError> {
+async fn page(
+    core: &Core,
+    client: ClientId,
+    app: AppId,
+    pull: Pull,
+    ahead: Box<[Position]>,
+) -> Result<Page, StoreError> {
     let request = PageRequest {
         client,
         app,
@@ -102,6 +114,8 @@ async fn page(core: &Core, client: ClientId, app: AppId, pull: Pull) -> Result<P
         after: pull.after,
         messages_max: pull.messages_max,
         bytes_max: pull.bytes_max,
+        ahead_max: pull.ahead_max,
+        ahead,
         now: (core.clock)(),
     };
     core.store.page(request).await

@@ -45,6 +45,7 @@ impl Wish {
     }
     fn leaves(&self, core: &Core) {
         core.sessions.leave(self.token.client, self.token.app, self.from());
+        core.went(self.token.app, self.token.client, "refused");
     }
     /// Where a feed begins. Where a device may have several connections, others of them may have ended what this one never
     /// saw, so the chain goes on from where this one stands; what the others ended is not named to it.
@@ -292,6 +293,7 @@ impl Table<'_> {
                     self.core.session_without_connection(wish.token.client);
                 } else if self.core.sessions.is_current(wish.token.client, wish.from()) {
                     self.core.stats.logins_accepted.fetch_add(1, Relaxed);
+                    self.core.came(wish.token.app, wish.token.client);
                     self.core.returns.logged_in(wish.token.client, self.core.now_ms() / 1000);
                     self.core.posts.send(wish.from().shard(), Command::Attach(Box::new(attach))).await;
                 }

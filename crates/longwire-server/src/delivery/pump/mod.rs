@@ -10,11 +10,13 @@
 //! - `strangers`: logins of MQTT clients, of which some name themselves.
 //! - `ledger`: ends of deliveries on their way to the store.
 //! - `topics`: what sessions want of topics.
+//! - `own`: what devices change of themselves.
 //! - `uplink`: messages from devices on their way to the store.
 
 mod desk;
 mod ledger;
 mod logins;
+mod own;
 mod strangers;
 mod topics;
 mod uplink;
@@ -25,10 +27,13 @@ use super::memory::deciding::Deciding;
 use super::memory::live::Change;
 use crate::domain::AppId;
 use crate::store::port::{End, Settle};
+use crate::store::truth::Feedback;
 use desk::Read;
+use ledger::Written;
 use logins::Verified;
 use longwire_proto::close::CloseReason;
 use longwire_proto::id::ClientId;
+use own::OwnDesk;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::mpsc;
@@ -53,12 +58,15 @@ pub(super) async fn serve(core: Arc<Core>, events: impl Events) {
     let uplink = Uplink::new(core.clone(), upward);
     let (asks, asked) = mpsc::channel(topics::WAITING_MAX);
     let topics = TopicDesk::new(core.clone(), asks);
-    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends, uplink, topics };
+    let (changes, changing) = mpsc::channel(own::WAITING_MAX);
+    let own = OwnDesk::new(core.clone(), changes);
+    let pump = Pump { core: core.clone(), deciding: deciding.clone(), reads, ends, uplink, topics, own };
     tokio::join!(
         pump.run(events),
         desk::run(core.clone(), deciding, waiting),
         ledger::run(core.clone(), ended),
         uplink::run(core.clone(), rising),
+        own::run(core.clone(), changing),
         topics::run(core, asked)
     );
 }
@@ -67,9 +75,10 @@ struct Pump {
     core: Arc<Core>,
     deciding: Arc<Deciding>,
     reads: mpsc::Sender<Read>,
-    ends: mpsc::Sender<Vec<Settle>>,
+    ends: mpsc::Sender<Written>,
     uplink: Uplink,
     topics: TopicDesk,
+    own: OwnDesk,
 }
 
 fn topics_from(handle: Handle, client: ClientId, app: AppId) -> super::border::topics::From {
@@ -80,6 +89,7 @@ fn topics_from(handle: Handle, client: ClientId, app: AppId) -> super::border::t
 #[derive(Default)]
 struct Notes {
     ends: Vec<Settle>,
+    words: Vec<Feedback>,
     changes: Vec<Change>,
 }
 
@@ -99,28 +109,34 @@ impl Pump {
         let stats = &self.core.stats;
         match event {
             Event::Login(login) => self.login(*login).await,
-            Event::Pull { from, client, app, pull } => {
+            Event::Pull { from, client, app, pull, ahead } => {
                 if self.core.sessions.is_current(client, from) {
-                    self.read(Read::Page { from, client, app, pull }).await;
+                    self.read(Read::Page { from, client, app, pull, ahead }).await;
                 } else {
                     stats.stale_acks.fetch_add(1, Relaxed);
                 }
             }
-            Event::Settled { from, client, app, source, position, message, end, shared } => {
-                self.settled(from, Settle { client, app, source, position, message, end }, shared, notes);
+            Event::Settled { from, client, app, source, position, message, end, shared, sent } => {
+                let settle = Settle { client, app, source, position, message, end, sent };
+                self.settled(from, settle, shared, notes);
             }
             Event::Held { client, message } => {
                 if self.core.sessions.held(client, message) {
                     notes.changes.push(Change::Landed(message));
                 }
             }
-            Event::Feedback { kind, .. } => stats.feedback_came(kind),
+            Event::Feedback { client, app, message, kind } => {
+                stats.feedback_came(kind);
+                notes.words.push(Feedback { client, app, message, kind });
+            }
             Event::Sent { message, sent, dropped } => {
                 stats.deliveries_sent.fetch_add(u64::from(sent), Relaxed);
                 stats.deliveries_dropped.fetch_add(u64::from(dropped), Relaxed);
                 notes.changes.push(Change::Sent { message, sent, dropped });
             }
+            Event::Counted(headcount) => headcount.tell(),
             Event::Upstream(message) => self.uplink.take(*message),
+            Event::Own(asked) => self.own.take(*asked),
             Event::Topic(from, event) => self.topics.take(from, *event),
             Event::Closed(closed) => self.closed(*closed, notes),
         }
@@ -186,7 +202,9 @@ impl Pump {
         notes.changes.extend(unacked.into_iter().map(Change::Landed));
         let Some(client) = client else {
             if let Some((client, app)) = self.deciding.ended(from) {
-                if self.core.sessions.leave(client, app, from) {
+                let was_current = self.core.sessions.leave(client, app, from);
+                self.core.went(app, client, reason.label());
+                if was_current {
                     // Its answer, with a session that began, reached nobody.
                     self.core.connection_ended(topics_from(from, client, app), None, sent, true);
                 }
@@ -196,6 +214,7 @@ impl Pump {
         };
         self.count_takeover(client, reason);
         let was_current = self.core.sessions.leave(client, app, from);
+        self.core.went(app, client, reason.label());
         self.core.connection_ended(topics_from(from, client, app), will, sent, was_current);
         tracing::info!(client = client.0, reason = reason.label(), lived_s, "session ended");
     }
@@ -222,12 +241,16 @@ impl Pump {
     fn write_down(&self, notes: &mut Notes) {
         self.core.live.apply(&notes.changes);
         notes.changes.clear();
-        if notes.ends.is_empty() {
+        if notes.ends.is_empty() && notes.words.is_empty() {
             return;
         }
-        if let Err(error) = self.ends.try_send(std::mem::take(&mut notes.ends)) {
-            let lost = error.into_inner().len() as u64;
-            self.core.stats.settles_failed.fetch_add(lost, Relaxed);
+        // Ends first: what a device says of a message comes after its ack.
+        let written =
+            Written { ends: std::mem::take(&mut notes.ends), words: std::mem::take(&mut notes.words) };
+        if let Err(error) = self.ends.try_send(written) {
+            let lost = error.into_inner();
+            self.core.stats.settles_failed.fetch_add(lost.ends.len() as u64, Relaxed);
+            self.core.stats.feedback_dropped.fetch_add(lost.words.len() as u64, Relaxed);
         }
     }
 }

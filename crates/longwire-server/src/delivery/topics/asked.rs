@@ -5,10 +5,12 @@ use super::session::{SessionStart, SessionWish};
 use super::{TopicCensus, TopicStats};
 use crate::delivery::border::topics::{PublishOutcome, TopicMessage};
 use crate::delivery::hub::{Core, Hub, PushError, Receipt};
+use crate::delivery::once;
+use crate::domain::audience::Estimate;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::topic::TopicName;
-use crate::domain::{AppId, ClientId, Kind, Push, TraceId, WallMs};
-use crate::store::port::StoreError;
+use crate::domain::{AppId, ClientId, Kind, MessageId, Push, TraceId, WallMs};
+use crate::store::port::{Keyed, StoreError};
 use crate::store::sessions::{Change, Work};
 use bytes::Bytes;
 use longwire_proto::wire::mqtt::{PropertiesBuf, Property, SharedPublish};
@@ -87,7 +89,7 @@ impl Hub {
     /// # Errors
     /// Draining, a quota, or the store's.
     pub async fn publish(&self, publication: &Publication) -> Result<Sent, PushError> {
-        self.core.publish_for_business(publication).await
+        self.core.publish_for_business(publication, None).await
     }
 
     /// The retained messages of an app that a valid filter means, after a topic, by topic, at most `max`.
@@ -125,13 +127,14 @@ impl Core {
     pub(in crate::delivery) async fn publish_for_business(
         &self,
         publication: &Publication,
+        once: Option<(Keyed, MessageId)>,
     ) -> Result<Sent, PushError> {
         let _under_way = self.under_way.read().await;
         if self.posts.stopping() {
             return Err(PushError::Draining);
         }
         let message = publication.message((self.clock)()).ok_or(PushError::TopicQuota)?;
-        let sent = self.publish(&Arc::new(message), publication.trace).await;
+        let sent = self.publish(&Arc::new(message), publication.trace, once).await;
         match sent.outcome {
             PublishOutcome::Taken | PublishOutcome::Nobody => Ok(sent),
             PublishOutcome::Quota | PublishOutcome::NotAllowed => Err(PushError::TopicQuota),
@@ -162,16 +165,19 @@ impl Core {
             user_properties: Vec::new(),
             trace: push.trace,
         };
-        let sent = self.publish_for_business(&publication).await?;
-        self.stats.push_accepted(&push.audience, ttl_s > 0);
-        Ok(Receipt {
-            message: sent.message,
-            matched: None,
-            unknown: 0,
-            refused: sent.refused,
-            online: None,
+        let now = (self.clock)();
+        let receipt = Receipt {
+            message: self.ids.next(now),
+            audience: Estimate::default(),
+            refused: 0,
             durability: if ttl_s > 0 { "local" } else { "memory" },
             ttl_s,
-        })
+            trace: push.trace,
+            replayed: false,
+        };
+        let once = once::keyed(push, &receipt, now).map(|keyed| (keyed, receipt.message));
+        let sent = self.publish_for_business(&publication, once).await?;
+        self.stats.push_accepted(&push.audience, ttl_s > 0);
+        Ok(Receipt { message: sent.message, refused: sent.refused, ..receipt })
     }
 }

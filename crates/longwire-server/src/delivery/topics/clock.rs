@@ -97,7 +97,7 @@ async fn look(core: &Arc<Core>, tick: u64) {
         topics.stats.wills_published.fetch_add(1, Relaxed);
         done.push(client);
         let core = core.clone();
-        under_way.spawn(async move { core.publish(&will, core.trace()).await });
+        under_way.spawn(async move { core.publish(&will, core.trace(), None).await });
     }
     while under_way.join_next().await.is_some() {}
     // Only now: a process that dies before publishes them again rather than never.

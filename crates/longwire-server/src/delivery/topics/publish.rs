@@ -9,7 +9,7 @@ use crate::delivery::hub::{Core, new_trace};
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::topic::is_reserved;
 use crate::domain::{AppId, ClientId, Kind, MessageId, Priority, TraceId, WallMs};
-use crate::store::port::{Accept, Destination, StoreError};
+use crate::store::port::{Accept, Claim, ClaimWith, Destination, Keyed, StoreError};
 use crate::store::sessions::{Change, Done, Work};
 use crate::store::upstream::{Upstream, UpstreamOutcome};
 use bytes::Bytes;
@@ -274,6 +274,8 @@ impl Core {
             collapse_key: Arc::from(""),
             replaces: None,
             once: None,
+            occurrence: None,
+            report: Default::default(),
         }))
     }
 
@@ -314,11 +316,25 @@ impl Core {
     }
 
     /// Publishes for somebody who has no connection: the business, or a will. Live subscribers get it from here too.
-    pub(in crate::delivery) async fn publish(&self, message: &Arc<TopicMessage>, trace: TraceId) -> Sent {
+    /// `once`: the caller's key, and the id of the message if none is stored. What is stored and the key are one commit; those who
+    /// are connected may have the message before it.
+    pub(in crate::delivery) async fn publish(
+        &self,
+        message: &Arc<TopicMessage>,
+        trace: TraceId,
+        once: Option<(Keyed, MessageId)>,
+    ) -> Sent {
         let mut planned = Planned::default();
         let order = self.topics.order.lock().await;
         let plan = self.plan(message, trace, None, false, &mut planned);
-        let Planned { work, out, mailed } = planned;
+        let Planned { mut work, out, mailed } = planned;
+        let id = once.as_ref().map(|(_, id)| *id);
+        let claimed = once.map(|(keyed, id)| {
+            let taken = plan.taken || plan.outcome == PublishOutcome::Nobody;
+            let (app, now, with) = (message.app, (self.clock)(), ClaimWith::Messages { taken });
+            work.push(Work::Claim(Claim { app, message: id, now, keyed, with }));
+            work.len() - 1
+        });
         let refused = plan.work.is_empty() && !plan.taken && plan.outcome != PublishOutcome::Nobody;
         let topic = message.shared.topic();
         let mut shards: Vec<usize> = self.topics.shards(message.app, topic).collect();
@@ -334,14 +350,18 @@ impl Core {
         self.post_all(out).await;
         let done = queued.outcomes().await;
         self.mailed(&mailed, &done);
-        let outcome = plan.outcome(&done);
+        let unclaimed = claimed.is_some_and(|at| done.get(at).is_none_or(Result::is_err));
+        let outcome = if unclaimed { PublishOutcome::Unavailable } else { plan.outcome(&done) };
         self.topics.count(outcome);
         let accepted = done.iter().find_map(|one| match one {
             Ok(Done::Accepted(accepted)) => Some(accepted),
             _ => None,
         });
         Sent {
-            message: accepted.map_or_else(|| self.ids.next((self.clock)()), |accepted| accepted.message),
+            message: accepted
+                .map(|accepted| accepted.message)
+                .or(id)
+                .unwrap_or_else(|| self.ids.next((self.clock)())),
             refused: accepted.map_or(0, |accepted| accepted.refused.len() as u64),
             stored_for: accepted.map_or(0, |accepted| accepted.record.targets.len() as u64),
             shards: shards.len() as u64,

@@ -238,6 +238,22 @@ impl Core {
         }
     }
 
+    /// A device is removed: its session ends without its will, and the store forgets the device. In the order of the topics, so
+    /// that nothing of the session is written afterwards.
+    pub(in crate::delivery) async fn end_for_good(
+        &self,
+        app: AppId,
+        client: ClientId,
+    ) -> Result<(), StoreError> {
+        let topics = &self.topics;
+        let _order = topics.order.lock().await;
+        topics.wills.lock().call_back(client);
+        if topics.kept.lock().end(client) {
+            topics.stats.sessions_ended.fetch_add(1, Relaxed);
+        }
+        self.store.remove_device(app, client).await
+    }
+
     /// The client said at its end how long its session is kept. Memory only; the connection's end writes it.
     pub(in crate::delivery) fn session_expiry(&self, client: ClientId, seconds: u32) {
         self.topics.kept.lock().set_expiry(client, seconds.min(EXPIRY_S_MAX));

@@ -8,7 +8,7 @@ use crate::delivery::border::topics::{
 };
 use crate::delivery::border::{Command, Handle};
 use crate::delivery::hub::Core;
-use crate::domain::{ClientId, Position, Source};
+use crate::domain::{ClientId, Position, Source, WallMs};
 use crate::store::port::{End, Settle, StoreError};
 use crate::store::sessions::{Change, Done, Work};
 use bytes::Bytes;
@@ -105,7 +105,9 @@ impl Turn<'_> {
                 let From { client, app, .. } = from;
                 let end = End::Received;
                 core.mail_ended(client, message);
-                let at = self.change(Change::Settle(Settle { client, app, source, position, message, end }));
+                let sent = WallMs(0);
+                let ended = Settle { client, app, source, position, message, end, sent };
+                let at = self.change(Change::Settle(ended));
                 self.owed.push(Owed::Recorded { to, source, position, at });
             }
             TopicEvent::Subscribe { packet_id, wishes, is_kept } => {

@@ -107,6 +107,30 @@ impl Condition {
         }
     }
 
+    /// Parts of it, itself included.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        match self {
+            Condition::Everyone | Condition::Tag(_) | Condition::Attribute(..) => 1,
+            Condition::Not(inner) => 1 + inner.nodes(),
+            Condition::All(parts) | Condition::Any(parts) => {
+                1 + parts.iter().map(Condition::nodes).sum::<usize>()
+            }
+        }
+    }
+
+    /// How deep it is; one part = 1.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        match self {
+            Condition::Everyone | Condition::Tag(_) | Condition::Attribute(..) => 1,
+            Condition::Not(inner) => 1 + inner.depth(),
+            Condition::All(parts) | Condition::Any(parts) => {
+                1 + parts.iter().map(Condition::depth).max().unwrap_or(0)
+            }
+        }
+    }
+
     /// Tags of which every device that it fits has at least one; `None` if there are no such tags. The log keeps an entry in
     /// the indexes of these, or in the one that every device reads.
     #[must_use]

@@ -1,12 +1,17 @@
 //! Whom a push is for.
 //!
 //! - [`condition`]: an expression over tags and attributes, as a value.
+//! - [`parse`]: the expression as people write it.
+//! - `estimate`: how many devices it is, and how that was found.
 //! - [`filter`]: a condition with the shares of a sample and of a slice; what the log keeps and the shards ask.
 
 pub mod condition;
+mod estimate;
 pub mod filter;
+pub mod parse;
 
 pub use self::condition::{Compare, Condition};
+pub use self::estimate::{Estimate, MatchedBy, OnlineBy};
 pub use self::filter::{Filter, Slice};
 
 use super::topic::TopicName;
@@ -89,6 +94,12 @@ impl Audience {
             Audience { filter, .. } if *filter == Filter::default() => AudienceKind::All,
             _ => AudienceKind::Filtered,
         }
+    }
+
+    /// The ttl of a message for it that was to live so long: what is for whoever is connected, and not addressed, is not stored.
+    #[must_use]
+    pub fn ttl_s(&self, wanted: u32) -> u32 {
+        if self.online_only && !self.is_addressed() { 0 } else { wanted }
     }
 
     /// Whether it names devices, by registration id or alias.

@@ -9,7 +9,7 @@ use longwire_proto::wire::mqtt::topic::Filter;
 pub const RULES_MAX: usize = 64;
 
 /// First levels that mean something to the server, or by custom to any.
-const MEANT: [&str; 4] = ["$push", "$up", "$share", "$SYS"];
+const MEANT: [&str; 6] = ["$push", "$up", "$self", "$ack", "$share", "$SYS"];
 
 /// Whether a topic or filter begins with a level that means something to the server, or by custom to any: no message is
 /// published there.
@@ -27,7 +27,7 @@ pub enum Act {
     Subscribe,
 }
 
-/// Allow or deny, first match decides. A device may always subscribe to its own `$push/#` and publish to `$up/#`; no other
+/// Allow or deny, first match decides. A device may always subscribe to its own `$push/#` and publish to `$up/#` and `$ack/#`; no other
 /// topic or filter that begins with `$` is allowed, and no rule speaks of one ([`Rules::open`] has others). Judging allocates nothing.
 /// They can be replaced while sessions hold them: what is judged from then on is judged by the new ones.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Rules {
         if topic.starts_with('$') {
             let open = || list.otherwise && !is_reserved(topic);
             return match act {
-                Act::Publish => topic.starts_with("$up/") || open(),
+                Act::Publish => topic.starts_with("$up/") || topic.starts_with("$ack/") || open(),
                 Act::Subscribe => topic.starts_with("$push/") || open(),
             };
         }

@@ -25,6 +25,7 @@ use crate::gate::admission::Address;
 use crate::gate::transport::Layers;
 use longwire_proto::id::ClientId;
 use longwire_proto::session::{AwaitingConnect, Deciding, Deliveries, Established, InboundRate, Millis};
+use longwire_proto::wire::{Class, Network};
 
 /// How long a peer's end waits for the bytes in front of it to be read, seconds; less than 5 with the ticks of the wheel, so that
 /// no socket stays in CLOSE_WAIT longer.
@@ -128,6 +129,9 @@ pub(super) struct Flags {
     pub(super) shared: bool,
     /// The listener that it came to, by number.
     pub(super) listener: u8,
+    /// What the device said of itself at login; MQTT clients do not.
+    pub(super) network: Network,
+    pub(super) class: Option<Class>,
 }
 
 /// The deadlines that a connection is held to, seconds.

@@ -9,9 +9,9 @@ use crate::gate::stats::ShardStats;
 use crate::planted::{Fault as Planted, planted, planted_in};
 use crate::store::port::{End, Page, PageEntry as Stored};
 use bytes::Bytes;
-use longwire_proto::limit::{WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
+use longwire_proto::limit::{AHEAD_MESSAGES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 use longwire_proto::session::{FeedStart, Offer, PageEntry};
-use longwire_proto::wire::{Gap, GapReason, PushHead, ServerFrame, Welcome, push_frame};
+use longwire_proto::wire::{Gap, GapReason, PushHead, ServerFrame, Welcome, push_flags, push_frame};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -47,6 +47,8 @@ impl Shard {
                 }
             }
             Command::Share { to } => self.share(to),
+            // Dropping the other half tells whoever waits.
+            Command::Recall { message, done: _ } => self.recall(message),
             Command::EndIfSilent { to, client, app } => self.end_if_silent(to, client, app),
             Command::Deliver { to, position, message } => self.deliver(to, position, &message),
             Command::DeliverNow { to, message } => self.deliver_now(to, &message),
@@ -56,12 +58,20 @@ impl Shard {
                 }
                 self.fanout.queue(broadcast);
             }
+            Command::Count(headcount) => {
+                let (fitting, members) = self.members.count(headcount.app, &headcount.reach.condition);
+                if headcount.add(fitting, members) {
+                    self.outlet.tell(Event::Counted(headcount));
+                }
+            }
             Command::Page { to, source, page } => match (self.find(to), page) {
                 (Some(slot), Some(page)) => self.page(slot, source, &page),
                 (Some(_), None) => self.failed_pages.push((to, source)),
                 (None, _) => {}
             },
             Command::Topic(command) => self.topic_command(command),
+            Command::Own(answer) => self.own_answered(answer),
+            Command::Inspect { of, reply } => self.inspect(of, reply),
             Command::Answer { to, answer } => {
                 let Some(slot) = self.find(to) else { return };
                 if let Some(session) = self.slab.at(slot).and_then(Connection::live) {
@@ -143,7 +153,7 @@ impl Shard {
             padding_max: attach.heartbeat.padding_max,
             heartbeat_min_s: self.options.heartbeat_min_s,
             heartbeat_max_s: self.options.heartbeat_max_s,
-            window: WINDOW_MESSAGES_MAX as u16,
+            window: (WINDOW_MESSAGES_MAX + AHEAD_MESSAGES_MAX) as u16,
             server_time_ms: attach.server_time.0,
             back_off: self.options.back_off.clone(),
         };
@@ -163,6 +173,7 @@ impl Shard {
         let Some(slot) = self.find(to) else { return };
         let Some(connection) = self.slab.at(slot) else { return };
         let unwritable = connection.flags.unwritable;
+        let recalled = self.recalled.contains(message.message);
         let bytes = message.shared.len() as u32;
         match &mut connection.conversation {
             Conversation::Deciding(deciding) => return deciding.mailbox_grew(),
@@ -171,11 +182,29 @@ impl Shard {
         }
         let Some((_, deliveries)) = connection.deliveries() else { return };
         if unwritable {
-            return deliveries.defer(Source::Mailbox, position);
+            return match message.high {
+                true => deliveries.defer_high(Source::Mailbox, position),
+                false => deliveries.defer(Source::Mailbox, position),
+            };
         }
-        match deliveries.offer(Source::Mailbox, position, message.message, bytes) {
+        if recalled {
+            // The store has what the device is to be told instead.
+            deliveries.defer(Source::Mailbox, position);
+            return self.pull(slot);
+        }
+        let offer = match message.high {
+            true => deliveries.offer_high(Source::Mailbox, position, message.message, bytes),
+            false => deliveries.offer(Source::Mailbox, position, message.message, bytes),
+        };
+        match offer {
             Offer::Send { previous } => {
-                let head = self.head(Source::Mailbox, position, previous, message.deadline, 0);
+                let head =
+                    self.head(Source::Mailbox, position, previous, message.deadline, flags_of(message.high));
+                self.send_delivery(slot, message.message, &message.shared, head);
+            }
+            Offer::Ahead => {
+                let head = self.head(Source::Mailbox, position, position, message.deadline, FLAGS_AHEAD);
+                self.count_ahead();
                 self.send_delivery(slot, message.message, &message.shared, head);
             }
             Offer::Later => self.pull(slot),
@@ -200,7 +229,8 @@ impl Shard {
         {
             self.send_push_now(slot, &message.shared);
         } else if let Some(slot) = writable {
-            let frame = push_frame(&ONLINE_ONLY, &message.shared);
+            let head = PushHead { flags: flags_of(message.high), ..ONLINE_ONLY };
+            let frame = push_frame(&head, &message.shared);
             self.send_later(slot, Piece::whole(Bytes::from(frame)));
         }
         self.outlet.tell(Event::Sent { message: message.message, sent, dropped });
@@ -208,7 +238,15 @@ impl Shard {
 
     fn page(&mut self, slot: u32, source: Source, page: &Page) {
         let mut end = page.end;
+        self.page_ahead(slot, source, page);
         for entry in &page.entries {
+            let gone = self.left_out(entry).map(|(position, message, reason)| Stored::Gap {
+                position,
+                message,
+                reason,
+                count: 1,
+            });
+            let entry = gone.as_ref().unwrap_or(entry);
             let Some(connection) = self.slab.at(slot) else { return };
             let speaks_mqtt = connection.mqtt().is_some();
             let (position, message, bytes, gap) = match entry {
@@ -224,7 +262,8 @@ impl Shard {
             let Some((_, deliveries)) = connection.deliveries() else { return };
             match deliveries.page_entry(source, position, message, bytes, gap) {
                 PageEntry::Send { previous } => self.send_stored(slot, source, previous, entry),
-                PageEntry::Repeated => {}
+                // Nothing of the entries goes ahead.
+                PageEntry::Repeated | PageEntry::Ahead => {}
                 PageEntry::Full => {
                     end = false;
                     break;
@@ -237,11 +276,44 @@ impl Shard {
         self.pull(slot);
     }
 
+    /// What a page brings ahead of its turn.
+    fn page_ahead(&mut self, slot: u32, source: Source, page: &Page) {
+        let (mut any, mut left) = (false, page.more_ahead);
+        for entry in &page.ahead {
+            let Stored::Message { position, message, deadline, shared, .. } = entry else { continue };
+            // In its turn the device is told.
+            if self.left_out(entry).is_some() {
+                continue;
+            }
+            let Some((_, deliveries)) = self.slab.at(slot).and_then(Connection::deliveries) else { return };
+            if deliveries.page_ahead(source, *position, *message, shared.len() as u32) == PageEntry::Ahead {
+                any = true;
+                let flags = FLAGS_AHEAD | push_flags::MAY_REPEAT;
+                let head = self.head(source, *position, *position, *deadline, flags);
+                self.count_ahead();
+                self.send_delivery(slot, *message, shared, head);
+            } else {
+                left = true;
+            }
+        }
+        // Without progress and with places, asking again would bring the same.
+        if left
+            && let Some((_, deliveries)) = self.slab.at(slot).and_then(Connection::deliveries)
+            && (any || !deliveries.has_room_ahead())
+        {
+            deliveries.high_waits(source);
+        }
+    }
+
+    pub(super) fn count_ahead(&self) {
+        ShardStats::count(&self.stats.own().sent_ahead, 1);
+    }
+
     fn send_stored(&mut self, slot: u32, source: Source, previous: Position, entry: &Stored) {
         let speaks_mqtt = self.slab.at(slot).and_then(Connection::mqtt).is_some();
         match entry {
-            Stored::Message { position, message, deadline, shared } => {
-                let flags = longwire_proto::wire::push_flags::MAY_REPEAT;
+            Stored::Message { position, message, deadline, shared, high } => {
+                let flags = push_flags::MAY_REPEAT | flags_of(*high);
                 let head = self.head(source, *position, previous, *deadline, flags);
                 self.send_delivery(slot, *message, shared, head);
             }
@@ -264,6 +336,11 @@ impl Shard {
 
     /// Sends a stored message that is in the window already.
     pub(super) fn send_delivery(&mut self, slot: u32, message: MessageId, shared: &Bytes, head: PushHead) {
+        let now = (self.wall)();
+        if let Some((_, deliveries)) = self.slab.at(slot).and_then(Connection::deliveries) {
+            // 0 would be no stamp.
+            deliveries.stamp(message, (now.0 as u32).max(1));
+        }
         let is_mqtt = self.slab.at(slot).and_then(Connection::mqtt).is_some();
         if is_mqtt && !self.send_stored_publish(slot, message, shared, &head) {
             return;
@@ -327,6 +404,14 @@ impl Shard {
         handle(self.id, slot, &self.slab)
     }
 }
+
+/// The flags of a delivery in its turn.
+pub(super) const fn flags_of(high: bool) -> u8 {
+    if high { push_flags::HIGH } else { 0 }
+}
+
+/// The flags of a delivery ahead of its turn; its `previous` is its own position.
+pub(super) const FLAGS_AHEAD: u8 = push_flags::HIGH | push_flags::AHEAD;
 
 /// The head of every online-only delivery.
 pub(super) const ONLINE_ONLY: PushHead =

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::mqtt::CONNECT;
+use crate::domain::WallMs;
 use crate::gate::connection::{Connection, Conversation, ReadOutcome, broken_reason, read_once};
 use crate::gate::stats::{HEARTBEAT_BUCKETS_US, ShardStats};
 use crate::store::port::End;
@@ -215,6 +216,15 @@ impl Shard {
 /// How a delivery ended that the device settled.
 pub(super) fn end_of_delivery(settled: &Settled) -> End {
     settled.gap.map_or(End::Delivered, End::GapNoted)
+}
+
+/// When it was sent: its stamp is the end of the wall clock's number then. What cannot be is told as now.
+pub(super) fn sent_at(now: WallMs, settled: &Settled) -> WallMs {
+    if settled.sent_ms == 0 {
+        return WallMs(0);
+    }
+    let ago_ms = (now.0 as u32).wrapping_sub(settled.sent_ms);
+    if ago_ms > u32::MAX / 2 { now } else { WallMs(now.0.saturating_sub(u64::from(ago_ms))) }
 }
 
 /// Why the connection is over, if the peer has closed or it broke, without taking bytes off the socket. Bytes that wait in front

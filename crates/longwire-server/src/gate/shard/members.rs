@@ -1,16 +1,17 @@
 //! Which connections of the shard belong to which app, and have which label: a bitmap of slots each, so that an audience is
 //! evaluated here, never by a list of its members.
 
-use crate::delivery::border::{Broadcast, LabelId, Labelled, Meant, Reach};
+use crate::delivery::border::{LabelId, Labelled, Meant, Reach};
 use crate::domain::{AppId, ClientId, Position};
-use roaring::RoaringBitmap;
+use roaring::{MultiOps as _, RoaringBitmap};
 use std::collections::HashMap;
 
 /// Labels younger than a broadcast that are looked at one by one; if there may be more, every connection of the app is.
 const YOUNGER_MAX: u32 = 4096;
 
+/// The members of all apps.
 #[derive(Default)]
-pub(super) struct Members {
+pub struct Members {
     apps: HashMap<AppId, AppMembers>,
     labels: HashMap<LabelId, RoaringBitmap>,
     /// The labels of connections that have some, by slot, sorted.
@@ -45,7 +46,8 @@ impl Open {
 }
 
 impl Members {
-    pub(super) fn join(&mut self, app: AppId, slot: u32, labels: Box<[LabelId]>) {
+    /// A connection of an app, with its labels, sorted.
+    pub fn join(&mut self, app: AppId, slot: u32, labels: Box<[LabelId]>) {
         self.apps.entry(app).or_default().slots.insert(slot);
         self.label(slot, labels);
     }
@@ -85,10 +87,10 @@ impl Members {
         }
     }
 
-    /// The slots that a broadcast may concern now, whatever their shares: those that are meant and those that ask the store.
-    pub(super) fn matching(&self, broadcast: &Broadcast) -> RoaringBitmap {
-        let Broadcast { app, reach, .. } = broadcast;
-        let Some(members) = self.apps.get(app) else { return RoaringBitmap::new() };
+    /// The slots that a message may concern now, whatever their shares: those that are meant and those that ask the store.
+    #[must_use]
+    pub fn matching(&self, app: AppId, reach: &Reach) -> RoaringBitmap {
+        let Some(members) = self.apps.get(&app) else { return RoaringBitmap::new() };
         if reach.condition == Labelled::Everyone {
             return members.slots.clone();
         }
@@ -100,16 +102,23 @@ impl Members {
         slots
     }
 
+    /// How many connections of the app a condition fits for certain, and how many there are.
+    #[must_use]
+    pub fn count(&self, app: AppId, condition: &Labelled) -> (u64, u64) {
+        let Some(members) = self.apps.get(&app) else { return (0, 0) };
+        let all = members.slots.len();
+        match condition {
+            Labelled::Everyone => (all, all),
+            _ => (self.fitting(condition, &members.slots, Open::Out).len(), all),
+        }
+    }
+
     fn fitting(&self, condition: &Labelled, all: &RoaringBitmap, open: Open) -> RoaringBitmap {
         match condition {
             Labelled::Everyone => all.clone(),
             Labelled::Has { labels, perhaps } => {
                 let perhaps = perhaps.iter().filter(|_| open == Open::In);
-                let mut slots = RoaringBitmap::new();
-                for labelled in labels.iter().chain(perhaps).filter_map(|label| self.labels.get(label)) {
-                    slots |= labelled;
-                }
-                slots
+                labels.iter().chain(perhaps).filter_map(|label| self.labels.get(label)).union()
             }
             Labelled::Not(inner) => all - self.fitting(inner, all, open.other()),
             Labelled::All(parts) => {
@@ -166,20 +175,14 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::border::Outgoing;
-    use crate::domain::{MessageId, WallMs};
-    use std::sync::Arc;
 
     fn has(labels: &[u32]) -> Labelled {
         Labelled::has(labels.iter().map(|label| LabelId(*label)).collect())
     }
 
     fn slots(members: &Members, app: u32, condition: Labelled, labels_known: u32) -> Vec<u32> {
-        let message = Outgoing { message: MessageId(1), deadline: WallMs(0), shared: bytes::Bytes::new() };
         let reach = Reach { condition, labels_known: LabelId(labels_known), ..Reach::everyone() };
-        let app = AppId(app);
-        let broadcast = Broadcast { app, reach, position: Position::START, message: Arc::new(message) };
-        members.matching(&broadcast).iter().collect()
+        members.matching(AppId(app), &reach).iter().collect()
     }
 
     #[test]
@@ -214,6 +217,11 @@ mod tests {
         let not = |inner| Labelled::Not(Box::new(inner));
         assert_eq!(slots(&members, 1, open(), 9), [10, 11]);
         assert_eq!(slots(&members, 1, not(open()), 9), [11, 12]);
+        // Counted is only who fits for certain.
+        assert_eq!(members.count(AppId(1), &open()), (1, 3));
+        assert_eq!(members.count(AppId(1), &not(open())), (1, 3));
+        assert_eq!(members.count(AppId(1), &Labelled::Everyone), (3, 3));
+        assert_eq!(members.count(AppId(7), &Labelled::Everyone), (0, 0));
         assert_eq!(slots(&members, 1, open(), 8), [10, 11, 12]);
         members.join(AppId(1), 14, Box::new([LabelId::UNNUMBERED]));
         assert_eq!(slots(&members, 1, open(), 9), [10, 11, 14]);

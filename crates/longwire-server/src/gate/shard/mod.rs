@@ -8,6 +8,8 @@
 //! - `commands`: what the hub says.
 //! - `phase`: when in its interval a device beats.
 //! - `mqtt`: conversations of MQTT clients, and messages to topics.
+//! - `recalled`: which messages are sent no more.
+//! - `own`: what devices change of themselves.
 //! - `members`: which connections belong to which app and tag.
 //! - `fanout`: broadcasts, in slices.
 //! - `outbound`: bytes to devices.
@@ -26,7 +28,9 @@ mod members;
 mod mqtt;
 mod native;
 mod outbound;
+mod own;
 mod phase;
+mod recalled;
 mod scan;
 mod turned_away;
 
@@ -44,7 +48,7 @@ use longwire_proto::close::CloseReason;
 use longwire_proto::id::{MessageId, Source};
 use longwire_proto::session::Millis;
 use longwire_proto::wire::mqtt::PropertiesBuf;
-use members::Members;
+pub use members::Members;
 use mio::{Events, Poll};
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;
@@ -87,6 +91,7 @@ pub(super) struct Shard {
     wheel: Wheel,
     members: Members,
     fanout: fanout::Fanout,
+    recalled: recalled::Recalled,
     pool: OutboxPool,
     scratch: Scratch,
     /// Slots to read again without a new epoll event.
@@ -243,6 +248,7 @@ impl Shard {
             wheel: Wheel::new(),
             members: Members::default(),
             fanout: fanout::Fanout::default(),
+            recalled: recalled::Recalled::default(),
             pool: OutboxPool::default(),
             scratch: Scratch {
                 read: vec![0; READ_BUFFER_BYTES],

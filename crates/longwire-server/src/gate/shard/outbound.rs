@@ -286,7 +286,8 @@ impl Shard {
         let Some(connection) = self.slab.at(slot) else { return };
         let Some((client, deliveries)) = connection.deliveries() else { return };
         while let Some(pull) = deliveries.pull() {
-            self.outlet.tell(Event::Pull { from, client, app, pull });
+            let ahead = deliveries.ahead(pull.source).collect();
+            self.outlet.tell(Event::Pull { from, client, app, pull, ahead });
         }
     }
 

@@ -43,8 +43,14 @@ pub struct Config {
     pub api: ApiConfig,
     /// Free bytes that pushes may not use.
     pub storage_reserve_bytes: u64,
+    /// How long after a check of the books the next one begins.
+    pub storage_books_check: Duration,
     /// How long ended records are kept.
     pub storage_retention: Duration,
+    /// How many days the stories of a message's deliveries are kept; 0 = there are none.
+    pub story_days: u32,
+    /// Webhooks may go to addresses that are not public, and to `http`.
+    pub private_webhooks: bool,
     /// Database of apps and devices; empty: a file in the data folder.
     pub sql_url: String,
     /// What meets a second login of a device whose app does not say.
@@ -131,7 +137,10 @@ impl Config {
                 body: seconds("api.body_s"),
             },
             storage_reserve_bytes: layers.integer("storage.reserve"),
+            storage_books_check: seconds("storage.books_check"),
             storage_retention: seconds("storage.retention"),
+            story_days: u32::try_from(layers.integer("story.days")).unwrap_or(u32::MAX),
+            private_webhooks: layers.switch("webhooks.private"),
             sql_url: layers.text("sql.url").to_owned(),
             duplicate_login,
             heartbeat,

@@ -402,12 +402,32 @@ pub const SETTINGS: &[Setting] = &[
         "Free bytes on the file system that pushes may not use; below it pushes get 503 `storage_full` while deliveries go on.",
     ),
     integer(
+        "storage.books_check",
+        60,
+        "seconds",
+        1,
+        DAY_S,
+        "How long after a check of the books the next one begins: what is pending in the mailboxes is counted, in slices, and compared with the totals of each app and message. A gap shows in `longwire_books_gap` and the log.",
+    ),
+    integer(
         "storage.retention",
         3 * DAY_S,
         "seconds",
         60,
         400 * DAY_S,
         "How long records of ended messages, broadcasts for devices that are away, and messages of devices that the business has not taken are kept.",
+    ),
+    integer(
+        "story.days",
+        7,
+        "days",
+        0,
+        400,
+        "How long after its deadline a message's record and the story of each of its ended deliveries are kept for `explain`, about 50 bytes a delivery; 0 = no stories, and what devices say of messages is only counted in `longwire_feedback_total`.",
+    ),
+    switch(
+        "webhooks.private",
+        "Webhooks may go to loopback, private and link-local addresses, and to `http` URLs. Apps choose these URLs: leave it off where apps are not trusted with the node's network. `--dev` switches it on.",
     ),
     Setting {
         key: "sql.url",

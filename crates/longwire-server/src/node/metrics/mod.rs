@@ -1,5 +1,6 @@
 //! What `/metrics` shows: atomics of the rooms, read when asked.
 
+mod books;
 mod hub;
 mod hub_topics;
 mod sockets;
@@ -79,6 +80,7 @@ impl Collector for Sources {
         )?;
         page.gauge("longwire_reconnects_last_minute", "such logins in the last 60 seconds", last_minute)?;
         store::store(&mut page, &self.store)?;
+        books::books(&mut page, &self.names)?;
         hub_topics::hub_topics(&mut page, &self.names)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
@@ -295,6 +297,8 @@ fn per_shard(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
 
 fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
     page.counter("longwire_messages_sent", "deliveries given to connections", sum(gate, |s| &s.sent))?;
+    let ahead = sum(gate, |s| &s.sent_ahead);
+    page.counter("longwire_messages_sent_ahead", "high messages sent ahead of their turn", ahead)?;
     page.counter("longwire_messages_acked", "deliveries acked", sum(gate, |s| &s.acked))?;
     let dropped = [([("reason", "outbox_full")], sum(gate, |s| &s.dropped))];
     page.counters("longwire_messages_dropped", "online-only deliveries dropped", &dropped)?;
@@ -304,6 +308,8 @@ fn deliveries(page: &mut Page<'_>, gate: &GateStats) -> fmt::Result {
         sum(gate, |s| &s.upstream_shed),
     )?;
     page.counter("longwire_stray_acks", "acks of nothing unacked", sum(gate, |s| &s.stray_acks))?;
+    let help = "MQTT publishes to $ack that say nothing of a message";
+    page.counter("longwire_feedback_bad", help, sum(gate, |s| &s.feedback_bad))?;
     page.counter(
         "longwire_commands_missed",
         "commands that found their connection gone",

@@ -4,6 +4,7 @@ use super::hub::by_label;
 use super::{Page, Scale};
 use crate::domain::DropReason;
 use crate::store::messages::stats::{SYNC_BUCKETS_US, StoreStats};
+use crate::store::truth::Stream;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -43,6 +44,15 @@ pub(super) fn store(page: &mut Page<'_>, store: &StoreStats) -> fmt::Result {
         store.settles_deferred.load(Relaxed),
     )?;
     upstream(page, store)?;
+    let labels = Stream::ALL.map(Stream::label);
+    let text = ["longwire_stream_events", "events added to streams of apps"];
+    by_label(page, "stream", text, &labels, &store.stream_events)?;
+    let text = ["longwire_stream_dropped", "events that streams dropped for number or age"];
+    by_label(page, "stream", text, &labels, &store.stream_dropped)?;
+    let help = "words of devices about messages that they were not known to have";
+    page.counter("longwire_feedback_ignored", help, store.feedback_ignored.load(Relaxed))?;
+    let help = "words of devices said before";
+    page.counter("longwire_feedback_repeated", help, store.feedback_repeated.load(Relaxed))?;
     page.gauge("longwire_store_free_bytes", "bytes free on the file system", store.free_bytes.load(Relaxed))?;
     page.gauge("longwire_store_queue", "operations that wait for the writer", store.queue_depth.load(Relaxed))
 }

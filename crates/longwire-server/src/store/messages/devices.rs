@@ -9,8 +9,8 @@ use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, Tag};
 use crate::store::port::StoreError;
 use tokio::sync::oneshot;
 
-/// Entries of one page at most.
-pub const PAGE_MAX: usize = 1000;
+/// Entries of one page at most: one more than the API gives, so that it sees whether there are more.
+pub const PAGE_MAX: usize = 1001;
 
 impl MessageStore {
     /// How many devices of the app have each tag, in order.
@@ -97,6 +97,14 @@ impl MessageStore {
         names: Vec<DeviceName>,
     ) -> Result<Vec<Option<Device>>, StoreError> {
         self.devices_asked(|reply| DevicesQuestion::Profiles(app, names, reply)).await
+    }
+
+    /// The profiles of numbers, in order; `None` for a number without one.
+    ///
+    /// # Errors
+    /// The store is closed, or a table is damaged.
+    pub async fn profiles_of(&self, clients: Vec<ClientId>) -> Result<Vec<Option<Device>>, StoreError> {
+        self.devices_asked(|reply| DevicesQuestion::Numbered(clients, reply)).await
     }
 
     /// Takes a device out: deliveries of its mailbox that have no end are dropped as `device_removed`, its kept session ends,

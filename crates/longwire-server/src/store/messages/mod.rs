@@ -4,30 +4,39 @@
 //! - [`read`]: the reader threads.
 //! - [`devices`]: devices by name, alias and tag, and their counts.
 //! - [`upstream`]: what devices send to the business.
+//! - [`truth`]: stories of deliveries, receipts, presence.
 //! - [`sessions`]: sessions that outlive their connections, and retained messages.
+//! - `pace`: schedules, and messages that are spread over time.
+//! - [`books`]: whether every delivery is accounted for.
 //! - [`layout`]: keyspaces, keys, rows.
 //! - [`engine`]: how the engine opens, and what is checked then.
 //! - [`health`], [`stats`]: what others may see of it.
 
+pub mod books;
 pub mod devices;
 mod engine;
 mod health;
 mod layout;
+mod pace;
 mod read;
 mod sessions;
 pub mod stats;
+mod truth;
 mod upstream;
 mod write;
 
+pub use self::truth::Heads;
+
+use self::books::checker::{self, Books};
 use self::health::Health;
 use self::read::reader::{self, Question, Questions};
 use self::stats::StoreStats;
 use self::write::writer::{Operation, Writer};
 use super::port::{
-    Accept, Accepted, Committed, DeviceView, LoginView, MessageView, Page, PageRequest, Settle, StoreError,
-    StoreOptions,
+    Accept, Accepted, Committed, DeviceView, LoginView, MessageView, OnceLook, Page, PageRequest, Recall,
+    Settle, StoreError, StoreOptions,
 };
-use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, MessageId};
+use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, MessageId, Recalled};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -89,6 +98,8 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     health: Arc<Health>,
     stats: Arc<StoreStats>,
+    books: Books,
+    heads: Arc<Heads>,
 }
 
 impl MessageStore {
@@ -115,6 +126,7 @@ impl MessageStore {
         let engine = Arc::new(opened.engine);
         let health = Arc::new(Health::default());
         let stats = Arc::new(StoreStats::default());
+        let heads = Arc::new(Heads::default());
         let writer = Writer {
             engine: engine.clone(),
             options: options.clone(),
@@ -124,6 +136,7 @@ impl MessageStore {
             health: health.clone(),
             meta: opened.meta,
             seal: opened.seal,
+            heads: heads.clone(),
         };
         let spawn = |name: String, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name).spawn(work).map_err(unable)
@@ -135,8 +148,14 @@ impl MessageStore {
             let work = move || reader::run(&engine, &options, &queue);
             threads.push(spawn(format!("longwire-store-r{number}"), Box::new(work))?);
         }
+        let (books, desk) = Books::new();
+        let own = options.clone();
+        let work = move || checker::run(&engine, &own, &desk);
+        threads.push(spawn("longwire-store-b".to_owned(), Box::new(work))?);
         let (questions, threads) = (Mutex::new(Some(questions)), Mutex::new(threads));
-        Ok(MessageStore { inner: Arc::new(Inner { operations, questions, threads, health, stats }) })
+        Ok(MessageStore {
+            inner: Arc::new(Inner { operations, questions, threads, health, stats, books, heads }),
+        })
     }
 
     /// What the store counts.
@@ -151,7 +170,19 @@ impl MessageStore {
     /// See [`StoreError`]; only `Unknown` leaves open whether the message was stored.
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Operation::Accept(accept, reply)).await?;
+        self.send(Operation::Accept(Box::new(accept), reply)).await?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store stopped".to_owned())))
+    }
+
+    /// Recalls a message: what has no end ends as recalled, its body goes, and if a device has it or may have it, a message of
+    /// kind recall follows by the same way, all in one commit. A second recall changes nothing and answers as the first.
+    /// `None`: this app has no such message.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; only `Unknown` leaves open whether it was recalled.
+    pub async fn recall(&self, recall: Recall) -> Result<Option<Recalled>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Operation::Recall(Box::new(recall), reply)).await?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store stopped".to_owned())))
     }
 
@@ -235,6 +266,14 @@ impl MessageStore {
         self.ask(|reply| Question::Device(app, name, reply)).await
     }
 
+    /// What is known of a caller's key.
+    ///
+    /// # Errors
+    /// The store is closed, or a table is damaged.
+    pub async fn once(&self, app: AppId, key: [u8; 16]) -> Result<OnceLook, StoreError> {
+        self.ask(|reply| Question::Once(app, key, reply)).await
+    }
+
     /// Whether the store takes pushes now; the error says why not.
     ///
     /// # Errors
@@ -247,6 +286,7 @@ impl MessageStore {
     pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.inner.threads.lock());
         self.inner.questions.lock().take();
+        self.inner.books.close();
         // It fails only if the writer has ended already.
         let _ = self.inner.operations.send(Operation::Close).await;
         let joined = tokio::task::spawn_blocking(move || {

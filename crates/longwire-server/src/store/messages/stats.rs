@@ -54,6 +54,14 @@ pub struct StoreStats {
     pub upstream_waiting: AtomicU64,
     /// Their bytes.
     pub upstream_waiting_bytes: AtomicU64,
+    /// Events added to streams of apps, by [`Stream`](crate::store::truth::Stream).
+    pub stream_events: [AtomicU64; 2],
+    /// Events that streams dropped, because there were too many or they were too old.
+    pub stream_dropped: [AtomicU64; 2],
+    /// Words of devices about messages that they were not known to have.
+    pub feedback_ignored: AtomicU64,
+    /// Words of devices that they had said before.
+    pub feedback_repeated: AtomicU64,
     /// Bytes free on the file system at the last look.
     pub free_bytes: AtomicU64,
     /// Operations that wait for the writer.

@@ -2,6 +2,7 @@
 //!
 //! - [`registrations`]: registrations that wait together share a transaction.
 //! - [`automatic`]: devices that register themselves by logging in.
+//! - [`changes`]: what is changed of registered devices, and their removal.
 //! - [`login_ways`]: how they are written.
 //! - [`open`]: opening the database, and what is checked then.
 //! - [`database`]: its connections, reads and transactions, each within a bounded time.
@@ -9,6 +10,7 @@
 //! - [`statements`]: what is said, and [`dialect`]: how each database wants it said.
 
 mod automatic;
+mod changes;
 mod database;
 mod dialect;
 mod login_ways;
@@ -26,8 +28,8 @@ use self::rows::{AppRow, unavailable};
 use super::messages::OpenError;
 use super::port::StoreError;
 use crate::domain::{
-    App, AppId, AppKey, AppSettings, ClientId, Device, DeviceName, DuplicateLogin, HeartbeatPolicy,
-    LoginWays, Registration, SecretHash, TokenKey,
+    App, AppId, AppKey, AppSettings, ChangeRefused, ClientId, Device, DeviceChange, DeviceName,
+    DuplicateLogin, HeartbeatPolicy, LoginWays, Registration, SecretHash, TokenKey,
 };
 use parking_lot::Mutex;
 use sqlx::SqlStr;
@@ -281,6 +283,28 @@ impl Registry {
     /// The registry failed.
     pub async fn automatic_devices(&self) -> Result<Vec<(AppId, u64)>, StoreError> {
         automatic::counts(&self.inner.database).await
+    }
+
+    /// Changes devices, in order, in one transaction. One outcome for each; what is refused leaves its device as it was.
+    ///
+    /// # Errors
+    /// The registry failed: nothing was changed.
+    pub async fn change(
+        &self,
+        asked: &[(AppId, DeviceName, DeviceChange)],
+    ) -> Result<Vec<Result<Device, ChangeRefused>>, StoreError> {
+        let done = self.inner.database.write(&changes::Changes(asked)).await;
+        done.map_err(|error| unavailable(&error))
+    }
+
+    /// Takes a device out; its number is never given again. `None`: there was none with this number; true: it had registered
+    /// itself by logging in.
+    ///
+    /// # Errors
+    /// The registry failed: it is still there.
+    pub async fn remove(&self, client: ClientId) -> Result<Option<bool>, StoreError> {
+        let done = self.inner.database.write(&changes::Removal(client)).await;
+        done.map_err(|error| unavailable(&error))
     }
 
     /// A device by name.

@@ -11,7 +11,7 @@ mod serving;
 use self::audience::{Audience, Audiences};
 use self::batch::Batch;
 use super::Shard;
-use super::commands::ONLINE_ONLY;
+use super::commands::{ONLINE_ONLY, flags_of};
 use crate::delivery::border::Broadcast;
 use crate::delivery::border::topics::TopicMessage;
 use crate::domain::topic::FilterId;
@@ -236,7 +236,8 @@ impl Shard {
                     let online_only = broadcast.position == Position::START;
                     let shared = &broadcast.message.shared;
                     let bytes = if online_only {
-                        Bytes::from(push_frame(&ONLINE_ONLY, shared))
+                        let flags = flags_of(broadcast.message.high);
+                        Bytes::from(push_frame(&PushHead { flags, ..ONLINE_ONLY }, shared))
                     } else {
                         shared.clone()
                     };
@@ -290,7 +291,9 @@ impl Shard {
     /// Adds the slots that a rider may concern now.
     fn concern(&self, ride: &Ride, slots: &mut RoaringBitmap) {
         match ride {
-            Ride::Broadcast { broadcast, .. } => *slots |= self.members.matching(broadcast),
+            Ride::Broadcast { broadcast, .. } => {
+                *slots |= self.members.matching(broadcast.app, &broadcast.reach)
+            }
             Ride::Topic { audience, .. } => {
                 if let Some(audience) = self.fanout.audiences.get(*audience) {
                     *slots |= &audience.slots;

@@ -7,6 +7,7 @@ use crate::domain::Source;
 use crate::gate::connection::{Connection, Piece};
 use crate::gate::pressure::Level;
 use crate::gate::shard::Shard;
+use crate::gate::shard::commands::{FLAGS_AHEAD, flags_of};
 use crate::gate::stats::ShardStats;
 use bytes::Bytes;
 use longwire_proto::session::Offer;
@@ -103,18 +104,34 @@ impl Shard {
 
     /// The head of a stored broadcast for this connection; `None`: it has it, or will pull it.
     fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, meant: Meant, full: bool) -> Option<PushHead> {
+        let recalled = self.recalled.contains(broadcast.message.message);
+        let sent_ms = ((self.wall)().0 as u32).max(1);
         let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
         let (position, message) = (broadcast.position, &broadcast.message);
-        if full || meant == Meant::AskStore {
-            deliveries.defer(Source::AppLog, position);
+        if full || meant == Meant::AskStore || recalled {
+            match message.high {
+                true => deliveries.defer_high(Source::AppLog, position),
+                false => deliveries.defer(Source::AppLog, position),
+            }
             if !full {
                 self.pull(slot);
             }
             return None;
         }
-        match deliveries.offer(Source::AppLog, position, message.message, message.shared.len() as u32) {
+        let bytes = message.shared.len() as u32;
+        let offer = match message.high {
+            true => deliveries.offer_high(Source::AppLog, position, message.message, bytes),
+            false => deliveries.offer(Source::AppLog, position, message.message, bytes),
+        };
+        match offer {
             Offer::Send { previous } => {
-                Some(self.head(Source::AppLog, position, previous, message.deadline, 0))
+                deliveries.stamp(message.message, sent_ms);
+                Some(self.head(Source::AppLog, position, previous, message.deadline, flags_of(message.high)))
+            }
+            Offer::Ahead => {
+                deliveries.stamp(message.message, sent_ms);
+                self.count_ahead();
+                Some(self.head(Source::AppLog, position, position, message.deadline, FLAGS_AHEAD))
             }
             Offer::Later => {
                 self.pull(slot);

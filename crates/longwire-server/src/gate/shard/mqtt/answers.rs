@@ -67,7 +67,7 @@ impl Shard {
     }
 
     /// A message of the client was decided: it may be read again.
-    fn read_on(&mut self, slot: u32) {
+    pub(in super::super) fn read_on(&mut self, slot: u32) {
         let Some(connection) = self.slab.at(slot).filter(|connection| connection.flags.unread) else {
             return;
         };

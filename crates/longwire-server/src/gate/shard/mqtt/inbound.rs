@@ -1,14 +1,18 @@
 //! Packets of clients that are logged in.
 
 use super::super::Shard;
-use super::super::inbound::end_of_delivery;
+use super::super::inbound::{end_of_delivery, sent_at};
+use super::super::own::own_of;
+use super::feedback;
 use super::publish::taken;
 use super::subscribe::{Wanted, filters_of, wanted_of};
 use crate::delivery::border::Event;
+use crate::delivery::border::own::OwnTopic;
 use crate::delivery::border::topics::{From, TopicEvent, TopicMessage};
 use crate::domain::topic::Act;
 use crate::gate::connection::{Connection, Conversation, MqttLive};
-use crate::gate::stats::ShardStats;
+use crate::gate::stats::{ShardStats, TopicDrop};
+use bytes::Bytes;
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::mqtt::{Ending, FromClient};
 use longwire_proto::session::{InboundLimits, InboundRate, Millis, Pace, Ping, Settled};
@@ -28,6 +32,16 @@ enum Step {
     /// A rule refuses it.
     Refused {
         packet_id: u16,
+    },
+    /// It changes the device itself, or is no way to do that.
+    Own {
+        asked: Result<(OwnTopic, Bytes), Reason>,
+        packet_id: u16,
+    },
+    /// A word about a push.
+    Feedback {
+        packet_id: u16,
+        word: feedback::Word,
     },
     Subscribe {
         packet_id: u16,
@@ -83,6 +97,14 @@ impl Shard {
                 Step::Nothing => {}
                 Step::Ping => heartbeats += 1,
                 Step::Publish { message, packet_id } => self.publish(slot, from, message, packet_id, out)?,
+                Step::Own { asked: Ok((topic, json)), packet_id } => {
+                    self.own_published(slot, topic, json, packet_id);
+                }
+                Step::Own { asked: Err(reason), packet_id } => {
+                    self.drop_topic(TopicDrop::NotAllowed, 1);
+                    self.answer_publish(slot, packet_id, reason, out)?;
+                }
+                Step::Feedback { packet_id, word } => self.feedback(slot, from, packet_id, word, out)?,
                 Step::Refused { packet_id } => self.refuse_publish(slot, packet_id, out)?,
                 Step::Subscribe { packet_id, wanted } => self.subscribe(slot, from, packet_id, wanted, out),
                 Step::Unsubscribe { packet_id, filters } => {
@@ -133,6 +155,12 @@ impl Shard {
             FromClient::Ping => Step::Ping,
             FromClient::Publish(incoming) => {
                 let packet_id = incoming.packet_id;
+                if let Some(asked) = own_of(&incoming) {
+                    return Ok(Step::Own { asked, packet_id });
+                }
+                if let Some(word) = feedback::word(incoming.topic, incoming.content) {
+                    return Ok(Step::Feedback { packet_id, word });
+                }
                 let wall = (self.wall)();
                 let message = taken(&incoming, (from.app, from.client), wall, &mut self.scratch.properties)?;
                 if live.topical.may(Act::Publish, message.shared.topic()) {
@@ -163,6 +191,7 @@ impl Shard {
     fn settled(&mut self, slot: u32, from: From, settled: Settled) {
         ShardStats::count(&self.stats.own().acked, 1);
         let shared = self.slab.at(slot).is_some_and(|connection| connection.flags.shared);
+        let now = (self.wall)();
         self.outlet.tell(Event::Settled {
             from: from.handle,
             client: from.client,
@@ -172,6 +201,7 @@ impl Shard {
             message: settled.message,
             end: end_of_delivery(&settled),
             shared,
+            sent: sent_at(now, &settled),
         });
         self.window_moved(slot);
     }

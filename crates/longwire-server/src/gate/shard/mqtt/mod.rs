@@ -3,6 +3,7 @@
 //! - `login`: CONNECT, and its answer.
 //! - `inbound`: packets of clients that are logged in.
 //! - `publish`: what a client publishes, to whom it goes.
+//! - `feedback`: what a client says of its pushes.
 //! - `deliver`: messages to the subscribers of this shard.
 //! - `stored`: messages out of the store, and pushes.
 //! - `subscribe`: SUBSCRIBE and UNSUBSCRIBE.
@@ -10,6 +11,7 @@
 
 mod answers;
 mod deliver;
+mod feedback;
 mod inbound;
 mod login;
 mod publish;

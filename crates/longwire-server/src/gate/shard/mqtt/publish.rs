@@ -87,7 +87,7 @@ impl Shard {
     ///
     /// # Errors
     /// A refusal in 3.1.1, which has no word for it (3.3.5 there).
-    pub(super) fn answer_publish(
+    pub(in super::super) fn answer_publish(
         &mut self,
         slot: u32,
         packet_id: u16,

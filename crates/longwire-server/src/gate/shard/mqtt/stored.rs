@@ -2,9 +2,10 @@
 //! becomes a PUBLISH.
 
 use super::super::Shard;
+use super::super::inbound::sent_at;
 use super::deliver::named;
 use crate::delivery::border::Event;
-use crate::domain::{AppId, DropReason};
+use crate::domain::{AppId, DropReason, WallMs};
 use crate::gate::connection::{Connection, Conversation, MqttLive, Piece};
 use crate::gate::stats::{ShardStats, TopicDrop};
 use crate::gate::topics::Topics;
@@ -13,7 +14,7 @@ use longwire_proto::id::{Kind, MessageId, Position, Source};
 use longwire_proto::wire::mqtt::{
     Aliasing, Packet, Properties, PropertiesBuf, Property, Publish, QoS, Version, encode, topic,
 };
-use longwire_proto::wire::{PushHead, PushShared, TopicBody};
+use longwire_proto::wire::{PushHead, PushShared, TopicBody, push_flags};
 
 /// A PUBLISH but for its packet identifier.
 struct Parts<'a> {
@@ -38,11 +39,15 @@ impl Shard {
         let Some(connection) = self.slab.at(slot) else { return false };
         let app = connection.app;
         let Conversation::Mqtt(live) = &mut connection.conversation else { return false };
-        let place = (source, head.position, head.previous);
+        let place = (source, head.position, head.previous, head.flags);
         let parts = PushShared::decode(shared)
             .and_then(|push| parts_of(&push, app, live, &self.topics, Some((place, head.ttl_s))));
         let packet_id = live.session.packet_id_of(source, head.position);
-        let may_repeat = live.session.may_repeat(source, head.position);
+        // Earlier connections of the session may have sent a high message before its turn.
+        let high_before = head.flags & (push_flags::HIGH | push_flags::MAY_REPEAT)
+            == (push_flags::HIGH | push_flags::MAY_REPEAT)
+            && live.session.was_here();
+        let may_repeat = high_before || live.session.may_repeat(source, head.position);
         let packet = parts.and_then(|parts| {
             let qos = parts.qos;
             packet_of(parts, packet_id, may_repeat, live).map(|packet| (packet, qos))
@@ -106,11 +111,12 @@ impl Shard {
             message,
             end,
             shared,
+            sent: if matches!(end, End::Dropped(_)) { WallMs(0) } else { sent_at((self.wall)(), &settled) },
         });
     }
 }
 
-type Place = (Source, Position, Position);
+type Place = (Source, Position, Position, u8);
 
 /// What a push is as a PUBLISH; `None`: its payload is not of its kind. `stored`: its place, and seconds until it expires.
 fn parts_of<'a>(
@@ -151,20 +157,35 @@ fn parts_of<'a>(
         Kind::Notification => "$push/notification",
         Kind::Text => "$push/text",
         Kind::Custom | Kind::Topic => "$push/custom",
+        Kind::Recall => "$push/recall",
     };
     Some(Parts { qos: QoS::AtLeastOnce, retain: false, topic, properties, content: push.payload })
 }
 
-/// Message id, place and trace as user properties.
+/// Message id, place, what it replaces or recalls, and trace as user properties.
 fn tell_place(push: &PushShared<'_>, place: Option<Place>, properties: &mut PropertiesBuf) {
     properties.push(Property::UserProperty(("longwire-id", &format!("{:032x}", push.message.0))));
-    if let Some((source, position, previous)) = place {
+    if let Some((source, position, previous, flags)) = place {
         let source = match source {
             Source::Mailbox => "mailbox",
             Source::AppLog => "log",
         };
         properties.push(Property::UserProperty(("longwire-position", &format!("{source}:{}", position.0))));
         properties.push(Property::UserProperty(("longwire-previous", &format!("{source}:{}", previous.0))));
+        if flags & push_flags::AHEAD != 0 {
+            properties.push(Property::UserProperty(("longwire-ahead", "true")));
+        }
+        if flags & push_flags::HIGH != 0 {
+            properties.push(Property::UserProperty(("longwire-priority", "high")));
+        }
+    }
+    if let Some(replaced) = push.replaces {
+        properties.push(Property::UserProperty(("replaces", &format!("{:032x}", replaced.0))));
+    }
+    if push.kind == Kind::Recall
+        && let Ok(recalled) = push.payload.try_into().map(u128::from_be_bytes)
+    {
+        properties.push(Property::UserProperty(("recalls", &format!("{recalled:032x}"))));
     }
     if push.trace.0 != 0 {
         // The parent of what the device does is the message itself.

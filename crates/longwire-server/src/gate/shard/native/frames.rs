@@ -1,10 +1,11 @@
 //! CONNECT and the frames of devices that are logged in: the session's judgement, answers straight back.
 
 use super::super::Shard;
-use super::super::inbound::{RETRY_AFTER_RATE_S, end_of_delivery};
+use super::super::inbound::{RETRY_AFTER_RATE_S, end_of_delivery, sent_at};
+use super::super::own::own_asked;
 use super::topics::{Asked, frame_of};
-use crate::delivery::border::{Event, Handle, Login, Upstream};
-use crate::domain::{AppId, ClientId};
+use crate::delivery::border::{Event, Handle, Login, Upstream, topics};
+use crate::domain::{AppId, ClientId, WallMs};
 use crate::gate::connection::{Connection, Conversation, handle, peer_of};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
@@ -27,6 +28,8 @@ impl Shard {
         );
         let peer =
             peer_of(&connection.socket, connection.layers.as_deref()).map_err(|_| CloseReason::PeerLost)?;
+        connection.flags.network = connect.network;
+        connection.flags.class = Some(connect.class);
         let login = Login {
             from,
             client,
@@ -136,6 +139,10 @@ impl Shard {
                     let kind = ack.kind;
                     self.acked(slot, kind);
                 }
+                FromDevice::Own { request, what } => {
+                    let from = topics::From { handle: own, client, app };
+                    self.outlet.tell(own_asked(from, request, &what));
+                }
                 about_topics if has_rights => {
                     let asked = Asked::of(&about_topics, (app, client), (self.wall)())?;
                     self.topic_asked(slot, asked, out);
@@ -158,7 +165,7 @@ impl Shard {
     /// The ids in the scratch were acked.
     fn acked(&mut self, slot: u32, kind: AckKind) {
         let from = handle(self.id, slot, &self.slab);
-        let now_s = self.time.now_s();
+        let (now_s, now) = (self.time.now_s(), (self.wall)());
         let Some(connection) = self.slab.at(slot) else { return };
         let (app, shared) = (connection.app, connection.flags.shared);
         let Some(session) = connection.conversation.native() else { return };
@@ -187,6 +194,7 @@ impl Shard {
                 message,
                 end: end_of_delivery(&settled),
                 shared,
+                sent: sent_at(now, &settled),
             });
         }
         let others: Vec<Settled> = match planted(Planted::AckEndsAll) {
@@ -197,7 +205,17 @@ impl Shard {
             session.deliveries().settle(other.message);
             let end = end_of_delivery(&other);
             let Settled { source, position, message, .. } = other;
-            self.outlet.tell(Event::Settled { from, client, app, source, position, message, end, shared });
+            self.outlet.tell(Event::Settled {
+                from,
+                client,
+                app,
+                source,
+                position,
+                message,
+                end,
+                shared,
+                sent: WallMs(0),
+            });
         }
         connection.window_s = now_s;
         connection.flags.waits_for_ack =
@@ -224,6 +242,7 @@ fn charge(
         | FromDevice::Answered
         | FromDevice::Subscribe { .. }
         | FromDevice::Unsubscribe { .. }
+        | FromDevice::Own { .. }
         | FromDevice::Acked(_) => rate.message(0, limits),
     }
     if rate.pace(now, limits) == Pace::FarAhead { Err(CloseReason::InboundRate) } else { Ok(Ping::Due) }

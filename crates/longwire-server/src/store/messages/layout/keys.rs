@@ -6,6 +6,35 @@ use crate::domain::{AppId, ClientId, MessageId, Position};
 /// with so many bytes of 255.
 pub(crate) const MARK: [u8; 40] = [255; 40];
 
+/// A caller's key.
+pub(crate) fn once(app: AppId, key: [u8; 16]) -> [u8; 20] {
+    let mut whole = [0; 20];
+    whole[..4].copy_from_slice(&app.0.to_be_bytes());
+    whole[4..].copy_from_slice(&key);
+    whole
+}
+
+/// A place of a mailbox that may go ahead of its turn.
+pub(crate) fn high_in_mailbox(client: ClientId, position: Position) -> [u8; 17] {
+    let mut key = [1; 17];
+    key[1..].copy_from_slice(&mailbox(client, position));
+    key
+}
+
+/// A place of an app's log that may go ahead of its turn.
+pub(crate) fn high_in_log(app: AppId, position: Position) -> [u8; 13] {
+    let mut key = [2; 13];
+    key[1..].copy_from_slice(&log(app, position));
+    key
+}
+
+/// The last of these of an app's log.
+pub(crate) fn last_high_in_log(app: AppId) -> [u8; 5] {
+    let mut whole = [3; 5];
+    whole[1..].copy_from_slice(&self::app(app));
+    whole
+}
+
 /// The key of the store's one `meta` row.
 pub(crate) const META: &[u8] = b"store";
 
@@ -130,6 +159,57 @@ pub(crate) fn name(app: AppId, name: &str) -> Vec<u8> {
     key
 }
 
+/// A device's collapse key in `collapse`.
+pub(crate) fn collapse_mailbox(client: ClientId, key: &str) -> Vec<u8> {
+    let mut row = Vec::with_capacity(9 + key.len());
+    row.push(0);
+    row.extend_from_slice(&client.0.to_be_bytes());
+    row.extend_from_slice(key.as_bytes());
+    row
+}
+
+/// A collapse key of an app's log, for one filter, in `collapse`.
+pub(crate) fn collapse_log(app: AppId, filter: &[u8; 16], key: &str) -> Vec<u8> {
+    let mut row = Vec::with_capacity(21 + key.len());
+    row.push(1);
+    row.extend_from_slice(&app.0.to_be_bytes());
+    row.extend_from_slice(filter);
+    row.extend_from_slice(key.as_bytes());
+    row
+}
+
+/// A book of an app in `books`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Book {
+    /// Deliveries of all its messages.
+    All = 0,
+    /// Those of the messages that retention took.
+    Forgotten = 1,
+}
+
+/// An app's key in `books`.
+pub(crate) fn book(app: AppId, book: Book) -> [u8; 5] {
+    let mut key = [book as u8; 5];
+    key[..4].copy_from_slice(&app.0.to_be_bytes());
+    key
+}
+
+/// Reads what [`book`] wrote; `None` for another key.
+pub(crate) fn read_book(key: &[u8]) -> Option<(AppId, Book)> {
+    let (app, book) = key.split_first_chunk::<4>()?;
+    let book = match book {
+        [0] => Book::All,
+        [1] => Book::Forgotten,
+        _ => return None,
+    };
+    Some((AppId(u32::from_be_bytes(*app)), book))
+}
+
+/// The message that a key of `messages` or `counts` is of.
+pub(crate) fn read_message(key: &[u8]) -> Option<MessageId> {
+    key.try_into().ok().map(|bytes| MessageId(u128::from_be_bytes(bytes)))
+}
+
 /// What is due for a message at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -137,6 +217,12 @@ pub(crate) enum Stage {
     Expire = 0,
     /// The end of its retention: what is left of it goes.
     Forget = 1,
+    /// The end of a caller's key, whose hash stands in the place of a message; the value is its app.
+    Key = 2,
+    /// The end of its deliveries' stories.
+    Stories = 8,
+    /// The same, and its record has waited for it.
+    Last = 9,
 }
 
 /// A message's place in the calendar; `at_ms` is a wall-clock time.
@@ -155,6 +241,9 @@ pub(crate) fn read_expiry(key: &[u8]) -> Option<(u64, Stage, MessageId)> {
     let stage = match stage {
         0 => Stage::Expire,
         1 => Stage::Forget,
+        2 => Stage::Key,
+        8 => Stage::Stories,
+        9 => Stage::Last,
         _ => return None,
     };
     Some((u64::from_be_bytes(*at), stage, MessageId(u128::from_be_bytes(message.try_into().ok()?))))

@@ -2,9 +2,10 @@
 
 use super::space::SPACE_COUNT;
 use crate::domain::device::{AttributeName, AttributeValue};
+use crate::domain::message::Report;
 use crate::domain::{
     Alias, AppId, ClientId, Counts, Device, DeviceName, Dropped, Kind, MessageId, MessageRecord, Position,
-    Priority, Tag, Target, TraceId, WallMs,
+    Priority, Recalled, Tag, Target, TraceId, WallMs,
 };
 
 /// Reads fields off the front; `None` when the row is too short.
@@ -116,6 +117,12 @@ pub(crate) struct DeviceRow {
     pub(crate) cursor: Option<Position>,
     /// What is settled after the cursor, rising, at most [`BEYOND_MAX`].
     pub(crate) beyond: Vec<Position>,
+    /// High messages in its mailbox, their markers included.
+    pub(crate) high: u32,
+    /// When the span began in which deliveries are counted for its app's frequency cap; 0 = none was.
+    pub(crate) counted_from: WallMs,
+    /// Deliveries counted in that span.
+    pub(crate) counted: u32,
 }
 
 impl DeviceRow {
@@ -132,6 +139,9 @@ impl DeviceRow {
             swept: Position::START,
             cursor: None,
             beyond: Vec::new(),
+            high: 0,
+            counted_from: WallMs(0),
+            counted: 0,
         }
     }
 
@@ -141,7 +151,7 @@ impl DeviceRow {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut row = Vec::with_capacity(58 + 8 * self.beyond.len());
+        let mut row = Vec::with_capacity(74 + 8 * self.beyond.len());
         row.extend_from_slice(&self.next.to_be_bytes());
         row.extend_from_slice(&self.waiting.to_be_bytes());
         row.extend_from_slice(&self.waiting_bytes.to_be_bytes());
@@ -155,6 +165,9 @@ impl DeviceRow {
         for position in &self.beyond {
             row.extend_from_slice(&position.0.to_be_bytes());
         }
+        row.extend_from_slice(&self.high.to_be_bytes());
+        row.extend_from_slice(&self.counted_from.0.to_be_bytes());
+        row.extend_from_slice(&self.counted.to_be_bytes());
         row
     }
 
@@ -168,14 +181,19 @@ impl DeviceRow {
             floor: Position(fields.u64()?),
             swept_from: Position(fields.u64()?),
             swept: Position(fields.u64()?),
-            cursor: None,
-            beyond: Vec::new(),
+            ..DeviceRow::new(0)
         };
         let has_cursor = fields.byte()? != 0;
         let cursor = Position(fields.u64()?);
         device.cursor = has_cursor.then_some(cursor);
         for _ in 0..fields.byte()? {
             device.beyond.push(Position(fields.u64()?));
+        }
+        // A row of an older version ends here.
+        if !fields.0.is_empty() {
+            device.high = fields.u32()?;
+            device.counted_from = WallMs(fields.u64()?);
+            device.counted = fields.u32()?;
         }
         fields.end(device)
     }
@@ -192,6 +210,8 @@ pub(crate) struct Reference {
     pub(crate) topic: bool,
     /// Of a log: whoever reads the index may not be meant; the filter decides.
     pub(crate) filtered: bool,
+    /// It may go ahead of its turn.
+    pub(crate) high: bool,
 }
 
 /// Where a delivery of a mailbox is.
@@ -215,6 +235,7 @@ pub(crate) enum State {
 /// In the last byte of a reference, beside the state.
 const OF_A_TOPIC: u8 = 0x80;
 const FILTERED: u8 = 0x40;
+const HIGH: u8 = 0x20;
 
 impl Reference {
     pub(crate) fn encode(&self) -> [u8; 29] {
@@ -223,7 +244,8 @@ impl Reference {
         row[16..24].copy_from_slice(&self.deadline.0.to_be_bytes());
         row[24..28].copy_from_slice(&self.bytes.to_be_bytes());
         let (topic, filtered) = (u8::from(self.topic), u8::from(self.filtered));
-        row[28] = self.state as u8 | (topic * OF_A_TOPIC) | (filtered * FILTERED);
+        let high = u8::from(self.high);
+        row[28] = self.state as u8 | (topic * OF_A_TOPIC) | (filtered * FILTERED) | (high * HIGH);
         row
     }
     pub(crate) fn decode(row: &[u8]) -> Option<Reference> {
@@ -232,7 +254,7 @@ impl Reference {
         let deadline = WallMs(fields.u64()?);
         let bytes = fields.u32()?;
         let last = fields.byte()?;
-        let state = match last & !(OF_A_TOPIC | FILTERED) {
+        let state = match last & !(OF_A_TOPIC | FILTERED | HIGH) {
             0 => State::Waiting,
             1 => State::Expired,
             2 => State::Released,
@@ -248,6 +270,7 @@ impl Reference {
             state,
             topic: last & OF_A_TOPIC != 0,
             filtered: last & FILTERED != 0,
+            high: last & HIGH != 0,
         })
     }
 }
@@ -282,6 +305,19 @@ pub(crate) fn encode_record(record: &MessageRecord) -> Vec<u8> {
     row.push(u8::from(record.priority == Priority::High));
     row.extend_from_slice(&record.replaces.unwrap_or(MessageId(0)).0.to_be_bytes());
     put_text(&mut row, &record.collapse_key);
+    row.extend_from_slice(&record.refused.to_be_bytes());
+    row.push(u8::from(record.recalled.is_some()));
+    if let Some(recalled) = &record.recalled {
+        row.extend_from_slice(&recalled.now.to_be_bytes());
+        // No audience has so many devices.
+        row.extend_from_slice(&recalled.following.unwrap_or(u32::MAX).to_be_bytes());
+        row.extend_from_slice(&recalled.refused.to_be_bytes());
+    }
+    // Most have none, and older rows never.
+    if record.report != Report::default() {
+        row.push(u8::from(record.report.callback));
+        put_text(&mut row, &record.report.label);
+    }
     row
 }
 
@@ -306,6 +342,19 @@ pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
     let priority = if fields.byte()? == 0 { Priority::Normal } else { Priority::High };
     let replaces = Some(MessageId(fields.u128()?)).filter(|replaced| *replaced != MessageId(0));
     let collapse_key = fields.text()?.into();
+    let refused = fields.u32()?;
+    let recalled = match fields.byte()? {
+        0 => None,
+        _ => Some(Recalled {
+            now: fields.u32()?,
+            following: Some(fields.u32()?).filter(|following| *following != u32::MAX),
+            refused: fields.u32()?,
+        }),
+    };
+    let mut report = Report::default();
+    if !fields.0.is_empty() {
+        report = Report { callback: fields.byte()? != 0, label: fields.text()?.into() };
+    }
     fields.end(MessageRecord {
         app,
         kind,
@@ -317,6 +366,9 @@ pub(crate) fn decode_record(row: &[u8]) -> Option<MessageRecord> {
         priority,
         collapse_key,
         replaces,
+        refused,
+        recalled,
+        report,
     })
 }
 

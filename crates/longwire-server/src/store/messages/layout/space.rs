@@ -69,7 +69,7 @@ pub(crate) enum Space {
     Books,
     /// App, tag (empty = all) → devices that have it.
     TagCounts,
-    /// Device or app, position → nothing: what goes ahead of its turn.
+    /// Device or app, position → nothing: what may go ahead of its turn. App → the last such position of its log.
     Urgent,
     /// App, tag, device → nothing.
     TagMembers,

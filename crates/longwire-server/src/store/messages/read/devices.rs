@@ -23,6 +23,8 @@ pub(crate) enum DevicesQuestion {
     OfAlias(AppId, Alias, ClientId, usize, Reply<Vec<Device>>),
     /// Profiles of names, in their order.
     Profiles(AppId, Vec<DeviceName>, Reply<Vec<Option<Device>>>),
+    /// Profiles of numbers, in their order.
+    Numbered(Vec<ClientId>, Reply<Vec<Option<Device>>>),
 }
 
 pub(super) fn answer(engine: &Engine, question: DevicesQuestion) {
@@ -45,6 +47,10 @@ pub(super) fn answer(engine: &Engine, question: DevicesQuestion) {
             });
         }
         DevicesQuestion::Profiles(app, names, reply) => give(reply, || profiles(engine, app, &names)),
+        DevicesQuestion::Numbered(clients, reply) => give(reply, || {
+            let snapshot = engine.database.snapshot();
+            clients.iter().map(|client| profile(engine, &snapshot, *client)).collect()
+        }),
     }
 }
 

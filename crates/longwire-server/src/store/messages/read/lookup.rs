@@ -1,12 +1,15 @@
 //! Names, aliases, messages, devices.
 
 use crate::domain::audience::ADDRESSES_MAX;
-use crate::domain::{Alias, AppId, ClientId, Device, DeviceName, MessageId};
+use crate::domain::{Alias, AppId, ClientId, Counts, Device, DeviceName, MessageId, Position};
+use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::DeviceRow;
 use crate::store::messages::layout::space::Space;
 use crate::store::messages::layout::{keys, rows};
-use crate::store::port::{DeviceView, MessageView};
+use crate::store::messages::pace::read as pace;
+use crate::store::messages::write::once::{OnceRow, decode_count};
+use crate::store::port::{DeviceView, MessageView, ONCE_KEYS_MAX, OnceLook, StoreOptions};
 use fjall::{Readable, Snapshot};
 use std::sync::Arc;
 
@@ -87,7 +90,51 @@ pub(crate) fn message(engine: &Engine, app: AppId, message: MessageId) -> Result
         return Ok(None);
     }
     let counts = row(engine, &snapshot, Space::Counts, &key, rows::decode_counts)?.unwrap_or_default();
-    Ok(Some(MessageView { record: Arc::new(record), counts }))
+    // Only those without devices of their own are spread.
+    let spreading = match record.targets.is_empty() {
+        true => pace::spreading_of(engine, &snapshot, message)?,
+        false => None,
+    };
+    Ok(Some(MessageView { record: Arc::new(record), counts, spreading }))
+}
+
+/// An app's running totals.
+pub(crate) fn books(engine: &Engine, app: AppId) -> Result<Counts, Fault> {
+    let snapshot = engine.database.snapshot();
+    let key = keys::book(app, keys::Book::All);
+    Ok(row(engine, &snapshot, Space::Books, &key, rows::decode_counts)?.unwrap_or_default())
+}
+
+/// The app of each message, and whether it is in the log.
+pub(crate) fn apps_of(engine: &Engine, messages: &[MessageId]) -> Result<Vec<Option<(AppId, bool)>>, Fault> {
+    let snapshot = engine.database.snapshot();
+    let app = |message: &MessageId| {
+        let record = row(engine, &snapshot, Space::Messages, &keys::message(*message), rows::decode_record)?;
+        Ok(record.map(|record| (record.app, record.log_position != Position::START)))
+    };
+    messages.iter().map(app).collect()
+}
+
+/// What a caller's key made, and whether the app may have one more.
+pub(crate) fn once(
+    engine: &Engine,
+    options: &StoreOptions,
+    app: AppId,
+    key: [u8; 16],
+) -> Result<OnceLook, Fault> {
+    let snapshot = engine.database.snapshot();
+    let known = row(engine, &snapshot, Space::Once, &keys::once(app, key), OnceRow::decode)?;
+    let now = (options.clock)();
+    let is_full = match known {
+        Some(_) => false,
+        None => {
+            let count = row(engine, &snapshot, Space::Once, &keys::app(app), decode_count)?;
+            count.unwrap_or(0) >= ONCE_KEYS_MAX
+        }
+    };
+    let stands = |known: &OnceRow| known.until > now && !planted(Planted::ForgetsCallersKeys);
+    let made = known.filter(stands).map(|known| known.view);
+    Ok(OnceLook { made, is_full })
 }
 
 pub(crate) fn device(engine: &Engine, app: AppId, name: &DeviceName) -> Result<Option<DeviceView>, Fault> {

@@ -2,10 +2,11 @@
 //!
 //! - [`reader`]: the threads and their questions.
 //! - [`login`]: where a device stands.
-//! - [`page`]: what waits after a position.
+//! - [`page`]: what waits after a position; `ahead`: what comes ahead of its turn.
 //! - [`lookup`]: names, aliases, messages, devices.
 //! - [`devices`]: lists of devices and tags.
 
+mod ahead;
 pub(crate) mod devices;
 pub(crate) mod login;
 pub(crate) mod lookup;

@@ -1,7 +1,8 @@
 //! What waits for a device after a position.
 
+use super::ahead;
 use super::lookup::{get, profile, row, standing};
-use crate::domain::{Device, Position, Tag, WallMs};
+use crate::domain::{Device, Filter, Position, Tag, WallMs};
 use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::{DeviceRow, Reference, State};
@@ -24,16 +25,17 @@ pub(crate) fn page(engine: &Engine, options: &StoreOptions, request: &PageReques
         Source::Mailbox => mailbox(&mut filling, &standing)?,
         Source::AppLog => log(&mut filling, &standing)?,
     }
+    filling.leave_first_in_turn();
     Ok(filling.page)
 }
 
 /// A page being filled.
-struct Filling<'a> {
-    engine: &'a Engine,
-    snapshot: &'a Snapshot,
-    request: &'a PageRequest,
-    now: WallMs,
-    page: Page,
+pub(super) struct Filling<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) request: &'a PageRequest,
+    pub(super) now: WallMs,
+    pub(super) page: Page,
     bytes: u64,
     /// What retention took, not yet said: the last position of it.
     gap: Option<Position>,
@@ -62,6 +64,9 @@ impl Filling<'_> {
 
     /// Adds one entry. False: it does not fit, the page is over.
     fn add(&mut self, position: Position, entry: &Reference) -> Result<bool, Fault> {
+        if self.request.ahead.contains(&position) {
+            return Ok(true);
+        }
         if !self.say_gap(position) || self.is_full() {
             return Ok(false);
         }
@@ -94,7 +99,8 @@ impl Filling<'_> {
         self.bytes = bytes;
         let shared = bytes::Bytes::copy_from_slice(&body);
         let deadline = entry.deadline;
-        self.page.entries.push(PageEntry::Message { position, message, deadline, shared });
+        let high = entry.high;
+        self.page.entries.push(PageEntry::Message { position, message, deadline, shared, high });
         Ok(true)
     }
 
@@ -108,6 +114,7 @@ fn mailbox(filling: &mut Filling<'_>, standing: &DeviceRow) -> Result<(), Fault>
     let request = filling.request;
     filling.gap = (standing.swept > request.after).then_some(standing.swept);
     let from = request.after.max(standing.floor);
+    ahead::mailbox(filling, standing, from)?;
     let range =
         keys::mailbox(request.client, from.next())..=keys::mailbox(request.client, Position(u64::MAX));
     for entry in filling.snapshot.range(filling.engine.spaces.of(Space::Mailbox), range) {
@@ -135,6 +142,7 @@ fn log(filling: &mut Filling<'_>, standing: &DeviceRow) -> Result<(), Fault> {
         return Ok(());
     };
     let from = request.after.max(cursor);
+    ahead::log(filling, standing, &device, from)?;
     let mut indexes = Vec::with_capacity(1 + device.tags.len());
     for tag in std::iter::once("").chain(device.tags.iter().map(Tag::as_str)) {
         let floor_key = keys::floor(request.app, tag.as_bytes());
@@ -191,10 +199,12 @@ pub(crate) fn is_meant(
     position: Position,
 ) -> Result<bool, Fault> {
     let filter = row(engine, snapshot, Space::Log, &keys::log(device.app, position), filters::decode)?;
-    if planted(Planted::IgnoresFilterOnReturn) {
-        return Ok(true);
-    }
-    Ok(filter.is_some_and(|filter| filter.fits(device.client, &device.tags, &device.attributes)))
+    Ok(filter.is_some_and(|filter| is_meant_by(&filter, device)))
+}
+
+/// Whether a filter fits a device.
+pub(super) fn is_meant_by(filter: &Filter, device: &Device) -> bool {
+    planted(Planted::IgnoresFilterOnReturn) || filter.fits(device.client, &device.tags, &device.attributes)
 }
 
 fn next_entry(entries: &mut fjall::Iter) -> Result<Option<(Position, Reference)>, Fault> {

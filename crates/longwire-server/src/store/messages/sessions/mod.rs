@@ -12,7 +12,7 @@ use super::MessageStore;
 use super::read::reader::Question;
 use super::write::writer::Operation;
 use crate::domain::{AppId, ClientId};
-use crate::store::port::{Accept, Accepted, Settle, StoreError};
+use crate::store::port::{Accept, Accepted, Claim, Settle, StoreError};
 use crate::store::sessions::{Change, Done, KeptSession, Retained, SessionView, Work};
 use crate::store::upstream::{Upstream, UpstreamOutcome};
 use tokio::sync::oneshot;
@@ -31,6 +31,10 @@ impl MessageStore {
                 Work::Change(change) => {
                     let (reply, answer) = oneshot::channel();
                     (Queued::Change(change, reply), Waiting::Changed(answer))
+                }
+                Work::Claim(claim) => {
+                    let (reply, answer) = oneshot::channel();
+                    (Queued::Claim(claim, reply), Waiting::Changed(answer))
                 }
                 Work::Upstream(message, received) => {
                     let (reply, answer) = oneshot::channel();
@@ -151,6 +155,7 @@ type Answer<T> = oneshot::Receiver<Result<T, StoreError>>;
 pub(super) enum Queued {
     Accept(Accept, Reply<Accepted>),
     Change(Change, Reply<()>),
+    Claim(Claim, Reply<()>),
     Upstream(Upstream, Option<(ClientId, u16)>, Reply<UpstreamOutcome>),
 }
 

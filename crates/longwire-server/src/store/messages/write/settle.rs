@@ -4,7 +4,7 @@
 //! settled when its position is at or below the device's cursor, or in its list `beyond`. The cursor moves to a settled
 //! position when no index of the device's tags (as they are now) holds an unsettled entry before it.
 
-use super::ends::{Ended, Ending, end};
+use super::ends::{Ended, Ending, end, end_sent};
 use super::turn::Turn;
 use crate::domain::{AppId, ClientId, Position, Tag};
 use crate::store::messages::engine::Fault;
@@ -31,7 +31,7 @@ fn settle_mailbox(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> R
     if reference.state == State::Waiting {
         let ended = Ended::of(settle.end);
         let Settle { app, client, message, source, .. } = *settle;
-        end(turn, Ending { app, client, message, source, ended }, stats)?;
+        end_sent(turn, Ending { app, client, message, source, ended }, settle.sent, stats)?;
     }
     if settle.end == End::Received {
         return release(turn, settle, reference);
@@ -80,7 +80,11 @@ pub(crate) fn remove_reference(
 ) -> Result<(), Fault> {
     turn.remove(Space::Mailbox, keys::mailbox(client, position));
     let incarnation = turn.engine.incarnation;
+    if reference.high {
+        turn.remove(Space::Urgent, keys::high_in_mailbox(client, position));
+    }
     let row = turn.device(client)?;
+    row.high = row.high.saturating_sub(u32::from(reference.high));
     if reference.state != State::Waiting {
         row.markers = row.markers.saturating_sub(1);
     } else {
@@ -146,7 +150,7 @@ fn settle_log(turn: &mut Turn<'_>, settle: &Settle, stats: &StoreStats) -> Resul
     row.beyond = settled;
     let ended = Ended::of(settle.end);
     let Settle { app, client, message, source, .. } = *settle;
-    end(turn, Ending { app, client, message, source, ended }, stats).map(drop)
+    end_sent(turn, Ending { app, client, message, source, ended }, settle.sent, stats).map(drop)
 }
 
 /// The first entry after the cursor that is for this device and not settled. What is for others only is stepped over.

@@ -7,9 +7,10 @@ use crate::domain::{AppId, ClientId, Counts, Device, Filter, MessageId, Position
 use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::filters;
-use crate::store::messages::layout::keys::{self, Stage};
+use crate::store::messages::layout::keys::{self, Book, Stage};
 use crate::store::messages::layout::rows::{self, DeviceRow, Meta};
 use crate::store::messages::layout::space::{SPACE_COUNT, SPACES, Space};
+use crate::store::messages::truth::stories as truth;
 use fjall::{PersistMode, UserValue};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(crate) struct Memory {
     pub(crate) scheduled_from: u64,
     /// Nothing that devices sent is compared with retention before this time, milliseconds.
     pub(crate) upstream_look_at: u64,
+    /// Of stories and streams.
+    pub(crate) truth: truth::Memory,
 }
 
 impl Memory {
@@ -58,7 +61,13 @@ impl Memory {
             calendar_from: 0,
             scheduled_from: u64::MAX,
             upstream_look_at: 0,
+            truth: truth::Memory::default(),
         }
+    }
+
+    /// Something was put into the calendar.
+    pub(crate) fn scheduled(&mut self, at_ms: u64) {
+        self.scheduled_from = self.scheduled_from.min(at_ms);
     }
 }
 
@@ -69,6 +78,7 @@ pub(crate) struct Turn<'a> {
     changes: [HashMap<Vec<u8>, Option<UserValue>>; SPACE_COUNT],
     devices: HashMap<ClientId, DeviceRow>,
     counts: HashMap<MessageId, Counts>,
+    books: HashMap<(AppId, Book), Counts>,
     heads: HashMap<AppId, Position>,
 }
 
@@ -80,6 +90,7 @@ impl<'a> Turn<'a> {
             changes: std::array::from_fn(|_| HashMap::new()),
             devices: HashMap::new(),
             counts: HashMap::new(),
+            books: HashMap::new(),
             heads: HashMap::new(),
         }
     }
@@ -108,7 +119,7 @@ impl<'a> Turn<'a> {
 
     /// Puts a message into the calendar.
     pub(crate) fn schedule(&mut self, at_ms: u64, stage: Stage, message: MessageId) {
-        self.memory.scheduled_from = self.memory.scheduled_from.min(at_ms);
+        self.memory.scheduled(at_ms);
         self.put(Space::Expiry, keys::expiry(at_ms, stage, message), []);
     }
 
@@ -151,6 +162,18 @@ impl<'a> Turn<'a> {
             self.counts.insert(message, counts);
         }
         Ok(self.counts.get_mut(&message))
+    }
+
+    /// A book of an app.
+    pub(crate) fn book(&mut self, app: AppId, book: Book) -> Result<&mut Counts, Fault> {
+        if !self.books.contains_key(&(app, book)) {
+            let counts = match self.get(Space::Books, &keys::book(app, book))? {
+                Some(row) => rows::decode_counts(&row).ok_or_else(|| Fault::damaged(Space::Books))?,
+                None => Counts::default(),
+            };
+            self.books.insert((app, book), counts);
+        }
+        Ok(self.books.entry((app, book)).or_default())
     }
 
     pub(crate) fn set_counts(&mut self, message: MessageId, counts: Counts) {
@@ -233,6 +256,10 @@ impl<'a> Turn<'a> {
         for (message, counts) in &self.counts {
             self.changes[Space::Counts as usize]
                 .insert(keys::message(*message).to_vec(), Some(rows::encode_counts(counts).into()));
+        }
+        for ((app, book), counts) in &self.books {
+            self.changes[Space::Books as usize]
+                .insert(keys::book(*app, *book).to_vec(), Some(rows::encode_counts(counts).into()));
         }
         for (app, head) in &self.heads {
             self.changes[Space::Heads as usize]

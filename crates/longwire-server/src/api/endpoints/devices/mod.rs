@@ -1,16 +1,30 @@
 //! `POST /v1/devices`, `GET /v1/devices/{registration_id}`, `POST /v1/devices/{registration_id}/disconnect`.
+//!
+//! - [`changes`]: what is changed of a device, and its end.
+//! - [`lists`]: all devices, and where they are.
+//! - [`tags`], [`aliases`]: devices by what they have.
+
+pub(in crate::api) mod aliases;
+pub(in crate::api) mod changes;
+pub(in crate::api) mod lists;
+pub(in crate::api) mod tags;
 
 use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::{Caller, Registrar};
 use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::exchange::object::Object;
 use crate::api::exchange::rfc3339::rfc3339;
-use crate::domain::device::TAGS_PER_DEVICE_MAX;
+use crate::delivery::hub::ConnectionStatus;
+use crate::domain::device_change;
 use crate::domain::heartbeat::Reach;
-use crate::domain::{Alias, DeviceName, Invalid, Registration, Tag};
+use crate::domain::{Alias, Device, DeviceName, Invalid, Registration};
+use crate::store::port::DeviceView;
 use axum::extract::State;
 use axum::http::StatusCode;
+use longwire_proto::wire::{Class, Network};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -25,8 +39,12 @@ pub(in crate::api) struct RegisterRequest {
     #[schema(max_length = 64)]
     alias: Option<String>,
     /// All tags of the device, each 1 to 64 bytes.
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, example = json!(["beta", "cn"]))]
     tags: Option<Vec<String>>,
+    /// All attributes of the device, at most 16: a name is a letter, then letters, digits and `_`, at most 32 bytes; a value is
+    /// 1 to 64 bytes without controls.
+    #[schema(example = json!({"app_version": "3.2.1"}))]
+    attributes: Option<BTreeMap<String, String>>,
 }
 
 /// A registered device.
@@ -82,12 +100,103 @@ pub(in crate::api) struct DeviceAnswer {
     alias: Option<String>,
     /// Its tags.
     tags: Vec<String>,
+    /// Its attributes.
+    #[schema(example = json!({"app_version": "3.2.1"}))]
+    attributes: BTreeMap<String, String>,
     /// It is connected to this node now.
     online: bool,
     /// By so many connections.
     connections: u16,
+    /// What is known of each connection.
+    sessions: Vec<SessionAnswer>,
     /// What waits in its mailbox.
     mailbox: Mailbox,
+}
+
+/// A device, as lists have it.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct ListedDevice {
+    /// Its name.
+    #[schema(example = "phone-1")]
+    registration_id: String,
+    /// Its number, decimal.
+    #[schema(example = "42")]
+    client_id: String,
+    /// Its alias.
+    alias: Option<String>,
+    /// Its tags.
+    tags: Vec<String>,
+    /// Its attributes.
+    #[schema(example = json!({"app_version": "3.2.1"}))]
+    attributes: BTreeMap<String, String>,
+}
+
+impl ListedDevice {
+    fn of(device: Device) -> ListedDevice {
+        ListedDevice {
+            registration_id: device.name.as_str().to_owned(),
+            client_id: device.client.0.to_string(),
+            alias: device.alias.map(|alias| alias.as_str().to_owned()),
+            tags: device.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
+            attributes: device
+                .attributes
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
+                .collect(),
+        }
+    }
+}
+
+/// Devices, in pages.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct DevicesAnswer {
+    /// How many there are in all: exact, counted as they change.
+    #[schema(example = 1)]
+    total: u64,
+    /// Those of this page.
+    #[schema(max_items = 1000)]
+    devices: Vec<ListedDevice>,
+    /// Where the next page begins; not given: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A connection of a device.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct SessionAnswer {
+    /// When it was accepted.
+    #[schema(format = DateTime)]
+    since: String,
+    /// When the device was last heard.
+    #[schema(format = DateTime)]
+    heard: String,
+    /// What carries its bytes, as the device says: `wired`, `wifi`, `2g` to `5g`; `null`: it does not say, as MQTT clients.
+    #[schema(example = "wifi")]
+    network: Option<&'static str>,
+    /// What the device is, as it says: `phone`, `pc`, `web`, `iot`; `null`: it does not say, as MQTT clients.
+    #[schema(example = "phone")]
+    class: Option<&'static str>,
+}
+
+impl SessionAnswer {
+    fn of(connection: &ConnectionStatus) -> SessionAnswer {
+        let network = match connection.network {
+            Network::Unknown => None,
+            Network::Wired => Some("wired"),
+            Network::Wifi => Some("wifi"),
+            Network::G2 => Some("2g"),
+            Network::G3 => Some("3g"),
+            Network::G4 => Some("4g"),
+            Network::G5 => Some("5g"),
+        };
+        let class = connection.class.map(|class| match class {
+            Class::Phone => "phone",
+            Class::Pc => "pc",
+            Class::Web => "web",
+            Class::Iot => "iot",
+        });
+        SessionAnswer { since: rfc3339(connection.since), heard: rfc3339(connection.heard), network, class }
+    }
 }
 
 /// What waits in a mailbox.
@@ -118,7 +227,7 @@ struct Mailbox {
 pub(in crate::api) async fn register(
     State(api): State<Arc<Api>>,
     who: Registrar,
-    Json(request): Json<RegisterRequest>,
+    Json(Object(request)): Json<Object<RegisterRequest>>,
 ) -> Result<(StatusCode, axum::Json<RegisterAnswer>), Fault> {
     let registration = registration(request)?;
     let done = api.hub.register(&who.app, registration, who.may_update).await?;
@@ -148,19 +257,9 @@ fn registration(request: RegisterRequest) -> Result<Registration, Invalid> {
     let name = request.registration_id.map(|text| DeviceName::parse("registration_id", &text)).transpose()?;
     name.as_ref().map_or(Ok(()), |name| name.is_level("registration_id"))?;
     let alias = request.alias.map(|text| Alias::parse("alias", &text)).transpose()?;
-    let tags = request.tags.map(tags).transpose()?;
-    Ok(Registration { name, alias, tags, attributes: None })
-}
-
-fn tags(texts: Vec<String>) -> Result<Vec<Tag>, Invalid> {
-    if texts.len() > TAGS_PER_DEVICE_MAX {
-        return Err(Invalid::new("tags", format!("at most {TAGS_PER_DEVICE_MAX}, are {}", texts.len())));
-    }
-    let parse = |(at, text): (usize, &String)| Tag::parse(&format!("tags[{at}]"), text);
-    let mut tags = texts.iter().enumerate().map(parse).collect::<Result<Vec<Tag>, Invalid>>()?;
-    tags.sort();
-    tags.dedup();
-    Ok(tags)
+    let tags = request.tags.map(|texts| device_change::tags("tags", &texts)).transpose()?;
+    let attributes = request.attributes.map(|texts| device_change::attributes("attributes", &texts));
+    Ok(Registration { name, alias, tags, attributes: attributes.transpose()? })
 }
 
 /// A device, whether it is connected, and what waits for it.
@@ -184,16 +283,27 @@ pub(in crate::api) async fn device(
 ) -> Result<axum::Json<DeviceAnswer>, Fault> {
     let name = DeviceName::parse("registration_id", &name)?;
     let found = api.hub.device(&caller.app, name).await?;
-    let (view, connections) = found.ok_or_else(|| Fault::not_found("no such device"))?;
-    Ok(axum::Json(DeviceAnswer {
-        registration_id: view.device.name.as_str().to_owned(),
-        client_id: view.device.client.0.to_string(),
-        alias: view.device.alias.map(|alias| alias.as_str().to_owned()),
-        tags: view.device.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
-        online: connections > 0,
-        connections: u16::try_from(connections).unwrap_or(u16::MAX),
+    let (view, _) = found.ok_or_else(|| Fault::not_found(NO_DEVICE))?;
+    Ok(axum::Json(answer(&api, view).await))
+}
+
+/// What another app has is answered so, too.
+const NO_DEVICE: &str = "no such device";
+
+async fn answer(api: &Api, view: DeviceView) -> DeviceAnswer {
+    let status = api.hub.status_of(view.device.client).await;
+    let ListedDevice { registration_id, client_id, alias, tags, attributes } = ListedDevice::of(view.device);
+    DeviceAnswer {
+        registration_id,
+        client_id,
+        alias,
+        tags,
+        attributes,
+        online: status.connections > 0,
+        connections: u16::try_from(status.connections).unwrap_or(u16::MAX),
+        sessions: status.seen.iter().map(SessionAnswer::of).collect(),
         mailbox: Mailbox { messages: view.mailbox_messages, bytes: view.mailbox_bytes },
-    }))
+    }
 }
 
 /// Whether there was a connection.
@@ -224,6 +334,6 @@ pub(in crate::api) async fn disconnect(
 ) -> Result<axum::Json<DisconnectAnswer>, Fault> {
     let name = DeviceName::parse("registration_id", &name)?;
     let found = api.hub.disconnect(&caller.app, name).await?;
-    let disconnected = found.ok_or_else(|| Fault::not_found("no such device"))?;
+    let disconnected = found.ok_or_else(|| Fault::not_found(NO_DEVICE))?;
     Ok(axum::Json(DisconnectAnswer { disconnected }))
 }

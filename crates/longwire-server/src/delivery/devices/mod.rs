@@ -1,4 +1,15 @@
 //! Registration, and profiles kept equal to the registry.
+//!
+//! - [`changes`]: what is changed of registered devices, and their removal.
+//! - [`lists`]: devices and tags, page by page.
+//! - [`status`]: who is connected, since when.
+
+mod changes;
+mod lists;
+mod status;
+
+pub use changes::Cleared;
+pub use status::{ConnectionStatus, DeviceStatus};
 
 use super::border::{Command, Handle};
 use super::hub::{Core, Registered};
@@ -65,13 +76,8 @@ impl Core {
         let registered = self.registry.register(app, registration, may_update).await?;
         let device = registered.device;
         self.store.project(vec![device.clone()]).await?;
-        let connections = self.sessions.of(device.client);
-        if labels_given && connections.count() > 0 {
-            // Before the command: a login that is being decided may have read the old ones.
-            self.retags.fetch_add(1, SeqCst);
-            for to in connections.iter() {
-                self.retag(to, &device).await;
-            }
+        if labels_given {
+            self.relabel(&device).await;
         }
         let ends_ms = (self.clock)().0.saturating_add(self.token_ttl_s.saturating_mul(1000));
         // Whole seconds, as the token keeps them.
@@ -84,6 +90,20 @@ impl Core {
             expires,
             created: registered.created,
         })
+    }
+
+    /// Tags or attributes of a device changed, and its profile is written: its connections are told. Whatever changes them
+    /// calls this.
+    pub(super) async fn relabel(&self, device: &Device) {
+        let connections = self.sessions.of(device.client);
+        if connections.count() == 0 {
+            return;
+        }
+        // Before the command: a login that is being decided may have read the old ones.
+        self.retags.fetch_add(1, SeqCst);
+        for to in connections.iter() {
+            self.retag(to, device).await;
+        }
     }
 
     /// Tells a connection its device's labels.
