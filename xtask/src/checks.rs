@@ -32,8 +32,12 @@ pub(crate) fn run() -> Result<(), Failed> {
         "lints",
         &["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"],
     )?;
-    // The chaos test is one of the workspace's tests: 30 kills with SIGKILL under load, in this build.
+    // The chaos test is one of the workspace's tests: 100 kills with SIGKILL under load, in this build.
     steps.cargo("tests", &["test", "--locked", "--workspace"])?;
+    // The checker of histories must find each fault that a server is built with.
+    let planted =
+        ["test", "--locked", "-p", "longwire", "--features", "planted-faults", "--test", "chaos", "planted"];
+    steps.cargo("planted faults", &planted)?;
     steps.run("fuzz targets", || fuzz::run(&[]))?;
     steps.run("demo", demo_once)?;
     steps.summary();

@@ -1,4 +1,5 @@
-//! `cargo xtask clients`: the MQTT clients of others that tests run, under `target/mqtt-clients`.
+//! `cargo xtask clients`: the clients of others that tests run, under `target/mqtt-clients`: MQTT clients, and one that makes
+//! requests from the OpenAPI document.
 
 use crate::checks::{install_packages, is_there};
 use crate::step::{Failed, output, root, succeed, target};
@@ -20,6 +21,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 const NODE_MAJOR: u32 = 18;
 /// What is installed, pinned.
 const SCRIPTS: &str = "crates/longwire/tests/mqtt_clients/scripts";
+const OF_THE_CONTRACT: &str = "crates/longwire/tests/openapi/requirements.txt";
 const OFFLINE: &str =
     "the clients come from the registries of Debian, Python and Node once; is the network there?";
 
@@ -56,7 +58,9 @@ fn python(home: &Path, scripts: &Path) -> Result<(), Failed> {
     }
     let mut pip = Command::new(venv.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-        .arg(scripts.join("requirements.txt"));
+        .arg(scripts.join("requirements.txt"))
+        .arg("-r")
+        .arg(root().join(OF_THE_CONTRACT));
     succeed(pip)
 }
 
@@ -72,8 +76,9 @@ fn modules(home: &Path, scripts: &Path) -> Result<(), Failed> {
 /// The text of all pins: what is installed is right if it was installed from the same.
 fn pins(scripts: &Path) -> Result<String, Failed> {
     let mut all = String::new();
-    for file in ["requirements.txt", "package-lock.json"] {
-        let path = scripts.join(file);
+    let files =
+        [scripts.join("requirements.txt"), scripts.join("package-lock.json"), root().join(OF_THE_CONTRACT)];
+    for path in files {
         all += &fs::read_to_string(&path).map_err(|error| at(&path, &error))?;
     }
     Ok(all)

@@ -5,6 +5,7 @@
 //! - [`gate`]: listeners, shards, connections, outboxes, timing wheel.
 //! - [`delivery`]: the hub: login, takeover, push, fan-out, ack, backlog; the only caller of the store.
 //! - [`store`]: mailboxes and logs (fjall), registry (SQL).
+//! - [`planted`]: faults for the tests of tests; not in a build that anybody runs.
 //! - [`domain`]: app, device, audience, message, outcome: business words, no async, no clock.
 
 pub mod api;
@@ -12,4 +13,5 @@ pub mod delivery;
 pub mod domain;
 pub mod gate;
 pub mod node;
+pub mod planted;
 pub mod store;

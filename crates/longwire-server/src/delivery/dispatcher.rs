@@ -3,7 +3,9 @@
 use super::border::{Broadcast, Command, Outgoing};
 use super::hub::Core;
 use crate::domain::{Position, Priority};
+use crate::planted::{Fault as Planted, planted_in};
 use crate::store::port::{Accepted, Committed};
+use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -28,7 +30,11 @@ async fn dispatch(core: &Core, accepted: &Accepted) {
     let message = Arc::new(Outgoing {
         message: accepted.message,
         deadline: record.deadline,
-        shared: accepted.shared.clone(),
+        shared: if planted_in(Planted::SwapsContent, 16) {
+            swapped(&accepted.shared)
+        } else {
+            accepted.shared.clone()
+        },
         high: record.priority == Priority::High,
     });
     if record.log_position != Position::START {
@@ -45,4 +51,13 @@ async fn dispatch(core: &Core, accepted: &Accepted) {
             core.posts.send(to.shard(), deliver).await;
         }
     }
+}
+
+/// The same frame with other content (a planted fault).
+fn swapped(shared: &Bytes) -> Bytes {
+    let mut other = shared.to_vec();
+    if let Some(last) = other.last_mut() {
+        *last ^= 1;
+    }
+    other.into()
 }

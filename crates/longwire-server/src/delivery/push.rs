@@ -9,6 +9,7 @@ use super::order::Place;
 use crate::domain::audience::Estimate;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::{App, AppId, MessageId, Position, Priority, Push, WallMs};
+use crate::planted::{Fault as Planted, planted};
 use crate::store::port::{Accept, StoreError};
 use crate::store::sessions::{Done, Work};
 use bytes::Bytes;
@@ -45,6 +46,7 @@ impl Core {
         self.check_replaced(app.id, &push, ttl_s).await?;
         let mut receipt = receipt_of(message, &push, told.unwrap_or_default(), ttl_s);
         let keyed = once::keyed(&push, &receipt, accepted_at);
+        let early_ms = if planted(Planted::ExpiresEarly) && ttl_s > 1 { 1_500 } else { 0 };
         let sending = async {
             if ttl_s == 0 {
                 if let Some(keyed) = keyed {
@@ -63,7 +65,7 @@ impl Core {
                 kind: content.kind,
                 trace: push.trace,
                 accepted_at,
-                deadline: WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000)),
+                deadline: WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000 - early_ms)),
                 shared,
                 destination: met.destination(),
                 received: None,

@@ -1,19 +1,23 @@
 //! The checker is checked: clean histories are accepted, and each altered one is rejected for the right reason.
 
 use crate::checker::check;
-use crate::history::{Audience, Counts, DeviceNo, Event, Fleet, Line, Place, hash};
+use crate::history::{Asked, Audience, Counts, DeviceNo, Event, Fleet, Line, Place, Why, hash};
 use crate::story::{Story, tell};
 use longwire_proto::id::{MessageId, Position, Source};
 
 #[test]
 fn clean_histories_are_accepted() {
-    let mut kinds = [0; 4];
+    let mut kinds = [0; 8];
     for seed in 1..=60 {
         let Story { fleet, lines } = tell(seed);
         assert_eq!(check(&fleet, &lines), [], "seed {seed}");
         for line in &lines {
             match line.event {
-                Event::Gap { .. } => kinds[0] += 1,
+                Event::Gap { why: Why::Expired, .. } => kinds[0] += 1,
+                Event::Gap { why: Why::Collapsed, .. } => kinds[4] += 1,
+                Event::Gap { why: Why::Recalled, .. } => kinds[5] += 1,
+                Event::Told { .. } => kinds[6] += 1,
+                Event::Invoked { asked: Asked { once: Some(_), .. }, .. } => kinds[7] += 1,
                 Event::Unknown { .. } => kinds[1] += 1,
                 Event::Refused { .. } => kinds[2] += 1,
                 Event::Counted { counts, .. } if counts.pending > 0 => kinds[3] += 1,
@@ -45,7 +49,8 @@ fn place(source: Source, previous: u64, position: u64) -> Place {
 }
 
 fn invoked(push: u64, audience: Audience) -> Event {
-    Event::Invoked { push, audience, ttl_us: HOUR, hash: hash(&push.to_be_bytes()) }
+    let asked = Asked::default();
+    Event::Invoked { push, audience, ttl_us: HOUR, hash: hash(&push.to_be_bytes()), asked }
 }
 
 fn received(device: DeviceNo, session: u64, message: MessageId, place: Place) -> Event {
@@ -99,6 +104,7 @@ fn base() -> Base {
         counted(B, 1, 1),
         counted(C, 2, 2),
         counted(D, 3, 3),
+        Event::Books { counts: Counts { created: 7, delivered: 7, ..Counts::default() }, gap: 0 },
     ]);
     Base { fleet: Fleet { tags: vec![vec![0], vec![0], vec![]] }, events }
 }
@@ -260,7 +266,7 @@ const BOOKS: &[Alteration] = &[
     ("announced as expired before the deadline", "I9", |b| {
         let at = b.receipt(2, D);
         let place = place(Source::AppLog, 0, 2);
-        b.events[at] = Event::Gap { device: 2, session: 300, message: D, place, count: 1, expired: true };
+        b.events[at] = Event::Gap { device: 2, session: 300, message: D, place, count: 1, why: Why::Expired };
     }),
     ("delivered long after the deadline", "I9", |b| {
         let at = b.at(|e| matches!(e, Event::Invoked { push: 4, .. }));
@@ -273,6 +279,104 @@ const BOOKS: &[Alteration] = &[
         b.events.splice(before..before, std::iter::repeat_n(idle, 13_000));
     }),
 ];
+
+/// Push 2, to the same device as push 1, has its key and was asked for when 1 had been accepted.
+fn replaced(b: &mut Base) {
+    for wanted in [1, 2] {
+        let at = b.at(|e| matches!(e, Event::Invoked { push, .. } if *push == wanted));
+        if let Event::Invoked { asked, .. } = &mut b.events[at] {
+            asked.key = Some(1);
+        }
+    }
+}
+
+/// A message is recalled right after it was accepted; nobody is told.
+fn recalled(b: &mut Base, wanted: MessageId) {
+    let at = b.at(|e| matches!(e, Event::Accepted { message, .. } if *message == wanted)) + 1;
+    b.events.insert(at, Event::Recalled { message: wanted });
+    b.events.insert(at, Event::Recalling { message: wanted });
+}
+
+fn books(b: &mut Base, change: impl FnOnce(&mut Counts, &mut u64)) {
+    let at = b.at(|e| matches!(e, Event::Books { .. }));
+    if let Event::Books { counts, gap } = &mut b.events[at] {
+        change(counts, gap);
+    }
+}
+
+const LIFE: &[Alteration] = &[
+    ("one key of the caller makes two messages", "I4", |b| {
+        for wanted in [1, 2] {
+            let at = b.at(|e| matches!(e, Event::Invoked { push, .. } if *push == wanted));
+            if let Event::Invoked { asked, .. } = &mut b.events[at] {
+                asked.once = Some(7);
+            }
+        }
+    }),
+    ("a replaced message comes in a later session", "collapse", |b| {
+        replaced(b);
+        let login = b.at(|e| matches!(e, Event::Login { session: 101, .. }));
+        b.events.insert(login + 1, received(0, 101, A, place(Source::Mailbox, 0, 1)));
+    }),
+    ("a message ends as replaced, and there is no newer one", "collapse", |b| {
+        b.count(C, |counts| (counts.delivered, counts.collapsed) = (1, 1));
+    }),
+    ("a replacement is announced, and there is no newer one", "collapse", |b| {
+        let at = b.receipt(2, D);
+        let place = place(Source::AppLog, 0, 2);
+        b.events[at] =
+            Event::Gap { device: 2, session: 300, message: D, place, count: 1, why: Why::Collapsed };
+    }),
+    ("one that was replaced is counted as replaced twice", "I12", |b| {
+        replaced(b);
+        b.count(A, |counts| (counts.created, counts.collapsed) = (2, 1));
+    }),
+    ("a recalled message comes in a later session", "recall", |b| recalled(b, B)),
+    ("a message ends as recalled, and nobody recalled it", "recall", |b| {
+        b.count(C, |counts| (counts.delivered, counts.recalled) = (1, 1));
+    }),
+    ("a recall is announced, and nobody asked for it", "recall", |b| {
+        let at = b.receipt(2, D);
+        let place = place(Source::AppLog, 0, 2);
+        b.events[at] =
+            Event::Gap { device: 2, session: 300, message: D, place, count: 1, why: Why::Recalled };
+    }),
+    ("a device is told of a recall that nobody asked for", "I2", |b| {
+        let at = b.at(|e| matches!(e, Event::Counted { .. }));
+        let (message, place) = (MessageId(0xF0), place(Source::Mailbox, 2, 3));
+        b.events.insert(at, Event::Told { device: 0, session: 101, message, place, of: A });
+    }),
+    ("a device is told of a recall of what was never for it", "I2", |b| {
+        recalled(b, A);
+        let at = b.at(|e| matches!(e, Event::Counted { .. }));
+        let (message, place) = (MessageId(0xF0), place(Source::Mailbox, 0, 1));
+        b.events.insert(at, Event::Told { device: 2, session: 300, message, place, of: A });
+    }),
+    ("an older connection stays beside the newer one", "I11", |b| {
+        let at = b.at(|e| matches!(e, Event::Counted { .. }));
+        b.events.insert(at, Event::Displaced { device: 0, session: 100, ended: false });
+    }),
+    ("an ack of a session that was displaced counts", "I8", |b| {
+        let at = b.ack(0, B);
+        b.events[at] = acked(0, 100, B);
+    }),
+    ("the app's books have a gap of one", "I12", |b| books(b, |_, gap| *gap = 1)),
+    ("the app's books do not add up", "I12", |b| books(b, |counts, _| counts.created += 1)),
+    ("the app's books forget a message", "I12", |b| {
+        books(b, |counts, _| (counts.created, counts.delivered) = (6, 6));
+    }),
+];
+
+#[test]
+fn histories_with_broken_replacement_recall_and_books_are_rejected() {
+    rejects(LIFE);
+}
+
+#[test]
+fn at_least_forty_alterations_are_known() {
+    let all = [LOSSES, FABRICATIONS, REPEATS_AND_ORDER, BOOKS, LIFE];
+    assert!(all.iter().map(|part| part.len()).sum::<usize>() >= 40);
+}
 
 fn rejects(alterations: &[Alteration]) {
     assert_eq!(check(&base().fleet, &base().lines()), []);

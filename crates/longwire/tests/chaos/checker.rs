@@ -8,11 +8,14 @@
 //!   position, and what was accepted before another was asked for comes before it.
 //! - I7 the chain of `previous` has no hole. I8 "delivered" only after an ack.
 //! - I9 nothing late, nothing expired early. I10 deliveries only inside the device's newest session.
-//! - I12 the books of every message balance.
+//! - I11 a newer login ends the older connection. I12 the books of every message and of the app balance.
+//! - I13 what was acked is not pending when all is quiet.
+//! - `collapse` and `recall`: what was replaced or recalled is not sent in a session that begins afterwards, and nothing
+//!   ends so without a cause.
 //!
 //! For I1 of `all` and tags every device must have read its log to the end before the counts are taken.
 
-use crate::history::{Audience, Counts, DeviceNo, Event, Fleet, Line, Place, PushNo, SessionNo};
+use crate::history::{Asked, Audience, Counts, DeviceNo, Event, Fleet, Line, Place, PushNo, SessionNo, Why};
 use longwire_proto::id::{MessageId, Position, Source};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -31,21 +34,22 @@ pub struct Breach {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Open,
     Accepted,
     Refused,
 }
 
-struct Attempt {
-    audience: Audience,
+pub(super) struct Attempt {
+    pub(super) audience: Audience,
     ttl_us: u64,
     hash: u64,
-    invoked: u64,
+    pub(super) asked: Asked,
+    pub(super) invoked: u64,
     /// When the answer came; `MAX` when none did.
-    done: u64,
-    outcome: Outcome,
-    message: Option<MessageId>,
+    pub(super) done: u64,
+    pub(super) outcome: Outcome,
+    pub(super) message: Option<MessageId>,
 }
 
 /// One source as one device saw it.
@@ -62,25 +66,41 @@ struct Stream {
 }
 
 #[derive(Default)]
-struct Device {
+pub(super) struct Device {
     session: Option<SessionNo>,
+    /// When that session began.
+    began: u64,
     seen_in_session: HashSet<MessageId>,
-    received: HashMap<MessageId, Position>,
-    gaps: HashSet<MessageId>,
+    pub(super) received: HashMap<MessageId, Position>,
+    pub(super) gaps: HashSet<MessageId>,
     /// Left out without an id.
-    unnamed_gaps: u64,
-    acked: HashSet<MessageId>,
+    pub(super) unnamed_gaps: u64,
+    /// In the session that was the device's newest then.
+    pub(super) acked: HashSet<MessageId>,
     mailbox: Stream,
     log: Stream,
 }
 
-struct Checker<'a> {
-    fleet: &'a Fleet,
-    attempts: HashMap<PushNo, Attempt>,
+pub(super) struct Checker<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) attempts: HashMap<PushNo, Attempt>,
     by_hash: HashMap<u64, PushNo>,
-    by_message: HashMap<MessageId, PushNo>,
-    devices: Vec<Device>,
-    counted: HashMap<MessageId, Counts>,
+    /// The first request of each of the caller's keys, and who repeated it.
+    once: HashMap<u64, PushNo>,
+    repeats: HashMap<PushNo, PushNo>,
+    pub(super) by_message: HashMap<MessageId, PushNo>,
+    pub(super) devices: Vec<Device>,
+    pub(super) counted: HashMap<MessageId, Counts>,
+    pub(super) books: Option<(Counts, u64)>,
+    /// When a recall was asked for, and when it was answered.
+    pub(super) recalling: HashMap<MessageId, u64>,
+    pub(super) recalled: HashMap<MessageId, u64>,
+    /// Which message tells of which recall.
+    told: HashMap<MessageId, MessageId>,
+    /// Each receipt of a message, with the moment at which its session began.
+    pub(super) receipts: Vec<(DeviceNo, MessageId, u64)>,
+    /// What was announced as left out, and why.
+    pub(super) announced: Vec<(MessageId, Why)>,
     log_places: BTreeMap<Position, MessageId>,
     breaches: Vec<Breach>,
 }
@@ -91,6 +111,14 @@ pub fn check(fleet: &Fleet, history: &[Line]) -> Vec<Breach> {
         fleet,
         attempts: HashMap::new(),
         by_hash: HashMap::new(),
+        once: HashMap::new(),
+        repeats: HashMap::new(),
+        books: None,
+        recalling: HashMap::new(),
+        recalled: HashMap::new(),
+        told: HashMap::new(),
+        receipts: Vec::new(),
+        announced: Vec::new(),
         by_message: HashMap::new(),
         devices: fleet.tags.iter().map(|_| Device::default()).collect(),
         counted: HashMap::new(),
@@ -102,22 +130,30 @@ pub fn check(fleet: &Fleet, history: &[Line]) -> Vec<Breach> {
     checker.judge_skipped();
     checker.judge_real_time();
     checker.judge_ends();
+    checker.judge_books();
+    checker.judge_life();
     checker.breaches
 }
 
 impl Checker<'_> {
-    fn breach(&mut self, invariant: &'static str, what: String) {
+    pub(super) fn breach(&mut self, invariant: &'static str, what: String) {
         self.breaches.push(Breach { invariant, what });
     }
 
     /// First pass: what was asked and answered, and which message belongs to which request.
     fn index(&mut self, line: &Line) {
         match line.event {
-            Event::Invoked { push, audience, ttl_us, hash } => {
+            Event::Invoked { push, asked: Asked { once: Some(once), .. }, .. }
+                if *self.once.entry(once).or_insert(push) != push =>
+            {
+                self.repeats.insert(push, self.once[&once]);
+            }
+            Event::Invoked { push, audience, ttl_us, hash, asked } => {
                 let attempt = Attempt {
                     audience,
                     ttl_us,
                     hash,
+                    asked,
                     invoked: line.at_us,
                     done: u64::MAX,
                     outcome: Outcome::Open,
@@ -127,16 +163,31 @@ impl Checker<'_> {
                 self.by_hash.insert(hash, push);
             }
             Event::Accepted { push, message } => {
+                let push = self.first(push);
                 self.answer(push, line.at_us, Outcome::Accepted);
                 self.belongs(message, push);
             }
-            Event::Refused { push, .. } => self.answer(push, line.at_us, Outcome::Refused),
+            // One refused and repeated with its key may still be accepted.
+            Event::Refused { push, .. } => self.answer(self.first(push), line.at_us, Outcome::Refused),
+            Event::Recalling { message } => {
+                self.recalling.entry(message).or_insert(line.at_us);
+            }
+            Event::Recalled { message } => {
+                self.recalled.entry(message).or_insert(line.at_us);
+            }
             _ => {}
         }
     }
 
+    /// The first request with the same key of the caller.
+    fn first(&self, push: PushNo) -> PushNo {
+        self.repeats.get(&push).copied().unwrap_or(push)
+    }
+
     fn answer(&mut self, push: PushNo, at: u64, outcome: Outcome) {
-        if let Some(attempt) = self.attempts.get_mut(&push) {
+        if let Some(attempt) = self.attempts.get_mut(&push)
+            && attempt.outcome != Outcome::Accepted
+        {
             attempt.done = at;
             attempt.outcome = outcome;
         }
@@ -156,6 +207,7 @@ impl Checker<'_> {
             Event::Login { device, session } => {
                 let known = &mut self.devices[device as usize];
                 known.session = Some(session);
+                known.began = line.at_us;
                 known.seen_in_session.clear();
                 known.mailbox.in_session = None;
                 known.log.in_session = None;
@@ -166,20 +218,33 @@ impl Checker<'_> {
             }
             Event::Received { device, session, message, place, hash } => {
                 self.received(line.at_us, device, message, place, hash);
+                self.receipts.push((device, message, self.devices[device as usize].began));
                 self.in_session(device, session, message, place);
             }
-            Event::Gap { device, session, message, place, count, expired } => {
+            Event::Gap { device, session, message, place, count, why } => {
                 if message == MessageId(0) {
                     self.devices[device as usize].unnamed_gaps += u64::from(count);
                 } else {
                     self.devices[device as usize].gaps.insert(message);
-                    self.not_early(line.at_us, message, expired);
+                    self.not_early(line.at_us, message, why == Why::Expired);
+                    self.announced.push((message, why));
                 }
                 self.in_session(device, session, message, place);
             }
-            Event::Acked { device, message, .. } => {
-                self.devices[device as usize].acked.insert(message);
+            Event::Acked { device, session, message } => {
+                let known = &mut self.devices[device as usize];
+                if known.session == Some(session) {
+                    known.acked.insert(message);
+                }
             }
+            Event::Told { device, session, message, place, of } => {
+                self.told(device, message, of);
+                self.in_session(device, session, message, place);
+            }
+            Event::Displaced { device, ended: false, .. } => {
+                self.breach("I11", format!("device {device} has an older connection that does not end"));
+            }
+            Event::Books { counts, gap } => self.books = Some((counts, gap)),
             Event::Counted { message, counts } => {
                 self.counted.insert(message, counts);
                 self.not_early(line.at_us, message, counts.expired > 0);
@@ -225,6 +290,19 @@ impl Checker<'_> {
                 format!("device {device} got {message} out of its place, at {:?}", place.position),
             );
         }
+    }
+
+    /// A message that tells of a recall.
+    fn told(&mut self, device: DeviceNo, message: MessageId, of: MessageId) {
+        let attempt = self.by_message.get(&of).and_then(|push| self.attempts.get(push));
+        let owed = attempt.is_some_and(|attempt| self.fleet.is_for(attempt.audience, device));
+        if !owed || !self.recalling.contains_key(&of) {
+            self.breach("I2", format!("device {device} was told of a recall of {of}, which nobody recalled"));
+        }
+        if *self.told.entry(message).or_insert(of) != of || self.by_message.contains_key(&message) {
+            self.breach("I4", format!("{message} tells of two things"));
+        }
+        self.devices[device as usize].received.insert(message, Position::START);
     }
 
     /// Repeats, order and chain inside one session.
@@ -303,55 +381,6 @@ impl Checker<'_> {
                 "I6",
                 format!("{message} was accepted before another was asked for, but comes after it"),
             );
-        }
-    }
-
-    /// What became of every accepted message.
-    fn judge_ends(&mut self) {
-        let accepted: Vec<(MessageId, Audience)> = self
-            .attempts
-            .values()
-            .filter(|attempt| attempt.outcome == Outcome::Accepted)
-            .filter_map(|attempt| Some((attempt.message?, attempt.audience)))
-            .collect();
-        for (message, audience) in accepted {
-            match self.counted.get(&message).copied() {
-                Some(counts) => self.judge_end(message, audience, counts),
-                None => {
-                    self.breach("I1", format!("{message} was accepted, and the server has no record of it"))
-                }
-            }
-        }
-    }
-
-    fn judge_end(&mut self, message: MessageId, audience: Audience, counts: Counts) {
-        let (mut missing, mut gaps, mut acked, mut unnamed) = (0, 0, 0, 0);
-        for device in self.fleet.members(audience) {
-            let known = &self.devices[device as usize];
-            acked += u64::from(known.acked.contains(&message));
-            gaps += u64::from(known.gaps.contains(&message));
-            if !known.received.contains_key(&message) && !known.gaps.contains(&message) {
-                missing += 1;
-                unnamed += known.unnamed_gaps.min(1);
-            }
-        }
-        let Counts { created, delivered, expired, dropped, pending } = counts;
-        let excused = pending + (expired + dropped).saturating_sub(gaps) + unnamed;
-        if missing > excused {
-            self.breach(
-                "I1",
-                format!("{message} is lost for {missing} devices; records excuse {excused}: {counts:?}"),
-            );
-        }
-        if delivered > acked {
-            self.breach("I8", format!("{message}: {delivered} delivered, {acked} acked"));
-        }
-        let unsettled = acked.saturating_sub(delivered) > pending + expired;
-        let members = self.fleet.members(audience).count() as u64;
-        let addressed = matches!(audience, Audience::Device(_));
-        let too_many = if addressed { created != members } else { created > members };
-        if created != delivered + expired + dropped + pending || unsettled || too_many {
-            self.breach("I12", format!("{message}: the books do not balance: {counts:?}, {acked} acked"));
         }
     }
 }

@@ -13,12 +13,14 @@ pub type PushNo = u64;
 pub type SessionNo = u64;
 
 /// Whom a push was for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Audience {
     /// One device.
     Device(DeviceNo),
     /// All devices with this tag.
     Tag(u32),
+    /// All devices with the first tag and without the second.
+    TagWithout(u32, u32),
     /// All devices.
     All,
 }
@@ -28,7 +30,7 @@ impl Audience {
     pub fn source(self) -> Source {
         match self {
             Audience::Device(_) => Source::Mailbox,
-            Audience::Tag(_) | Audience::All => Source::AppLog,
+            Audience::Tag(_) | Audience::TagWithout(..) | Audience::All => Source::AppLog,
         }
     }
 }
@@ -45,9 +47,13 @@ impl Fleet {
     pub fn is_for(&self, audience: Audience, device: DeviceNo) -> bool {
         match audience {
             Audience::Device(only) => only == device,
-            Audience::Tag(tag) => self.tags.get(device as usize).is_some_and(|tags| tags.contains(&tag)),
+            Audience::Tag(tag) => self.has(device, tag),
+            Audience::TagWithout(with, without) => self.has(device, with) && !self.has(device, without),
             Audience::All => (device as usize) < self.tags.len(),
         }
+    }
+    fn has(&self, device: DeviceNo, tag: u32) -> bool {
+        self.tags.get(device as usize).is_some_and(|tags| tags.contains(&tag))
     }
     /// Every device that a push for `audience` is for.
     pub fn members(&self, audience: Audience) -> impl Iterator<Item = DeviceNo> + '_ {
@@ -75,17 +81,64 @@ pub struct Counts {
     pub delivered: u64,
     /// Expired first.
     pub expired: u64,
+    /// Replaced by a newer one of its key first.
+    pub collapsed: u64,
+    /// Recalled first.
+    pub recalled: u64,
     /// Dropped for a recorded reason.
     pub dropped: u64,
     /// Without an end.
     pub pending: u64,
 }
 
+impl Counts {
+    /// Deliveries that ended without the device.
+    pub fn ended_without(&self) -> u64 {
+        self.expired + self.collapsed + self.recalled + self.dropped
+    }
+    /// Whether every delivery has an end or has none.
+    pub fn balance(&self) -> bool {
+        self.created == self.delivered + self.ended_without() + self.pending
+    }
+    /// Of several messages together.
+    pub fn add(&mut self, other: &Counts) {
+        self.created += other.created;
+        self.delivered += other.delivered;
+        self.expired += other.expired;
+        self.collapsed += other.collapsed;
+        self.recalled += other.recalled;
+        self.dropped += other.dropped;
+        self.pending += other.pending;
+    }
+}
+
+/// Why a device was told that something is left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// Its ttl was over.
+    Expired,
+    /// A newer one of its key replaced it.
+    Collapsed,
+    /// It was recalled.
+    Recalled,
+    /// Anything else.
+    Other,
+}
+
+/// How a push is asked for beside whom it is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Asked {
+    /// Its collapse key.
+    pub key: Option<u32>,
+    /// The caller's key (`cid`).
+    pub once: Option<u64>,
+}
+
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A push is about to be asked for.
-    Invoked { push: PushNo, audience: Audience, ttl_us: u64, hash: u64 },
+    Invoked { push: PushNo, audience: Audience, ttl_us: u64, hash: u64, asked: Asked },
     /// It got a 202.
     Accepted { push: PushNo, message: MessageId },
     /// It got a 4xx, 429 or 503.
@@ -97,13 +150,23 @@ pub enum Event {
     /// A device got a message.
     Received { device: DeviceNo, session: SessionNo, message: MessageId, place: Place, hash: u64 },
     /// A device was told what was left out.
-    Gap { device: DeviceNo, session: SessionNo, message: MessageId, place: Place, count: u32, expired: bool },
+    Gap { device: DeviceNo, session: SessionNo, message: MessageId, place: Place, count: u32, why: Why },
+    /// A message is about to be recalled.
+    Recalling { message: MessageId },
+    /// It is.
+    Recalled { message: MessageId },
+    /// A device was told that a message that it has was recalled; by a message of its own.
+    Told { device: DeviceNo, session: SessionNo, message: MessageId, place: Place, of: MessageId },
+    /// A newer login of the device was answered; whether the older connection ended within its time.
+    Displaced { device: DeviceNo, session: SessionNo, ended: bool },
     /// A device is about to ack.
     Acked { device: DeviceNo, session: SessionNo, message: MessageId },
     /// A device's connection is over.
     Closed { device: DeviceNo, session: SessionNo },
     /// The server's record, read when everything was quiet.
     Counted { message: MessageId, counts: Counts },
+    /// The server's books of the app, read last, and the gap that it found in them itself.
+    Books { counts: Counts, gap: u64 },
 }
 
 /// One line.

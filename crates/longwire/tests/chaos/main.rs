@@ -1,8 +1,9 @@
 //! Kill the server with SIGKILL, again and again, under load, and let a checker decide from what the test side saw.
 //!
 //! - `history`: what was done and seen.
-//! - `checker`: whether the promises held.
+//! - `checker`, `judged`: whether the promises held.
 //! - `story`, `altered`: the checker is checked with clean and with altered histories.
+//! - `planted`: the checker against a server with a fault (feature `planted-faults`).
 //! - `storm`: the run itself, with its `callers` and its devices (`sides`).
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
@@ -11,6 +12,9 @@ mod altered;
 mod callers;
 mod checker;
 mod history;
+mod judged;
+#[cfg(feature = "planted-faults")]
+mod planted;
 mod sides;
 mod storm;
 mod story;

@@ -397,6 +397,11 @@ impl TestDevice {
         }
     }
 
+    /// A second hold on the socket, so that the connection stays open beside the next one.
+    pub fn hold(&self) -> Option<TcpStream> {
+        self.live.as_ref().and_then(|live| live.stream.try_clone().ok())
+    }
+
     /// Forgets dedup window and positions, as a device whose storage was wiped.
     pub fn forget(&mut self) {
         self.drop_connection();

@@ -7,9 +7,11 @@ use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
 use crate::api::exchange::key::{key_of, once};
 use crate::api::exchange::trace::Trace;
-use crate::delivery::hub::Place;
+use crate::delivery::hub::{Place, PushError, Receipt, new_trace};
 use crate::domain::audience::Estimate;
-use crate::domain::{Push, TraceId};
+use crate::domain::{MessageId, Push, TraceId};
+use crate::planted::{Fault as Planted, planted, planted_in};
+use crate::store::port::StoreError;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -165,7 +167,14 @@ pub(super) async fn push_one(
             replayed: false,
         });
     }
-    let receipt = api.hub.push_at(&caller.app, push, place).await?;
+    let made = api.hub.push_at(&caller.app, push, place).await;
+    let receipt = match made {
+        Err(PushError::Store(StoreError::MailboxFull)) if planted(Planted::AcceptsWhatItRefused) => made_up(),
+        made => made?,
+    };
+    if planted_in(Planted::RefusesWhatItStored, 8) {
+        return Err(Fault::overloaded());
+    }
     if !receipt.replayed {
         api.stats.pushes_accepted.fetch_add(1, Relaxed);
     }
@@ -179,4 +188,18 @@ pub(super) async fn push_one(
         ttl: receipt.ttl_s,
         replayed: receipt.replayed,
     })
+}
+
+/// A receipt of nothing (a planted fault).
+fn made_up() -> Receipt {
+    let message = new_trace().0;
+    Receipt {
+        message: MessageId(message),
+        audience: Estimate::default(),
+        refused: 0,
+        durability: "local",
+        ttl_s: 1,
+        trace: TraceId(message),
+        replayed: false,
+    }
 }

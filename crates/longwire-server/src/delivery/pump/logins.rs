@@ -10,6 +10,7 @@ use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
 use crate::domain::topic::Rules;
 use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Position, Token, TokenFault};
+use crate::planted::{Fault, planted};
 use crate::store::port::{LoginView, StoreError};
 use longwire_proto::close::CloseReason;
 use longwire_proto::session::FeedStart;
@@ -201,7 +202,7 @@ impl Table<'_> {
         if matches!(room, Room::Many(_)) {
             stats.displaced_at_bound.fetch_add(displaced.len() as u64, Relaxed);
         }
-        for old in displaced {
+        for old in displaced.into_iter().filter(|_| !planted(Fault::KeepsDisplaced)) {
             posts.close(old, CloseReason::TakenOver, 0).await;
         }
         // Also this one, before it is attached: its shard takes commands in their order.

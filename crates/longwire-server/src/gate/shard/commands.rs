@@ -6,6 +6,7 @@ use crate::domain::{MessageId, Position, Source, WallMs};
 use crate::gate::connection::{Connection, Conversation, Piece, handle};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
+use crate::planted::{Fault as Planted, planted, planted_in};
 use crate::store::port::{End, Page, PageEntry as Stored};
 use bytes::Bytes;
 use longwire_proto::limit::{AHEAD_MESSAGES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
@@ -351,11 +352,17 @@ impl Shard {
         }
         self.tell_held(slot, message);
         self.send_later(slot, Piece::push(head.encode(shared.len()), shared.clone()));
+        if planted_in(Planted::SendsTwice, 8) {
+            self.send_later(slot, Piece::push(head.encode(shared.len()), shared.clone()));
+        }
         self.await_ack(slot);
     }
 
     fn send_gap(&mut self, slot: u32, gap: Gap) {
         let Some(session) = self.slab.at(slot).and_then(Connection::live) else { return };
+        if planted(Planted::HidesGaps) {
+            return;
+        }
         let mut frame = Vec::with_capacity(64);
         ServerFrame::Gap(gap).encode(session.client(), &mut frame);
         let awaits = session.deliveries().has_unacked();

@@ -5,13 +5,14 @@ use super::super::inbound::{RETRY_AFTER_RATE_S, end_of_delivery, sent_at};
 use super::super::own::own_asked;
 use super::topics::{Asked, frame_of};
 use crate::delivery::border::{Event, Handle, Login, Upstream, topics};
-use crate::domain::{AppId, ClientId};
+use crate::domain::{AppId, ClientId, WallMs};
 use crate::gate::connection::{Connection, Conversation, handle, peer_of};
 use crate::gate::pressure::Level;
 use crate::gate::stats::ShardStats;
+use crate::planted::{Fault as Planted, planted};
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
-use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping};
+use longwire_proto::session::{FromDevice, InboundLimits, InboundRate, Millis, Pace, Ping, Settled};
 use longwire_proto::wire::{self, AckKind, ResultCode, ServerFrame, UpAck};
 
 impl Shard {
@@ -174,6 +175,11 @@ impl Shard {
                 self.outlet.tell(Event::Feedback { client, app, message, kind });
                 continue;
             }
+            let oldest = session.deliveries().unacked().next();
+            let message = match oldest {
+                Some(oldest) if planted(Planted::AckEndsOldest) => oldest.message,
+                _ => message,
+            };
             let Some(settled) = session.deliveries().settle(message) else {
                 ShardStats::count(&self.stats.own().stray_acks, 1);
                 continue;
@@ -189,6 +195,26 @@ impl Shard {
                 end: end_of_delivery(&settled),
                 shared,
                 sent: sent_at(now, &settled),
+            });
+        }
+        let others: Vec<Settled> = match planted(Planted::AckEndsAll) {
+            true => session.deliveries().unacked().collect(),
+            false => Vec::new(),
+        };
+        for other in others {
+            session.deliveries().settle(other.message);
+            let end = end_of_delivery(&other);
+            let Settled { source, position, message, .. } = other;
+            self.outlet.tell(Event::Settled {
+                from,
+                client,
+                app,
+                source,
+                position,
+                message,
+                end,
+                shared,
+                sent: WallMs(0),
             });
         }
         connection.window_s = now_s;

@@ -6,6 +6,7 @@
 use super::lookup::{profile, row, standing};
 use super::page::is_meant;
 use crate::domain::{ClientId, Device, Position, Tag};
+use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::{DeviceRow, Reference};
 use crate::store::messages::layout::space::Space;
@@ -37,6 +38,9 @@ fn head(engine: &Engine, snapshot: &Snapshot, device: &Device) -> Result<Positio
 fn mailbox_start(engine: &Engine, standing: &DeviceRow) -> FeedStart {
     let swept = standing.swept != Position::START;
     let waiting = standing.waiting > 0 || standing.markers > 0 || swept;
+    if planted(Planted::ForgetsMailboxAtLogin) {
+        return FeedStart { last: standing.last(engine.incarnation), waiting: false };
+    }
     let last = match (waiting, swept) {
         (false, _) => standing.last(engine.incarnation),
         (true, false) => standing.floor,
@@ -53,6 +57,9 @@ fn log_start(
     head: Position,
 ) -> Result<FeedStart, Fault> {
     let cursor = standing.cursor.unwrap_or(head);
+    if planted(Planted::ForgetsLogAtLogin) {
+        return Ok(FeedStart { last: head, waiting: false });
+    }
     let mut waiting = false;
     if head > cursor {
         for tag in std::iter::once("").chain(device.tags.iter().map(Tag::as_str)) {

@@ -2,6 +2,7 @@
 
 use crate::domain::audience::ADDRESSES_MAX;
 use crate::domain::{Alias, AppId, ClientId, Counts, Device, DeviceName, MessageId, Position};
+use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::rows::DeviceRow;
 use crate::store::messages::layout::space::Space;
@@ -131,7 +132,8 @@ pub(crate) fn once(
             count.unwrap_or(0) >= ONCE_KEYS_MAX
         }
     };
-    let made = known.filter(|known| known.until > now).map(|known| known.view);
+    let stands = |known: &OnceRow| known.until > now && !planted(Planted::ForgetsCallersKeys);
+    let made = known.filter(stands).map(|known| known.view);
     Ok(OnceLook { made, is_full })
 }
 

@@ -3,10 +3,12 @@
 use super::collapse::{collapse_log, collapse_mailbox, named, older, replace};
 use super::ends::created;
 use super::once;
+use super::settle;
 use super::turn::Turn;
 use crate::domain::{
     AppId, ClientId, Filter, Kind, MessageId, MessageRecord, Position, Priority, Tag, Target,
 };
+use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Stage};
@@ -154,9 +156,13 @@ fn refer(
     let bytes_after = row.waiting_bytes + u64::from(bytes);
     if row.waiting - freed >= MAILBOX_MESSAGES_MAX || bytes_after - u64::from(freed_bytes) > MAILBOX_BYTES_MAX
     {
-        return Ok(None);
+        if !planted(Planted::DropsOldest) {
+            return Ok(None);
+        }
+        drop_oldest(turn, client)?;
     }
     let reference = reference(accept, bytes, false);
+    let row = turn.device(client)?;
     let position = Position::new(incarnation, row.next);
     row.next += 1;
     row.waiting += 1;
@@ -170,6 +176,20 @@ fn refer(
     }
     collapse_mailbox(turn, accept, client, position, older, stats)?;
     Ok(Some(position))
+}
+
+/// The oldest of a mailbox goes without a word (a planted fault).
+fn drop_oldest(turn: &mut Turn<'_>, client: ClientId) -> Result<(), Fault> {
+    let incarnation = turn.engine.incarnation;
+    let row = turn.device(client)?;
+    let (mut position, last) = (row.floor.next(), row.last(incarnation));
+    while position <= last {
+        if let Some(oldest) = settle::reference(turn, client, position)? {
+            return settle::remove_reference(turn, client, position, &oldest);
+        }
+        position = position.next();
+    }
+    Ok(())
 }
 
 fn reference(accept: &Accept, bytes: u32, filtered: bool) -> Reference {

@@ -3,7 +3,7 @@
 //! Only what has no end is ended. A device that has the older one keeps its end, gets the newer one and replaces it.
 
 use super::ends::{Ended, Ending};
-use super::leave_out::{leave_out, mark_place};
+use super::leave_out::{is_kept, leave_out, mark_place};
 use super::settle::reference;
 use super::turn::Turn;
 use crate::domain::{AppId, ClientId, Condition, Filter, MessageId, MessageRecord, Position};
@@ -178,7 +178,9 @@ fn pass_log(
             mark_place(turn, record.app, position, &filter, State::Collapsed)?;
         }
     }
-    turn.remove(Space::Bodies, keys::message(message));
+    if !is_kept(State::Collapsed) {
+        turn.remove(Space::Bodies, keys::message(message));
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::turn::Turn;
 use crate::domain::{AppId, ClientId, Counts, DropReason, MessageId, WallMs};
+use crate::planted::{Fault as Planted, planted_in};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys::{self, Book};
 use crate::store::messages::layout::rows::State;
@@ -110,6 +111,9 @@ pub(crate) fn end_sent(
     let Some(counts) = turn.counts(ending.message)? else { return Ok(false) };
     counts.created += u64::from(in_log);
     count(counts, ending.ended);
+    if planted_in(Planted::CountsTwice, 8) {
+        count(counts, ending.ended);
+    }
     let over = !in_log && counts.pending() == 0;
     let book = turn.book(ending.app, Book::All)?;
     book.created += u64::from(in_log);

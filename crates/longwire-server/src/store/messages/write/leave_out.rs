@@ -1,10 +1,11 @@
 //! Ends of deliveries that the device does not have: what it did not get is left out, and it is told.
 
 use super::accept::Indexes;
-use super::ends::{Ending, end};
+use super::ends::{Ended, Ending, end};
 use super::settle::{reference, remove_reference};
 use super::turn::Turn;
 use crate::domain::{AppId, ClientId, Filter, Position};
+use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys;
 use crate::store::messages::layout::rows::{Reference, State};
@@ -23,10 +24,12 @@ pub(crate) fn leave_out(
 ) -> Result<bool, Fault> {
     let client = ending.client;
     let Some(mut row) = reference(turn, client, position)? else { return Ok(false) };
-    if row.message != ending.message || row.state != State::Waiting {
+    if row.message != ending.message || row.state != State::Waiting || is_kept(ending.ended.marker()) {
         return Ok(false);
     }
-    end(turn, ending, stats)?;
+    if !(planted(Planted::RecallsUncounted) && ending.ended == Ended::Recalled) {
+        end(turn, ending, stats)?;
+    }
     row.state = ending.ended.marker();
     turn.put(Space::Mailbox, keys::mailbox(client, position), row.encode());
     let device = turn.device(client)?;
@@ -51,12 +54,18 @@ pub(crate) fn mark_place(
         let key = keys::index(app, tag.as_bytes(), position);
         let Some(row) = turn.get(Space::Index, &key)? else { continue };
         let mut entry = Reference::decode(&row).ok_or_else(|| Fault::damaged(Space::Index))?;
-        if entry.state == State::Waiting {
+        if entry.state == State::Waiting && !is_kept(state) {
             entry.state = state;
             turn.put(Space::Index, key, entry.encode());
         }
     }
     Ok(())
+}
+
+/// A planted fault sends it all the same.
+pub(crate) fn is_kept(state: State) -> bool {
+    (planted(Planted::SendsReplaced) && state == State::Collapsed)
+        || (planted(Planted::SendsRecalled) && state == State::Recalled)
 }
 
 /// The first marker of a mailbox goes; usually it is the first row after the floor.

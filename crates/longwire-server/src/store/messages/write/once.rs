@@ -4,6 +4,7 @@
 
 use super::turn::Turn;
 use crate::domain::{AppId, MessageId, WallMs};
+use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::Fault;
 use crate::store::messages::layout::keys::{self, Stage};
 use crate::store::messages::layout::rows::Fields;
@@ -55,7 +56,8 @@ pub(crate) fn judge(
     keyed: &Keyed,
 ) -> Result<Result<(), StoreError>, Fault> {
     let known = row(turn, app, keyed)?;
-    if let Some(known) = known.as_ref().filter(|known| known.until > now) {
+    let stands = |known: &&OnceRow| known.until > now && !planted(Planted::ForgetsCallersKeys);
+    if let Some(known) = known.as_ref().filter(stands) {
         let same = known.view.request == keyed.once.request;
         return Ok(Err(match same {
             true => StoreError::Replayed(Arc::new(known.view.clone())),

@@ -6,7 +6,7 @@
 use super::accept::accept;
 use super::collapse::{filter_at, record};
 use super::ends::{Ended, Ending};
-use super::leave_out::{leave_out, mark_place};
+use super::leave_out::{is_kept, leave_out, mark_place};
 use super::settle::reference;
 use super::turn::Turn;
 use crate::domain::message::Report;
@@ -42,7 +42,9 @@ pub(crate) fn recall(
     } else {
         recall_mailboxes(turn, &wish, &known, &mut outcome, stats)?
     };
-    turn.remove(Space::Bodies, keys::message(wish.message));
+    if !is_kept(State::Recalled) {
+        turn.remove(Space::Bodies, keys::message(wish.message));
+    }
     // Whoever subscribed to a topic knows no ids, and who has a recall has nothing to forget.
     let destination = destination.filter(|_| !matches!(known.kind, Kind::Topic | Kind::Recall));
     let follower = match destination {

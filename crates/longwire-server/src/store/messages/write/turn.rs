@@ -4,6 +4,7 @@
 use super::tails::Tails;
 use crate::domain::device::Attribute;
 use crate::domain::{AppId, ClientId, Counts, Device, Filter, MessageId, Position, Tag};
+use crate::planted::{Fault as Planted, planted};
 use crate::store::messages::engine::{Engine, Fault};
 use crate::store::messages::layout::filters;
 use crate::store::messages::layout::keys::{self, Book, Stage};
@@ -140,6 +141,8 @@ impl<'a> Turn<'a> {
             Some(stored) => DeviceRow::decode(&stored).ok_or_else(|| Fault::damaged(Space::Devices))?,
             None => DeviceRow::new(self.engine.incarnation),
         };
+        let device =
+            if planted(Planted::RenumbersAfterRestart) { DeviceRow { next: 1, ..device } } else { device };
         Ok(row.insert(device))
     }
 

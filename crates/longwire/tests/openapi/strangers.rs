@@ -1,0 +1,124 @@
+//! What belongs to another app is answered like what is not there: the same status and the same words, on every operation that
+//! names a thing in its path. Read from the document, so that a new operation is judged too.
+
+use crate::support::{Answer, Api, TestServer};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What is written in a path for each of its parameters: a thing of the first app, and one that nobody has.
+type Names = BTreeMap<&'static str, [String; 2]>;
+
+#[test]
+fn what_another_app_has_is_answered_like_what_is_not_there() {
+    let server = TestServer::start();
+    let other = another_app(&server);
+    let names = things(&server);
+    let document: Value = serde_json::from_str(&server.api.anonymous().get("/openapi.json").text).unwrap();
+    let mut judged = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            if !path.contains('{') || !of_an_app(operation) || path.ends_with("/stream") {
+                continue;
+            }
+            let [foreign, unknown] = [0, 1].map(|whose| ask(&other, method, path, &names, whose));
+            let where_ = format!("{method} {path}");
+            assert_eq!(foreign.status, unknown.status, "{where_}: {} / {}", foreign.text, unknown.text);
+            assert_eq!(told(&foreign, &names, 0), told(&unknown, &names, 1), "{where_}");
+            // A tag or an alias that nobody has is an empty list; all else is not there.
+            let is_label = path.contains("{tag}") || path.contains("{alias}");
+            assert!(
+                foreign.status == 404 || (is_label && foreign.status < 300),
+                "{where_}: {}",
+                foreign.text
+            );
+            judged += 1;
+        }
+    }
+    assert!(judged >= 15, "only {judged} operations name a thing");
+    // And its owner still has all of it.
+    let device = server.api.get(&format!("/v1/devices/{}", names["registration_id"][0]));
+    assert_eq!(
+        (device.status, device.json["alias"].as_str()),
+        (200, Some("theirs-alias")),
+        "{}",
+        device.text
+    );
+    let message = server.api.get(&format!("/v1/messages/{}", names["msg_id"][0]));
+    assert_eq!(message.json["counts"]["pending"], 1, "{}", message.text);
+}
+
+/// A second app beside the one of the tests.
+fn another_app(server: &TestServer) -> Api {
+    let made = server.operator().post("/v1/apps", &json!({ "app_key": "another" }));
+    assert_eq!(made.status, 201, "{}", made.text);
+    Api::new(server.api_address, "another", made.json["app_secret"].as_str().expect("a secret"))
+}
+
+/// One thing of each kind, of the app of the tests.
+fn things(server: &TestServer) -> Names {
+    let device =
+        json!({ "registration_id": "theirs-device", "alias": "theirs-alias", "tags": ["theirs-tag"] });
+    assert_eq!(server.api.post("/v1/devices", &device).status, 201);
+    let message =
+        server.api.push_text(json!({ "registration_id": ["theirs-device"] }), "theirs").message_id();
+    let push = json!({ "audience": "all", "message": { "msg_content": "theirs" } });
+    let when = json!({ "single": { "at": "2099-01-01T00:00:00Z" } });
+    let schedule =
+        server.api.post("/v1/schedules", &json!({ "name": "theirs", "push": push, "trigger": when }));
+    let key = server.api.post("/v1/keys", &json!({ "name": "theirs", "scopes": ["push"] }));
+    let id = |answer: &Answer, field: &str| {
+        answer.json[field].as_str().unwrap_or_else(|| panic!("{field} in {}", answer.text)).to_owned()
+    };
+    let unknown =
+        |text: &str| text.chars().map(|c| if c.is_ascii_digit() { '7' } else { c }).collect::<String>();
+    let schedule = id(&schedule, "schedule_id");
+    let key = id(&key, "key_id");
+    Names::from([
+        ("registration_id", ["theirs-device".to_owned(), "nobody-device".to_owned()]),
+        ("alias", ["theirs-alias".to_owned(), "nobody-alias".to_owned()]),
+        ("tag", ["theirs-tag".to_owned(), "nobody-tag".to_owned()]),
+        ("msg_id", [message, "7".repeat(32)]),
+        ("schedule_id", [schedule.clone(), unknown(&schedule)]),
+        ("key_id", [key.clone(), unknown(&key)]),
+    ])
+}
+
+/// Whether an app's secret opens it.
+fn of_an_app(operation: &Value) -> bool {
+    operation["security"].as_array().is_some_and(|ways| ways.iter().any(|way| way.get("basic").is_some()))
+}
+
+fn ask(api: &Api, method: &str, path: &str, names: &Names, whose: usize) -> Answer {
+    let mut asked = path.to_owned();
+    for (name, both) in names {
+        asked = asked.replace(&format!("{{{name}}}"), &both[whose]);
+    }
+    assert!(!asked.contains('{'), "{path}: say in `things` what to write for its parameter");
+    let body = body_for(method, path).to_string();
+    let body = (method != "get" && method != "delete").then_some(body.as_bytes());
+    api.request(&method.to_uppercase(), &asked, body).unwrap()
+}
+
+/// A request that the owner's call would take.
+fn body_for(method: &str, path: &str) -> Value {
+    match (method, path) {
+        ("post", "/v1/devices/{registration_id}") => json!({ "tags": { "add": ["x"] } }),
+        ("post", "/v1/tags/{tag}") => json!({ "add": ["theirs-device"] }),
+        ("patch", "/v1/messages/{msg_id}") => json!({ "state": "paused" }),
+        ("patch", "/v1/schedules/{schedule_id}") => json!({ "enabled": false }),
+        _ => json!({}),
+    }
+}
+
+/// What was answered, without what differs by request.
+fn told(answer: &Answer, names: &Names, whose: usize) -> String {
+    let mut told = answer.json.clone();
+    if let Some(fields) = told.as_object_mut() {
+        fields.remove("trace_id");
+    }
+    let mut text = told.to_string();
+    for (name, both) in names {
+        text = text.replace(&both[whose], name);
+    }
+    text
+}
