@@ -49,15 +49,7 @@ impl Core {
         {
             return Err(StoreError::NoSuchMessage.into());
         }
-        let mut receipt = Receipt {
-            message,
-            audience: told.unwrap_or_default(),
-            refused: 0,
-            durability: if ttl_s == 0 { "memory" } else { "local" },
-            ttl_s,
-            trace: push.trace,
-            replayed: false,
-        };
+        let mut receipt = first_receipt(message, &push, ttl_s, told);
         let keyed = once::keyed(&push, &receipt, accepted_at);
         let sending = async {
             if ttl_s == 0 {
@@ -174,6 +166,19 @@ impl Core {
             view.counts.created += in_flight;
         }
         Ok(Some(MessageStory { view, sent: live.sent, in_flight, dropped_now: 0, online_only: false }))
+    }
+}
+
+/// What is known of a receipt before the push is accepted.
+fn first_receipt(message: MessageId, push: &Push, ttl_s: u32, told: Option<Estimate>) -> Receipt {
+    Receipt {
+        message,
+        audience: told.unwrap_or_default(),
+        refused: 0,
+        durability: if ttl_s == 0 { "memory" } else { "local" },
+        ttl_s,
+        trace: push.trace,
+        replayed: false,
     }
 }
 
