@@ -49,7 +49,19 @@ pub(super) struct Attempt {
     /// When the answer came; `MAX` when none did.
     pub(super) done: u64,
     pub(super) outcome: Outcome,
+    /// One request of its key got no answer: a refusal of another does not say that it was refused.
+    uncertain: bool,
     pub(super) message: Option<MessageId>,
+}
+
+impl Attempt {
+    /// What is certain of its outcome.
+    pub(super) fn certainly(&self) -> Outcome {
+        match self.outcome {
+            Outcome::Refused if self.uncertain => Outcome::Open,
+            outcome => outcome,
+        }
+    }
 }
 
 /// One source as one device saw it.
@@ -157,6 +169,7 @@ impl Checker<'_> {
                     invoked: line.at_us,
                     done: u64::MAX,
                     outcome: Outcome::Open,
+                    uncertain: false,
                     message: None,
                 };
                 self.attempts.insert(push, attempt);
@@ -169,6 +182,12 @@ impl Checker<'_> {
             }
             // One refused and repeated with its key may still be accepted.
             Event::Refused { push, .. } => self.answer(self.first(push), line.at_us, Outcome::Refused),
+            Event::Unknown { push } => {
+                let push = self.first(push);
+                if let Some(attempt) = self.attempts.get_mut(&push) {
+                    attempt.uncertain = true;
+                }
+            }
             Event::Recalling { message } => {
                 self.recalling.entry(message).or_insert(line.at_us);
             }
@@ -265,7 +284,7 @@ impl Checker<'_> {
         let right = attempt.hash == hash && attempt.invoked <= at;
         let right =
             right && self.fleet.is_for(attempt.audience, device) && attempt.audience.source() == place.source;
-        let refused = attempt.outcome == Outcome::Refused;
+        let refused = attempt.certainly() == Outcome::Refused;
         let late = attempt.done != u64::MAX && at > attempt.done + attempt.ttl_us + LATE_US;
         if !right {
             self.breach("I2", format!("device {device} got {message} altered, early, or for somebody else"));

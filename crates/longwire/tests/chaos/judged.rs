@@ -113,7 +113,7 @@ impl Checker<'_> {
         let mut keyed = Keyed::new();
         for attempt in self.attempts.values() {
             if let Some(key) = attempt.asked.key {
-                let asked = (attempt.invoked, attempt.done, attempt.outcome, attempt.message);
+                let asked = (attempt.invoked, attempt.done, attempt.certainly(), attempt.message);
                 keyed.entry((attempt.audience, key)).or_default().push(asked);
             }
         }
