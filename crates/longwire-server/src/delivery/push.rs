@@ -11,11 +11,20 @@ use crate::domain::message::{Report, TTL_S_MAX};
 use crate::domain::{
     App, AppId, Counts, DropReason, Dropped, MessageId, MessageRecord, Position, Priority, Push, WallMs,
 };
-use crate::store::port::{Accept, MessageView, StoreError};
+use crate::store::pace::ScheduleChange;
+use crate::store::port::{Accept, Destination, MessageView, StoreError};
 use crate::store::sessions::{Done, Work};
 use bytes::Bytes;
 use longwire_proto::wire::PushShared;
 use std::sync::Arc;
+
+/// What a schedule fires.
+pub(super) struct Firing {
+    /// The id that the message gets.
+    pub(super) message: MessageId,
+    /// The step of the schedule, to be stored with the message.
+    pub(super) step: Option<Box<ScheduleChange>>,
+}
 
 impl Core {
     /// See [`super::hub::Hub::push_at`].
@@ -24,6 +33,17 @@ impl Core {
         app: &App,
         push: Push,
         place: &mut Place,
+    ) -> Result<Receipt, PushError> {
+        self.push_as(app, push, place, None).await
+    }
+
+    /// The same, fired by a schedule.
+    pub(super) async fn push_as(
+        &self,
+        app: &App,
+        push: Push,
+        place: &mut Place,
+        firing: Option<Firing>,
     ) -> Result<Receipt, PushError> {
         if let Some(topic) = &push.audience.topic {
             place.come().await;
@@ -36,13 +56,18 @@ impl Core {
         let met = self.meet(app.id, &push.audience).await?;
         let ttl_s = push.audience.ttl_s(push.ttl_s.min(TTL_S_MAX));
         // A key keeps what its caller was told, so whom it meets is asked before; for others, while it is stored.
-        let told = match push.once {
-            Some(_) => Some(self.estimate_of(app.id, &met).await),
-            None => None,
+        // Of a firing nobody is told.
+        let told = match (&push.once, &firing) {
+            (Some(_), _) => Some(self.estimate_of(app.id, &met).await),
+            (None, Some(_)) => Some(Estimate::default()),
+            (None, None) => None,
         };
         place.come().await;
         let accepted_at = (self.clock)();
-        let message = self.ids.next(accepted_at);
+        let (message, occurrence) = match firing {
+            Some(Firing { message, step }) => (message, step),
+            None => (self.ids.next(accepted_at), None),
+        };
         let (content, shared) = (&push.content, shared_of(message, &push));
         if let Some(replaced) = push.replaces.filter(|_| ttl_s == 0)
             && self.store.message(app.id, replaced).await?.is_none()
@@ -71,21 +96,28 @@ impl Core {
                 place.pass();
                 return Ok(0);
             }
+            let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000));
+            let destination = match (push.spread, &met) {
+                (Some(spread), Met::Filtered(filter)) => {
+                    self.begin_spreading(message, app.id, filter, deadline, spread).await?
+                }
+                _ => met.destination(),
+            };
             let accept = Accept {
                 message,
                 app: app.id,
                 kind: content.kind,
                 trace: push.trace,
                 accepted_at,
-                deadline: WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000)),
+                deadline,
                 shared,
-                destination: met.destination(),
+                destination,
                 received: None,
                 priority: push.priority,
                 collapse_key: push.collapse_key.as_str().into(),
                 replaces: push.replaces,
                 once: keyed,
-                occurrence: None,
+                occurrence,
                 report: push.report.clone(),
             };
             self.store_one(accept, place).await
@@ -105,10 +137,17 @@ impl Core {
 
     /// Stores a message; how many of its targets were refused.
     async fn store_one(&self, accept: Accept, place: &mut Place) -> Result<u64, PushError> {
+        let spreading = match &accept.destination {
+            Destination::Spread(spreading) => Some(spreading.clone()),
+            _ => None,
+        };
         let queued = self.store.queue(vec![Work::Accept(accept)]).await;
         place.pass();
         let mut refused = 0;
         for done in queued.outcomes().await {
+            if let (Some(spreading), Ok(_) | Err(StoreError::Unknown(_))) = (&spreading, &done) {
+                self.paced.spreads.begin((**spreading).clone());
+            }
             if let Done::Accepted(accepted) = done? {
                 refused = accepted.refused.len() as u64;
             }

@@ -216,6 +216,9 @@ impl From<PushError> for Fault {
             PushError::TopicQuota => {
                 Fault::new(StatusCode::TOO_MANY_REQUESTS, 2004, "topic_quota", text).after(30)
             }
+            PushError::TooManySpreads => {
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, 2005, "too_many_spreads", text).after(60)
+            }
             PushError::Draining => {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
             }
