@@ -2,8 +2,8 @@
 
 use super::Api;
 use super::endpoints::{
-    admin, apps, batch, books, devices, explain, messages, probes, push, recall, sse, streams, topics,
-    upstream, webhooks,
+    admin, apps, batch, books, devices, explain, messages, probes, push, recall, schedules, spread, sse,
+    streams, topics, upstream, webhooks,
 };
 use super::exchange::fault::Fault;
 use axum::Router;
@@ -27,9 +27,11 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .merge(of_devices())
         .routes(routes!(push::push))
         .routes(routes!(batch::batch))
-        .routes(routes!(messages::message, recall::recall))
+        .routes(routes!(messages::message, recall::recall, spread::change))
         .routes(routes!(books::books))
         .merge(of_truth())
+        .routes(routes!(schedules::make, schedules::list))
+        .routes(routes!(schedules::show, schedules::change, schedules::remove))
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))
         .routes(routes!(topics::publish))

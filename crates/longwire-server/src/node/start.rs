@@ -9,8 +9,9 @@ use super::operator::Operator;
 use super::telemetry::DroppedLines;
 use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
-use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
+use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts, push_reader};
 use crate::delivery::hub::{Hub, Parts as HubParts, TruthOptions};
+use crate::delivery::over_time::OverTime;
 use crate::domain::{AppSecret, Invalid, SecretHash};
 use crate::gate::transport::{TlsFileError, TlsTerms};
 use crate::gate::{Gate, GateError, Level};
@@ -143,6 +144,9 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         truth: truth_options(&config),
     };
     let hub = Hub::start(parts).await?;
+    let pressure = gate.stats();
+    let pressed = Box::new(move || pressure.pressure.level() >= Level::Busy);
+    hub.run_over_time(OverTime { read: push_reader(), pressed }).await?;
     let shards = events
         .into_iter()
         .map(|events| {

@@ -44,10 +44,7 @@ pub(super) async fn fire(core: &Core, place: DueAt, read: &ReadPush, began: Wall
     let occurrence = Occurrence { core, schedule: &schedule, began, run };
     let Some(app) = core.app_of(schedule.app) else { return occurrence.fail("unknown_app").await };
     match read(&schedule.push, schedule.trace, now) {
-        Err(problem) => {
-            tracing::warn!(schedule = %schedule.id, problem, "a schedule could not be fired");
-            occurrence.fail("invalid").await
-        }
+        Err(problem) => occurrence.fail(problem).await,
         Ok(push) if push.audience.ttl_s(push.ttl_s) == 0 || push.audience.topic.is_some() => {
             occurrence.once(&app, push).await
         }

@@ -22,8 +22,9 @@ use crate::store::port::StoreError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Reads a stored push as it was read when it came: the JSON, its trace, and the time now. The text says what is wrong.
-pub type ReadPush = Arc<dyn Fn(&[u8], TraceId, WallMs) -> Result<Push, String> + Send + Sync>;
+/// Reads a stored push as it was read when it came: the JSON, its trace, and the time now. The word is what the run says of one that
+/// cannot be pushed, at most 64 bytes.
+pub type ReadPush = Arc<dyn Fn(&[u8], TraceId, WallMs) -> Result<Push, &'static str> + Send + Sync>;
 
 /// What the tasks need beside the hub.
 pub struct OverTime {
