@@ -4,14 +4,14 @@
 mod hub_rig;
 
 use bytes::Bytes;
-use hub_rig::{Rig, START_MS, any_tag, devices, until};
+use hub_rig::{Rig, START_MS, devices, until};
 use longwire_server::api::push_reader;
 use longwire_server::delivery::border::Command;
 use longwire_server::delivery::over_time::{
     NewSchedule, OverTime, Run, Schedule, ScheduleEdit, ScheduleError, Standing,
 };
 use longwire_server::domain::schedule::{Periodical, PeriodicalParts, Unit};
-use longwire_server::domain::{Audience, ScheduleId, TraceId, Trigger, WallMs};
+use longwire_server::domain::{ScheduleId, TraceId, Trigger, WallMs};
 use std::sync::atomic::Ordering::SeqCst;
 
 const DAY_MS: u64 = 86_400_000;
@@ -122,9 +122,8 @@ async fn a_push_that_is_refused_is_told_and_the_schedule_goes_on() {
     rig.pass(DAY_MS);
     assert_eq!(runs(&rig, id, 1).await[0].error.as_deref(), Some("expired"));
     // A full mailbox is such a refusal too.
-    for _ in 0..1000 {
-        rig.hub.push(&rig.app, rig.push(devices(&["phone"]), 86_400)).await.unwrap();
-    }
+    let fill = async || rig.hub.push(&rig.app, rig.push(devices(&["phone"]), 86_400)).await;
+    while fill().await.is_ok() {}
     let id = add(&rig, 1000, PHONE).await;
     rig.pass(1000);
     assert_eq!(runs(&rig, id, 1).await[0].error.as_deref(), Some("device_queue_full"));
@@ -151,7 +150,7 @@ async fn what_is_removed_or_disabled_never_fires_and_enabled_again_it_leaves_out
     assert!(matches!(passed, Err(ScheduleError::Invalid(_))), "{passed:?}");
     let again = rig.hub.edit_schedule(&rig.app, days, enable(true)).await.unwrap().unwrap();
     assert_eq!(again.standing, Standing::Waiting(WallMs(START_MS + 3 * DAY_MS + DAY_MS * 2 / 3)));
-    rig.pass(DAY_MS);
+    rig.pass(DAY_MS * 2 / 3 - 1);
     let fired = runs(&rig, days, 1).await;
     assert_eq!((fired.len(), fired[0].late), (1, false));
     // One that has finished fires again with a new trigger.
@@ -215,7 +214,7 @@ async fn a_finished_schedule_is_forgotten_after_a_week() {
     let id = add(&rig, 1000, PHONE).await;
     rig.pass(1000);
     runs(&rig, id, 1).await;
-    rig.pass(7 * DAY_MS - 1);
+    rig.pass(7 * DAY_MS - 2);
     looked(&rig).await;
     assert_eq!(show(&rig, id).await.runs.len(), 1);
     rig.pass(1);
@@ -266,7 +265,5 @@ async fn a_schedule_may_make_a_message_that_is_spread() {
     let message = runs(&rig, id, 1).await[0].message.unwrap();
     let Command::Broadcast(broadcast) = rig.shards.next(0).await else { panic!() };
     assert_eq!(broadcast.message.message, message);
-    let refused = rig.hub.push(&rig.app, rig.push(any_tag(&["t"]), 60)).await;
-    assert!(refused.is_ok());
-    let _ = Audience::all();
+    assert!(!broadcast.exact);
 }

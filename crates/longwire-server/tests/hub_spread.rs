@@ -212,7 +212,7 @@ async fn two_run_and_the_others_wait_for_their_turn() {
     while state(&rig, second_one).await.word != "done" {
         second(&rig, second_one).await;
     }
-    assert_eq!(state(&rig, third).await.word, "running");
+    until(async || state(&rig, third).await.word == "running").await;
     second(&rig, third).await;
 }
 
