@@ -347,5 +347,6 @@ fn the_command_makes_lists_and_removes_schedules_and_pauses_messages() {
     let pushed = run(&["push", "--all", "--message", "x", "--big-push-duration", "10"]);
     let message = pushed["msg_id"].as_str().unwrap();
     assert_eq!(run(&["pause", message])["state"], "paused");
+    assert_eq!(run(&["message", message])["spread"]["state"], "paused");
     assert_eq!(run(&["resume", message, "--speed", "5"])["speed"], 5);
 }
