@@ -209,7 +209,6 @@ fn the_endpoints_refuse_what_is_wrong_and_tell_unknown_from_nothing() {
     };
     let ok = made("a", &push, &single);
     assert_eq!(ok.status, 201, "{}", ok.text);
-    let id = ok.json["schedule_id"].as_str().unwrap().to_owned();
     let past = json!({"single": {"at": "2020-01-01T00:00:00Z"}});
     let with = |key: &str, value: Value| {
         let mut fields = json!({"start": rfc3339(now_ms()), "end": rfc3339(now_ms() + 9_000_000_000),
@@ -247,6 +246,16 @@ fn the_endpoints_refuse_what_is_wrong_and_tell_unknown_from_nothing() {
         assert_eq!(refused.status, 400, "{field}: {}", refused.text);
         assert!(refused.json["message"].as_str().unwrap().starts_with(field), "{field}: {}", refused.text);
     }
+}
+
+#[test]
+fn schedules_are_listed_changed_and_removed() {
+    let server = TestServer::start();
+    let later = rfc3339(now_ms() + 3_600_000);
+    let push = json!({"audience": "all", "message": {"msg_content": "x"}});
+    let request = json!({"name": "a", "push": push, "trigger": {"single": {"at": later}}});
+    let id = server.api.post("/v1/schedules", &request).json["schedule_id"].as_str().unwrap().to_owned();
+    assert_eq!(server.api.post("/v1/schedules", &request).status, 201);
     let path = format!("/v1/schedules/{id}");
     let page = server.api.get("/v1/schedules?limit=1").json;
     assert_eq!(page["items"][0]["schedule_id"], json!(id));
@@ -262,6 +271,11 @@ fn the_endpoints_refuse_what_is_wrong_and_tell_unknown_from_nothing() {
     let delete = |path: &str| server.api.request("DELETE", path, None).unwrap().status;
     assert_eq!((delete(&path), delete(&path), server.api.get(&path).status), (204, 404, 404));
     assert_eq!((delete("/v1/schedules/x"), change(&json!({"name": "b"})).status), (400, 404));
+}
+
+#[test]
+fn what_cannot_be_spread_or_has_passed_is_refused() {
+    let server = TestServer::start();
     for (status, body) in [
         (
             400,

@@ -144,9 +144,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         truth: truth_options(&config),
     };
     let hub = Hub::start(parts).await?;
-    let pressure = gate.stats();
-    let pressed = Box::new(move || pressure.pressure.level() >= Level::Busy);
-    hub.run_over_time(OverTime { read: push_reader(), pressed }).await?;
+    hub.run_over_time(over_time(&gate)).await?;
     let shards = events
         .into_iter()
         .map(|events| {
@@ -195,6 +193,13 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
 
 fn truth_options(config: &Config) -> TruthOptions {
     TruthOptions { node: config.gate.node.as_str().into(), private_webhooks: config.private_webhooks }
+}
+
+/// Slices of what is spread wait while the node has much to do.
+fn over_time(gate: &Gate) -> OverTime {
+    let stats = gate.stats();
+    let pressed = Box::new(move || stats.pressure.level() >= Level::Busy);
+    OverTime { read: push_reader(), pressed }
 }
 
 /// Every listener of devices by its name, and where it listens.
