@@ -17,11 +17,7 @@ fn now_ms() -> u64 {
 
 /// A time of this process's clock in RFC 3339.
 fn rfc3339(ms: u64) -> String {
-    let text = Command::new("date")
-        .args(["-u", "-d", &format!("@{}.{:03}", ms / 1000, ms % 1000), "+%Y-%m-%dT%H:%M:%S.%3NZ"])
-        .output()
-        .unwrap();
-    String::from_utf8(text.stdout).unwrap().trim().to_owned()
+    jiff::Timestamp::from_millisecond(ms as i64).unwrap().to_string()
 }
 
 fn text_of(seen: &Seen) -> String {
@@ -39,45 +35,73 @@ fn gather(device: &mut TestDevice, count: usize) -> HashMap<String, u32> {
     got
 }
 
-#[test]
-fn what_is_killed_around_its_due_second_fires_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut server = TestServer::start_in(folder.path());
-    drop(server.device("phone"));
-    let due = now_ms() + 1500;
-    let mut ids = Vec::new();
-    for number in 0..60 {
+/// Due times, schedules of each, and milliseconds between them: each dies in the middle of its firing, or before, or after.
+const ROUNDS: u64 = 14;
+const OF_A_ROUND: u64 = 150;
+const ROUND_MS: u64 = 700;
+const PHONES: u64 = 4;
+
+/// Makes the schedules of all rounds, by some callers at once; their ids.
+fn make_rounds(server: &TestServer, first_due: u64) -> Vec<String> {
+    let make = |number: u64| {
         let body = json!({
-            "audience": {"registration_id": ["phone"]},
+            "audience": {"registration_id": [format!("phone{}", number % PHONES)]},
             "message": {"msg_content": format!("m{number}")},
-            // Some before, most at the second, some after.
-            "options": {"send_at": rfc3339(due + number / 20 * 400)},
+            "options": {"send_at": rfc3339(first_due + number / OF_A_ROUND * ROUND_MS)},
         });
         let answer = server.api.post("/v1/push", &body);
         assert_eq!(answer.status, 202, "{}", answer.text);
         assert!(answer.json.get("msg_id").is_none(), "{}", answer.text);
-        ids.push(answer.json["schedule_id"].as_str().unwrap().to_owned());
+        answer.json["schedule_id"].as_str().unwrap().to_owned()
+    };
+    const CALLERS: u64 = 8;
+    std::thread::scope(|scope| {
+        let make = &make;
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let mine = (0..ROUNDS * OF_A_ROUND).filter(move |number| number % CALLERS == caller);
+                scope.spawn(move || mine.map(make).collect::<Vec<_>>())
+            })
+            .collect();
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn what_is_killed_around_its_due_second_fires_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = TestServer::start_in(folder.path());
+    for phone in 0..PHONES {
+        drop(server.device(&format!("phone{phone}")));
     }
-    // Each life is a little longer than the last: some die before anything fires, some in the middle of it.
-    for kill in 0..12_u64 {
-        until(Duration::from_millis(25 + 45 * kill), || now_ms() > due + 3000);
+    let first_due = now_ms() + 12_000;
+    let ids = make_rounds(&server, first_due);
+    assert!(now_ms() < first_due, "making them took too long");
+    for round in 0..ROUNDS {
+        // It looks every 20 ms, and a round fires in some tens.
+        let kill_at = first_due + round * ROUND_MS + 2 + round * 4;
+        while now_ms() < kill_at {
+            std::thread::sleep(Duration::from_micros(200));
+        }
         server.kill9();
         server = TestServer::start_in(folder.path());
     }
-    let all_fired = || ids.iter().all(|id| runs(&server, id).as_array().is_some_and(|runs| !runs.is_empty()));
-    assert!(until(PATIENCE, all_fired), "not all fired");
     let mut messages = HashSet::new();
     for id in &ids {
+        assert!(until(PATIENCE, || runs(&server, id).as_array().is_some_and(|runs| !runs.is_empty())));
         let fired = runs(&server, id);
         assert_eq!(fired.as_array().unwrap().len(), 1, "{fired}");
         assert!(fired[0]["error"].is_null(), "{fired}");
         assert!(messages.insert(fired[0]["msg_id"].as_str().unwrap().to_owned()), "{fired}");
     }
-    let mut phone = server.device("phone");
-    phone.connect();
-    let got = gather(&mut phone, 60);
-    assert!(got.values().all(|times| *times == 1), "{got:?}");
-    phone.expect_nothing();
+    for phone in 0..PHONES {
+        let mut phone = server.device(&format!("phone{phone}"));
+        phone.connect();
+        let got = gather(&mut phone, (ROUNDS * OF_A_ROUND / PHONES) as usize);
+        let twice: Vec<_> = got.iter().filter(|(_, times)| **times != 1).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+        phone.expect_nothing();
+    }
 }
 
 fn runs(server: &TestServer, id: &str) -> Value {
