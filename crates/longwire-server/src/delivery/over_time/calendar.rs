@@ -39,6 +39,9 @@ pub(super) async fn run(core: Weak<Core>, read: ReadPush, began: WallMs) {
         };
         let Some(core) = core.upgrade() else { return };
         if core.posts.stopping() {
+            drop(core);
+            // What is in work ends as it began; the store closes after it.
+            while in_work.join_next().await.is_some() {}
             return;
         }
         if let Some(Ok((place, fired))) = done {
