@@ -55,20 +55,26 @@ async fn edit(rig: &Rig, message: MessageId, paused: Option<bool>, spread: Optio
     rig.hub.edit_spreading(&rig.app, message, SpreadEdit { paused, spread }).await.unwrap()
 }
 
+fn request(rig: &Rig, client: ClientId, after: Position) -> PageRequest {
+    PageRequest {
+        client,
+        app: rig.app.id,
+        source: Source::AppLog,
+        after,
+        messages_max: 32,
+        bytes_max: 65_536,
+        now: WallMs(rig.now.load(SeqCst)),
+        ahead: Box::default(),
+        ahead_max: 0,
+    }
+}
+
 /// How often a device that returns now is given the message.
 async fn given(rig: &Rig, client: ClientId, message: MessageId) -> usize {
     let mut count = 0;
     let mut after = Position::START;
     loop {
-        let request = PageRequest {
-            client,
-            app: rig.app.id,
-            source: Source::AppLog,
-            after,
-            messages_max: 32,
-            bytes_max: 65_536,
-            now: WallMs(rig.now.load(SeqCst)),
-        };
+        let request = request(rig, client, after);
         let page = rig.store.page(request).await.unwrap();
         for entry in page.entries {
             let PageEntry::Message { position, message: other, .. } = entry else { panic!("{entry:?}") };
@@ -155,7 +161,7 @@ async fn a_speed_is_devices_a_second_of_those_connected() {
     let message = rig.hub.push(&rig.app, asked).await.unwrap().message;
     for quarter in 1..=4 {
         let Command::Broadcast(slice) = rig.shards.next(0).await else { panic!() };
-        assert!(slice.message.message == message && !slice.exact);
+        assert_eq!(slice.message.message, message);
         until(async || state(&rig, message).await.parts_done == quarter * PARTS / 4).await;
         rig.pass(1000);
     }
@@ -178,15 +184,7 @@ async fn a_deadline_ends_it_and_the_rest_is_not_appended() {
     // Who is in a slice is told that it has expired, the others have no hole.
     let mut told = 0;
     for client in clients {
-        let request = PageRequest {
-            client,
-            app: rig.app.id,
-            source: Source::AppLog,
-            after: Position::START,
-            messages_max: 32,
-            bytes_max: 65_536,
-            now: WallMs(rig.now.load(SeqCst)),
-        };
+        let request = request(&rig, client, Position::START);
         told += rig.store.page(request).await.unwrap().entries.len();
     }
     assert!(told < 50, "{told}");
@@ -263,15 +261,7 @@ async fn retention_takes_every_place_of_it() {
     rig.pass(60_000 + 86_400_000 + 1000);
     until(async || rig.hub.message(&rig.app, message).await.unwrap().is_none()).await;
     for client in clients {
-        let request = PageRequest {
-            client,
-            app: rig.app.id,
-            source: Source::AppLog,
-            after: Position::START,
-            messages_max: 32,
-            bytes_max: 65_536,
-            now: WallMs(rig.now.load(SeqCst)),
-        };
+        let request = request(&rig, client, Position::START);
         let entries = rig.store.page(request).await.unwrap().entries;
         let gap = |entry: &PageEntry| matches!(entry, PageEntry::Gap { message: MessageId(0), .. });
         assert!(entries.len() <= 1 && entries.iter().all(gap), "{entries:?}");

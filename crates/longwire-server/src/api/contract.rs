@@ -30,8 +30,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(messages::message, recall::recall, spread::change))
         .routes(routes!(books::books))
         .merge(of_truth())
-        .routes(routes!(schedules::make, schedules::list))
-        .routes(routes!(schedules::show, schedules::change, schedules::remove))
+        .merge(of_schedules())
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))
         .routes(routes!(topics::publish))
@@ -49,6 +48,15 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))
         .routes(routes!(probes::openapi))
+}
+
+/// Pushes that are made later.
+fn of_schedules() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new().routes(routes!(schedules::make, schedules::list)).routes(routes!(
+        schedules::show,
+        schedules::change,
+        schedules::remove
+    ))
 }
 
 /// What becomes of messages and devices.

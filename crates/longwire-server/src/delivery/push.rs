@@ -64,10 +64,8 @@ impl Core {
         };
         place.come().await;
         let accepted_at = (self.clock)();
-        let (message, occurrence) = match firing {
-            Some(Firing { message, step }) => (message, step),
-            None => (self.ids.next(accepted_at), None),
-        };
+        let first = || Firing { message: self.ids.next(accepted_at), step: None };
+        let Firing { message, step } = firing.unwrap_or_else(first);
         let (content, shared) = (&push.content, shared_of(message, &push));
         if let Some(replaced) = push.replaces.filter(|_| ttl_s == 0)
             && self.store.message(app.id, replaced).await?.is_none()
@@ -97,28 +95,12 @@ impl Core {
                 return Ok(0);
             }
             let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000));
-            let destination = match (push.spread, &met) {
-                (Some(spread), Met::Filtered(filter)) => {
-                    self.begin_spreading(message, app.id, filter, deadline, spread).await?
-                }
-                _ => met.destination(),
-            };
+            let destination = self.destination(app.id, message, &push, &met, deadline).await?;
+            let at = (accepted_at, deadline);
             let accept = Accept {
-                message,
-                app: app.id,
-                kind: content.kind,
-                trace: push.trace,
-                accepted_at,
-                deadline,
-                shared,
-                destination,
-                received: None,
-                priority: push.priority,
-                collapse_key: push.collapse_key.as_str().into(),
-                replaces: push.replaces,
                 once: keyed,
-                occurrence,
-                report: push.report.clone(),
+                occurrence: step,
+                ..accept_of(app.id, message, &push, at, shared, destination)
             };
             self.store_one(accept, place).await
         };
@@ -133,6 +115,23 @@ impl Core {
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         tracing::debug!(trace = %push.trace, message = %message, durability = receipt.durability, "push accepted");
         Ok(receipt)
+    }
+
+    /// Where a stored message goes.
+    async fn destination(
+        &self,
+        app: AppId,
+        message: MessageId,
+        push: &Push,
+        met: &Met,
+        deadline: WallMs,
+    ) -> Result<Destination, PushError> {
+        match (push.spread, met) {
+            (Some(spread), Met::Filtered(filter)) => {
+                self.begin_spreading(message, app, filter, deadline, spread).await
+            }
+            _ => Ok(met.destination()),
+        }
     }
 
     /// Stores a message; how many of its targets were refused.
@@ -240,6 +239,34 @@ fn online_only_story(kept: &OnlineOnly, sent: u64, dropped: u64) -> MessageStory
     };
     let view = MessageView { record: Arc::new(record), counts, spreading: None };
     MessageStory { view, sent, in_flight: 0, dropped_now: dropped, online_only: true }
+}
+
+/// A push as it is made durable, from when until when it lives.
+fn accept_of(
+    app: AppId,
+    message: MessageId,
+    push: &Push,
+    (accepted_at, deadline): (WallMs, WallMs),
+    shared: Bytes,
+    destination: Destination,
+) -> Accept {
+    Accept {
+        message,
+        app,
+        kind: push.content.kind,
+        trace: push.trace,
+        accepted_at,
+        deadline,
+        shared,
+        destination,
+        received: None,
+        priority: push.priority,
+        collapse_key: push.collapse_key.as_str().into(),
+        replaces: push.replaces,
+        once: None,
+        occurrence: None,
+        report: push.report.clone(),
+    }
 }
 
 /// The shared part of a message's PUSH.

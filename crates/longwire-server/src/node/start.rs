@@ -143,8 +143,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         connections_per_device: config.connections_per_device,
         truth: truth_options(&config),
     };
-    let hub = Hub::start(parts).await?;
-    hub.run_over_time(over_time(&gate)).await?;
+    let hub = start_hub(parts, &gate).await?;
     let shards = events
         .into_iter()
         .map(|events| {
@@ -195,11 +194,13 @@ fn truth_options(config: &Config) -> TruthOptions {
     TruthOptions { node: config.gate.node.as_str().into(), private_webhooks: config.private_webhooks }
 }
 
-/// Slices of what is spread wait while the node has much to do.
-fn over_time(gate: &Gate) -> OverTime {
+/// What was due while the node was down fires now. Slices of what is spread wait while it has much to do.
+async fn start_hub(parts: HubParts, gate: &Gate) -> Result<Hub, StoreError> {
+    let hub = Hub::start(parts).await?;
     let stats = gate.stats();
     let pressed = Box::new(move || stats.pressure.level() >= Level::Busy);
-    OverTime { read: push_reader(), pressed }
+    hub.run_over_time(OverTime { read: push_reader(), pressed }).await?;
+    Ok(hub)
 }
 
 /// Every listener of devices by its name, and where it listens.
