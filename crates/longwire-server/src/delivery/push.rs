@@ -55,22 +55,14 @@ impl Core {
         }
         let met = self.meet(app.id, &push.audience).await?;
         let ttl_s = push.audience.ttl_s(push.ttl_s.min(TTL_S_MAX));
-        // A key keeps what its caller was told, so whom it meets is asked before; for others, while it is stored.
-        // Of a firing nobody is told.
-        let told = match (&push.once, &firing) {
-            (Some(_), _) => Some(self.estimate_of(app.id, &met).await),
-            (None, Some(_)) => Some(Estimate::default()),
-            (None, None) => None,
-        };
+        let told = self.told_before(app.id, &push, &met, firing.is_some()).await;
         place.come().await;
         let accepted_at = (self.clock)();
         let first = || Firing { message: self.ids.next(accepted_at), step: None };
         let Firing { message, step } = firing.unwrap_or_else(first);
         let (content, shared) = (&push.content, shared_of(message, &push));
-        if let Some(replaced) = push.replaces.filter(|_| ttl_s == 0)
-            && self.store.message(app.id, replaced).await?.is_none()
-        {
-            return Err(StoreError::NoSuchMessage.into());
+        if ttl_s == 0 {
+            self.check_replaced(app.id, &push).await?;
         }
         let mut receipt = Receipt {
             message,
@@ -115,6 +107,25 @@ impl Core {
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         tracing::debug!(trace = %push.trace, message = %message, durability = receipt.durability, "push accepted");
         Ok(receipt)
+    }
+
+    /// A key keeps what its caller was told, so whom it meets is asked before; for others, while it is stored. Of a firing nobody is
+    /// told.
+    async fn told_before(&self, app: AppId, push: &Push, met: &Met, fired: bool) -> Option<Estimate> {
+        match push.once {
+            Some(_) => Some(self.estimate_of(app, met).await),
+            None => fired.then(Estimate::default),
+        }
+    }
+
+    /// Whether the message is there that one which is not stored replaces.
+    async fn check_replaced(&self, app: AppId, push: &Push) -> Result<(), StoreError> {
+        match push.replaces {
+            Some(replaced) if self.store.message(app, replaced).await?.is_none() => {
+                Err(StoreError::NoSuchMessage)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where a stored message goes.
