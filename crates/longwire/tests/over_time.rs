@@ -300,6 +300,12 @@ fn schedules_are_listed_changed_and_removed() {
 #[test]
 fn what_cannot_be_spread_or_has_passed_is_refused() {
     let server = TestServer::start();
+    let later = rfc3339(now_ms() + 3_600_000);
+    let with_key = json!({"audience": "all", "message": {"msg_content": "x"}, "options": {"send_at": later}, "cid": "k"});
+    assert_eq!(server.api.post("/v1/push", &with_key).status, 400);
+    let batch = json!({"pushes": [{"audience": "all", "message": {"msg_content": "x"}, "options": {"send_at": later}}]});
+    let batch = server.api.post("/v1/push/batch", &batch).json;
+    assert_eq!(batch["results"][0]["status"], 400, "{batch}");
     for (status, body) in [
         (
             400,
