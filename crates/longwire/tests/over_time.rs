@@ -203,10 +203,10 @@ fn connected_and_returning_devices_get_a_spread_message_once_across_pause_and_re
         device.connect();
     }
     assert!(until(PATIENCE, || spread_state(&server, &message)["state"] == "done"));
-    for number in 20..24 {
+    for (number, device) in devices.iter_mut().enumerate().skip(20) {
         let registered = server.register(&format!("d{number}"), None, &[]);
-        devices[number] = TestDevice::new(server.device, &server.app_key, &format!("d{number}"), &registered);
-        devices[number].connect();
+        *device = TestDevice::new(server.device, &server.app_key, &format!("d{number}"), &registered);
+        device.connect();
     }
     assert!(until(PATIENCE, || {
         drain(&mut devices, &mut had);
