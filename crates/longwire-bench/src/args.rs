@@ -13,6 +13,7 @@ use crate::scenario::crowd::stall::StallArgs;
 use crate::scenario::crowd::storm::StormArgs;
 use crate::scenario::mqtt::MqttArgs;
 use crate::scenario::mqtt::load::LoadArgs;
+use crate::scenario::schedules::SchedulesArgs;
 use crate::scenario::transports::all::AllArgs;
 use crate::scenario::transports::handshake::HandshakeArgs;
 use crate::scenario::transports::stalled::StalledArgs;
@@ -57,6 +58,8 @@ pub(crate) enum Scenario {
     StalledHandshakes(StalledArgs),
     /// Devices of every protocol through every transport, all at one listener.
     MixedTransports(AllArgs),
+    /// Schedules that are all due in the same second, with the server up and with it down.
+    Schedules(SchedulesArgs),
     /// Peers whose packets are dropped while pushes to them go on (bench/article-002.sh sets the scene).
     Stuck(crate::scenario::stuck::StuckArgs),
     /// A TCP fault proxy with the HTTP API of Toxiproxy.

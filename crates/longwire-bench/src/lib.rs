@@ -6,7 +6,7 @@
 //! object a line. In the order of a run:
 //!
 //! - `args`: the scenarios and their options.
-//! - `scenario`: `limit`, `idle`, `fanout`, `unicast`; `scenario::crowd`: `heartbeat`, `storm`, `churn`, `stall`, `mixed`,
+//! - `scenario`: `limit`, `idle`, `fanout`, `unicast`, `schedules`; `scenario::crowd`: `heartbeat`, `storm`, `churn`, `stall`, `mixed`,
 //!   `idle --total`; `scenario::transports`: `handshake`, `stalled-handshakes`, `mixed-transports`; `scenario::mqtt`: `idle`, `fanout`, `unicast` and `storm` against any MQTT broker.
 //! - `server`: a server of our own, or one that runs already; its memory, processor time and metrics.
 //! - `child`, `order`: a child process and the words spoken with it.
@@ -92,6 +92,7 @@ pub fn run_bench(args: BenchArgs) -> Result<(), BenchError> {
         Scenario::Handshake(handshake) => scenario::transports::handshake::run(&handshake),
         Scenario::StalledHandshakes(stalled) => scenario::transports::stalled::run(&stalled),
         Scenario::MixedTransports(all) => scenario::transports::all::run(&all),
+        Scenario::Schedules(schedules) => scenario::schedules::run(&schedules),
         Scenario::Stuck(stuck) => scenario::stuck::run(&stuck),
         Scenario::Proxy(proxy) => proxy::run(&proxy),
         Scenario::Fleet(fleet) => match fleet.role {

@@ -11,10 +11,12 @@ mod device;
 mod doctor;
 mod listen;
 mod message;
+mod pause;
 mod publish;
 mod push;
 mod recall;
 mod register;
+mod schedule;
 mod serve;
 mod tag;
 mod truth;
@@ -63,6 +65,12 @@ enum Verb {
     Alias(Box<alias::AliasArgs>),
     /// Push a message.
     Push(Box<push::PushArgs>),
+    /// Push later, once or again and again.
+    Schedule(Box<schedule::ScheduleArgs>),
+    /// Hold a message that is spread over time.
+    Pause(pause::PauseArgs),
+    /// Let a message that is spread over time go on, or change its speed.
+    Resume(pause::ResumeArgs),
     /// Recall a message: devices that have it are told to forget it.
     Recall(recall::RecallArgs),
     /// What became of a message.
@@ -122,6 +130,9 @@ fn main() -> ExitCode {
         Verb::Tag(args) => tag::run(*args),
         Verb::Alias(args) => alias::run(*args),
         Verb::Push(args) => push::run(*args),
+        Verb::Schedule(args) => schedule::run(*args),
+        Verb::Pause(args) => pause::pause(&args),
+        Verb::Resume(args) => pause::resume(&args),
         Verb::Recall(args) => recall::run(&args),
         Verb::Message(args) => message::run(&args),
         Verb::Books(args) => books::run(&args),

@@ -27,6 +27,23 @@ enum ContentType {
 pub(crate) struct PushArgs {
     #[command(flatten)]
     api: ApiArgs,
+    #[command(flatten)]
+    what: WhatArgs,
+    /// Push then, RFC 3339 with an offset: the answer names a schedule.
+    #[arg(long, value_name = "TIME", conflicts_with = "cid")]
+    send_at: Option<String>,
+    /// A key for this push, 1 to 64 bytes: called again with it, the same push is not made again.
+    #[arg(long, value_name = "KEY")]
+    cid: Option<String>,
+    /// A file of pushes, one JSON object a line as POST /v1/push takes it; `-` is standard input. One line of JSON is printed for each
+    /// push, in their order; the exit code is 1 if any was refused.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ttl", "collapse_key", "override_msg_id", "priority", "cid", "content_type", "send_at", "expire_at", "speed", "big_push_duration"])]
+    batch: Option<PathBuf>,
+}
+
+/// Whom a push is for, and what it is. Which of them are needed, the verb says.
+#[derive(Args)]
+pub(crate) struct WhatArgs {
     /// To every device.
     #[arg(long)]
     all: bool,
@@ -60,16 +77,37 @@ pub(crate) struct PushArgs {
     /// High overtakes what waits with normal.
     #[arg(long, value_enum)]
     priority: Option<Priority>,
-    /// A key for this push, 1 to 64 bytes: called again with it, the same push is not made again.
-    #[arg(long, value_name = "KEY")]
-    cid: Option<String>,
-    /// A file of pushes, one JSON object a line as POST /v1/push takes it; `-` is standard input. One line of JSON is printed for each
-    /// push, in their order; the exit code is 1 if any was refused.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["ttl", "collapse_key", "override_msg_id", "priority", "cid", "content_type"])]
-    batch: Option<PathBuf>,
     /// An earlier message that this one takes the place of, delivered or not.
     #[arg(long, value_name = "MSG_ID", value_parser = crate::message::message_id)]
     override_msg_id: Option<String>,
+    /// When it expires, RFC 3339 with an offset.
+    #[arg(long, value_name = "TIME", conflicts_with = "ttl")]
+    expire_at: Option<String>,
+    #[command(flatten)]
+    speed: SpeedArgs,
+}
+
+/// How fast a message for many goes out.
+#[derive(Args)]
+pub(crate) struct SpeedArgs {
+    /// Spread over time: so many devices a second.
+    #[arg(long, value_name = "DEVICES", conflicts_with = "big_push_duration")]
+    speed: Option<u32>,
+    /// Spread over so many minutes.
+    #[arg(long, value_name = "MINUTES")]
+    big_push_duration: Option<u32>,
+}
+
+impl SpeedArgs {
+    /// Adds what was given.
+    pub(crate) fn put(&self, to: &mut Map<String, Value>) {
+        if let Some(speed) = self.speed {
+            to.insert("speed".into(), json!(speed));
+        }
+        if let Some(minutes) = self.big_push_duration {
+            to.insert("big_push_duration".into(), json!(minutes));
+        }
+    }
 }
 
 /// How urgent.
@@ -84,7 +122,14 @@ pub(crate) fn run(args: PushArgs) -> Result<(), Failure> {
     if let Some(file) = &args.batch {
         return run_batch(&args.api, file);
     }
-    let answer = args.api.post("/v1/push", &request(&args)?)?;
+    let mut push = args.what.request()?;
+    if let Some(cid) = &args.cid {
+        push["cid"] = json!(cid);
+    }
+    if let Some(at) = &args.send_at {
+        push["options"]["send_at"] = json!(at);
+    }
+    let answer = args.api.post("/v1/push", &push)?;
     println!("{}", answer.trim_end());
     Ok(())
 }
@@ -126,7 +171,14 @@ fn run_batch(api: &ApiArgs, file: &Path) -> Result<(), Failure> {
     }
 }
 
-fn request(args: &PushArgs) -> Result<Value, Failure> {
+impl WhatArgs {
+    /// The push as the API takes it.
+    pub(crate) fn request(&self) -> Result<Value, Failure> {
+        request(self)
+    }
+}
+
+fn request(args: &WhatArgs) -> Result<Value, Failure> {
     let audience = if args.all {
         json!("all")
     } else if !args.to.is_empty() {
@@ -172,12 +224,13 @@ fn request(args: &PushArgs) -> Result<Value, Failure> {
         };
         options.insert("priority".into(), json!(word));
     }
-    if let Some(cid) = &args.cid {
-        request.insert("cid".into(), json!(cid));
-    }
     if let Some(replaced) = &args.override_msg_id {
         options.insert("override_msg_id".into(), json!(replaced));
     }
+    if let Some(at) = &args.expire_at {
+        options.insert("expire_at".into(), json!(at));
+    }
+    args.speed.put(&mut options);
     if !options.is_empty() {
         request.insert("options".into(), Value::Object(options));
     }

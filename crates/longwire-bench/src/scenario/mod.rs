@@ -10,6 +10,7 @@ pub(crate) mod limit;
 pub(crate) mod mqtt;
 pub(crate) mod online;
 pub(crate) mod pulse;
+pub(crate) mod schedules;
 pub(crate) mod stuck;
 pub(crate) mod team;
 pub(crate) mod transports;

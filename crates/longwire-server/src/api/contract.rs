@@ -2,8 +2,8 @@
 
 use super::Api;
 use super::endpoints::{
-    admin, apps, batch, books, devices, explain, messages, probes, push, recall, sse, streams, topics,
-    upstream, webhooks,
+    admin, apps, batch, books, devices, explain, messages, probes, push, recall, schedules, spread, sse,
+    streams, topics, upstream, webhooks,
 };
 use super::exchange::fault::Fault;
 use axum::Router;
@@ -27,9 +27,10 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .merge(of_devices())
         .routes(routes!(push::push))
         .routes(routes!(batch::batch))
-        .routes(routes!(messages::message, recall::recall))
+        .routes(routes!(messages::message, recall::recall, spread::change))
         .routes(routes!(books::books))
         .merge(of_truth())
+        .merge(of_schedules())
         .routes(routes!(upstream::upstream))
         .routes(routes!(upstream::ack))
         .routes(routes!(topics::publish))
@@ -48,6 +49,15 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))
         .routes(routes!(probes::openapi))
+}
+
+/// Pushes that are made later.
+fn of_schedules() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new().routes(routes!(schedules::make, schedules::list)).routes(routes!(
+        schedules::show,
+        schedules::change,
+        schedules::remove
+    ))
 }
 
 /// What becomes of messages and devices.

@@ -18,6 +18,7 @@ mod stats;
 pub use stats::ApiStats;
 
 use crate::delivery::hub::Hub;
+use crate::delivery::over_time::ReadPush;
 use crate::domain::{AppId, SecretHash};
 use exchange::fault::Fault;
 use operations::Operations;
@@ -66,6 +67,12 @@ pub struct Api {
 
 /// Event streams of one app at once; beyond it 429 `too_many_streams`.
 pub const STREAMS_PER_APP_MAX: usize = 16;
+
+/// How the hub reads a stored push: as it was read when it came. The word is what a run says of one that cannot be pushed.
+#[must_use]
+pub fn push_reader() -> ReadPush {
+    Arc::new(endpoints::read_push)
+}
 
 /// Makes a page. It reads the kernel's table of sockets, milliseconds, so never on a thread that serves requests.
 pub type Page = Arc<dyn Fn() -> String + Send + Sync>;

@@ -11,6 +11,7 @@ use super::memory::live::{self, Live};
 use super::memory::returns::Returns;
 use super::memory::sessions::Sessions;
 use super::once::KeyTurns;
+use super::over_time::Paced;
 use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
@@ -117,6 +118,9 @@ pub enum PushError {
     /// or no member of a shared group has room.
     #[error("a limit of topics is reached: mailboxes, retained messages, or subscribers of one topic")]
     TopicQuota,
+    /// The app has too many messages that are spread over time and not over.
+    #[error("too many messages of this app are being spread")]
+    TooManySpreads,
     /// The node is stopping.
     #[error("the node is draining")]
     Draining,
@@ -178,6 +182,7 @@ pub(super) struct Core {
     pub(super) key_turns: KeyTurns,
     pub(super) topics: Topics,
     pub(super) truth: Truth,
+    pub(super) paced: Paced,
     pub(super) stats: Arc<HubStats>,
     /// Rises when the tags or attributes of a connected device change.
     pub(super) retags: AtomicU64,
@@ -197,6 +202,10 @@ impl Core {
         let app = apps.get_mut(key)?;
         *app = Arc::new(change(app));
         Some(app.clone())
+    }
+
+    pub(super) fn app_of(&self, id: AppId) -> Option<Arc<App>> {
+        self.apps.read().values().find(|app| app.id == id).cloned()
     }
 
     /// The topic rules of these apps; one look at all apps, whoever asks.
@@ -293,6 +302,7 @@ impl Hub {
             key_turns: KeyTurns::new(),
             topics,
             truth: Truth::new(parts.truth, presences, stats.clone()),
+            paced: Paced::default(),
             stats,
             retags: AtomicU64::new(0),
             under_way: tokio::sync::RwLock::default(),

@@ -14,6 +14,7 @@
 //! - `memory`: session table, live counts, tags, ids.
 //! - `topics`: kept sessions, shared groups, retained messages, wills.
 //! - [`truth`]: stories, receipts, presence, and whom they are sent to.
+//! - [`over_time`]: schedules, and messages that are spread.
 //! - [`HubStats`]: what is counted.
 
 mod audience;
@@ -26,6 +27,7 @@ pub mod hub;
 mod memory;
 mod once;
 mod order;
+pub mod over_time;
 mod posts;
 mod pump;
 mod push;

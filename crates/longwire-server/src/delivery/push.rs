@@ -10,11 +10,20 @@ use crate::domain::audience::Estimate;
 use crate::domain::message::TTL_S_MAX;
 use crate::domain::{App, AppId, MessageId, Position, Priority, Push, WallMs};
 use crate::planted::{Fault as Planted, planted};
-use crate::store::port::{Accept, StoreError};
+use crate::store::pace::ScheduleChange;
+use crate::store::port::{Accept, Destination, StoreError};
 use crate::store::sessions::{Done, Work};
 use bytes::Bytes;
 use longwire_proto::wire::PushShared;
 use std::sync::Arc;
+
+/// What a schedule fires.
+pub(super) struct Firing {
+    /// The id that the message gets.
+    pub(super) message: MessageId,
+    /// The step of the schedule, to be stored with the message.
+    pub(super) step: Option<Box<ScheduleChange>>,
+}
 
 impl Core {
     /// See [`super::hub::Hub::push_at`].
@@ -23,6 +32,17 @@ impl Core {
         app: &App,
         push: Push,
         place: &mut Place,
+    ) -> Result<Receipt, PushError> {
+        self.push_as(app, push, place, None).await
+    }
+
+    /// The same, fired by a schedule.
+    pub(super) async fn push_as(
+        &self,
+        app: &App,
+        push: Push,
+        place: &mut Place,
+        firing: Option<Firing>,
     ) -> Result<Receipt, PushError> {
         if let Some(topic) = &push.audience.topic {
             place.come().await;
@@ -34,14 +54,11 @@ impl Core {
         }
         let met = self.meet(app.id, &push.audience).await?;
         let ttl_s = push.audience.ttl_s(push.ttl_s.min(TTL_S_MAX));
-        // A key keeps what its caller was told, so whom it meets is asked before; for others, while it is stored.
-        let told = match push.once {
-            Some(_) => Some(self.estimate_of(app.id, &met).await),
-            None => None,
-        };
+        let told = self.told_before(app.id, &push, &met, firing.is_some()).await;
         place.come().await;
         let accepted_at = (self.clock)();
-        let message = self.ids.next(accepted_at);
+        let first = || Firing { message: self.ids.next(accepted_at), step: None };
+        let Firing { message, step } = firing.unwrap_or_else(first);
         let (content, shared) = (&push.content, shared_of(message, &push));
         self.check_replaced(app.id, &push, ttl_s).await?;
         let mut receipt = receipt_of(message, &push, told.unwrap_or_default(), ttl_s);
@@ -59,22 +76,13 @@ impl Core {
                 place.pass();
                 return Ok(0);
             }
+            let deadline = WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000 - early_ms));
+            let destination = self.destination(app.id, message, &push, &met, deadline).await?;
+            let at = (accepted_at, deadline);
             let accept = Accept {
-                message,
-                app: app.id,
-                kind: content.kind,
-                trace: push.trace,
-                accepted_at,
-                deadline: WallMs(accepted_at.0.saturating_add(u64::from(ttl_s) * 1000 - early_ms)),
-                shared,
-                destination: met.destination(),
-                received: None,
-                priority: push.priority,
-                collapse_key: push.collapse_key.as_str().into(),
-                replaces: push.replaces,
                 once: keyed,
-                occurrence: None,
-                report: push.report.clone(),
+                occurrence: step,
+                ..accept_of(app.id, message, &push, at, shared, destination)
             };
             self.store_one(accept, place).await
         };
@@ -84,6 +92,15 @@ impl Core {
         self.stats.push_accepted(&push.audience, ttl_s > 0);
         tracing::debug!(trace = %push.trace, message = %message, durability = receipt.durability, "push accepted");
         Ok(receipt)
+    }
+
+    /// A key keeps what its caller was told, so whom it meets is asked before; for others, while it is stored. Of a firing nobody is
+    /// told.
+    async fn told_before(&self, app: AppId, push: &Push, met: &Met, fired: bool) -> Option<Estimate> {
+        match push.once {
+            Some(_) => Some(self.estimate_of(app, met).await),
+            None => fired.then(Estimate::default),
+        }
     }
 
     /// What an online-only message replaces must be there; of a stored one the store says so.
@@ -96,12 +113,36 @@ impl Core {
         }
     }
 
+    /// Where a stored message goes.
+    async fn destination(
+        &self,
+        app: AppId,
+        message: MessageId,
+        push: &Push,
+        met: &Met,
+        deadline: WallMs,
+    ) -> Result<Destination, PushError> {
+        match (push.spread, met) {
+            (Some(spread), Met::Filtered(filter)) => {
+                self.begin_spreading(message, app, filter, deadline, spread).await
+            }
+            _ => Ok(met.destination()),
+        }
+    }
+
     /// Stores a message; how many of its targets were refused.
     async fn store_one(&self, accept: Accept, place: &mut Place) -> Result<u64, PushError> {
+        let spreading = match &accept.destination {
+            Destination::Spread(spreading) => Some(spreading.clone()),
+            _ => None,
+        };
         let queued = self.store.queue(vec![Work::Accept(accept)]).await;
         place.pass();
         let mut refused = 0;
         for done in queued.outcomes().await {
+            if let (Some(spreading), Ok(_) | Err(StoreError::Unknown(_))) = (&spreading, &done) {
+                self.paced.spreads.begin((**spreading).clone());
+            }
             if let Done::Accepted(accepted) = done? {
                 refused = accepted.refused.len() as u64;
             }
@@ -173,6 +214,34 @@ fn receipt_of(message: MessageId, push: &Push, audience: Estimate, ttl_s: u32) -
         ttl_s,
         trace: push.trace,
         replayed: false,
+    }
+}
+
+/// A push as it is made durable, from when until when it lives.
+fn accept_of(
+    app: AppId,
+    message: MessageId,
+    push: &Push,
+    (accepted_at, deadline): (WallMs, WallMs),
+    shared: Bytes,
+    destination: Destination,
+) -> Accept {
+    Accept {
+        message,
+        app,
+        kind: push.content.kind,
+        trace: push.trace,
+        accepted_at,
+        deadline,
+        shared,
+        destination,
+        received: None,
+        priority: push.priority,
+        collapse_key: push.collapse_key.as_str().into(),
+        replaces: push.replaces,
+        once: None,
+        occurrence: None,
+        report: push.report.clone(),
     }
 }
 

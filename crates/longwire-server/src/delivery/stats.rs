@@ -33,7 +33,8 @@ pub(super) enum CallOutOutcome {
     HeldBack,
 }
 
-/// The hub's counters. All rise, except `devices_online`, `sessions_online` and `devices_automatic*`.
+/// The hub's counters. All rise, except `devices_online`, `sessions_online`, `devices_automatic*`,
+/// `schedules_held` and `spreads_open`.
 #[derive(Debug, Default)]
 pub struct HubStats {
     /// Devices with at least one session now, those being decided included.
@@ -110,6 +111,18 @@ pub struct HubStats {
     pub upstream: [AtomicU64; 5],
     /// Messages of devices that got no answer because their shard had no room for it; they will be sent again.
     pub upstream_unanswered: AtomicU64,
+    /// Schedules that fired.
+    pub schedules_fired: AtomicU64,
+    /// Firings whose push was refused.
+    pub schedules_failed: AtomicU64,
+    /// Firings of both kinds that were late.
+    pub schedules_late: AtomicU64,
+    /// Firings that wait to be tried again because the store took none.
+    pub schedules_held: AtomicU64,
+    /// Slices of messages that are spread over time.
+    pub slices_appended: AtomicU64,
+    /// Messages whose spreading is not over.
+    pub spreads_open: AtomicU64,
     /// Messages answered before they were stored, as their device had asked, and then not stored.
     pub upstream_lost: AtomicU64,
 }

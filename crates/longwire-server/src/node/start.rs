@@ -9,8 +9,9 @@ use super::operator::Operator;
 use super::telemetry::DroppedLines;
 use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
-use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
+use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts, push_reader};
 use crate::delivery::hub::{Hub, Parts as HubParts, TruthOptions};
+use crate::delivery::over_time::OverTime;
 use crate::domain::{AppSecret, Invalid, SecretHash};
 use crate::gate::transport::{TlsFileError, TlsTerms};
 use crate::gate::{Gate, GateError, Level};
@@ -142,7 +143,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         connections_per_device: config.connections_per_device,
         truth: truth_options(&config),
     };
-    let hub = Hub::start(parts).await?;
+    let hub = start_hub(parts, &gate).await?;
     let shards = events
         .into_iter()
         .map(|events| {
@@ -191,6 +192,15 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
 
 fn truth_options(config: &Config) -> TruthOptions {
     TruthOptions { node: config.gate.node.as_str().into(), private_webhooks: config.private_webhooks }
+}
+
+/// What was due while the node was down fires now. Slices of what is spread wait while it has much to do.
+async fn start_hub(parts: HubParts, gate: &Gate) -> Result<Hub, StoreError> {
+    let hub = Hub::start(parts).await?;
+    let stats = gate.stats();
+    let pressed = Box::new(move || stats.pressure.level() >= Level::Busy);
+    hub.run_over_time(OverTime { read: push_reader(), pressed }).await?;
+    Ok(hub)
 }
 
 /// Every listener of devices by its name, and where it listens.

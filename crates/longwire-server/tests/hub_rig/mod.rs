@@ -30,6 +30,9 @@ use tokio::sync::{Notify, mpsc};
 const PATIENCE: Duration = Duration::from_secs(20);
 pub const START_MS: u64 = 1_800_000_000_000;
 
+/// The reserve of stores that are opened from now on. Of the whole process: a test that sets it has a file of its own.
+pub static RESERVE_BYTES: AtomicU64 = AtomicU64::new(0);
+
 pub struct FakeShards {
     queues: Vec<Mutex<VecDeque<Command>>>,
     interests: Arc<Interests>,
@@ -180,7 +183,7 @@ impl Rig {
         };
         let options = StoreOptions {
             folder: folder.path().join(messages),
-            reserve_bytes: 0,
+            reserve_bytes: RESERVE_BYTES.load(Ordering::SeqCst),
             retention_ms: 86_400_000,
             story_ms: 0,
             clock: clock.clone(),

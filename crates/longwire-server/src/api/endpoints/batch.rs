@@ -109,7 +109,7 @@ pub(in crate::api) async fn batch(
     let work = request.pushes.into_iter().zip(places).map(|(push, place)| {
         let (api, caller, none) = (&api, &caller, &none);
         async move {
-            match Asked::read(push.get().as_bytes(), none, trace.id) {
+            match Asked::read(push.get().as_bytes(), none, trace.id, api.hub.now()) {
                 Ok(asked) => push_one(api, caller, asked, place).await,
                 Err(fault) => {
                     place.leave().await;

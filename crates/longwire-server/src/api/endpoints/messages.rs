@@ -1,5 +1,6 @@
 //! `GET /v1/messages/{msg_id}`.
 
+use super::spread::SpreadAnswer;
 use crate::api::Api;
 use crate::api::exchange::body::Segment;
 use crate::api::exchange::caller::Caller;
@@ -41,6 +42,9 @@ pub(in crate::api) struct MessageAnswer {
     recalled: bool,
     /// Deliveries by state.
     counts: DeliveryCounts,
+    /// How far it is, if it is spread over time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<SpreadAnswer>,
 }
 
 /// Deliveries by state: created = delivered + expired + collapsed + recalled +
@@ -112,7 +116,8 @@ pub(in crate::api) async fn message(
     let id = message_id(&id)?;
     let found = api.hub.message(&caller.app, id).await?;
     let story = found.ok_or_else(|| Fault::not_found("no such message"))?;
-    Ok(axum::Json(answer(id, &story)))
+    let spread = story.view.spreading.as_ref().map(|spread| SpreadAnswer::of(api.hub.spread_state(spread)));
+    Ok(axum::Json(answer(id, &story, spread)))
 }
 
 /// A message id in a path.
@@ -120,9 +125,10 @@ pub(super) fn message_id(text: &str) -> Result<MessageId, Fault> {
     MessageId::parse(text).ok_or_else(|| Fault::invalid("msg_id: must be 32 hexadecimal digits"))
 }
 
-fn answer(id: MessageId, story: &MessageStory) -> MessageAnswer {
+fn answer(id: MessageId, story: &MessageStory, spread: Option<SpreadAnswer>) -> MessageAnswer {
     let record = &story.view.record;
-    let in_log = record.log_position != Position::START;
+    // Of one that is spread, nothing may be in the log yet.
+    let in_log = record.log_position != Position::START || spread.is_some();
     MessageAnswer {
         msg_id: id.to_string(),
         trace_id: record.trace.to_string(),
@@ -141,6 +147,7 @@ fn answer(id: MessageId, story: &MessageStory) -> MessageAnswer {
         replaces: record.replaces.map(|replaced| replaced.to_string()),
         recalled: record.recalled.is_some(),
         counts: counts(story),
+        spread,
     }
 }
 

@@ -1,24 +1,31 @@
 //! `POST /v1/push`.
 
 use super::push_request::PushRequest;
+use super::schedule_request;
 use crate::api::Api;
 use crate::api::exchange::body::{BODY_BYTES_MAX, Bounded, parse};
 use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
 use crate::api::exchange::key::{key_of, once};
+use crate::api::exchange::rfc3339::rfc3339;
 use crate::api::exchange::trace::Trace;
 use crate::delivery::hub::{Place, PushError, Receipt, new_trace};
+use crate::delivery::over_time::NewSchedule;
 use crate::domain::audience::Estimate;
-use crate::domain::{MessageId, Push, TraceId};
+use crate::domain::{Invalid, MessageId, Push, TraceId, Trigger, WallMs};
 use crate::planted::{Fault as Planted, planted, planted_in};
 use crate::store::port::StoreError;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use utoipa::ToSchema;
+
+/// The name of a schedule that `send_at` made.
+const SEND_AT_NAME: &str = "send_at";
 
 /// An accepted push, or one that was only checked.
 #[derive(Serialize, ToSchema)]
@@ -43,6 +50,30 @@ pub(in crate::api) struct PushAnswer {
     /// The key made this message before, and this is what was answered then.
     #[schema(example = false)]
     pub(super) replayed: bool,
+}
+
+/// What a push came to.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(in crate::api) enum Pushed {
+    /// A message.
+    Now(PushAnswer),
+    /// With `send_at`: a schedule.
+    Later(ScheduledAnswer),
+}
+
+/// A push that waits for its time. There is no message yet; the schedule's runs will name it.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct ScheduledAnswer {
+    /// The schedule's id, 32 hexadecimal digits.
+    #[schema(example = "019aa2f0b5c87c3e9f4a6d1e2b3c4d5e")]
+    schedule_id: String,
+    /// The trace that its message will belong to.
+    #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    trace_id: String,
+    /// When it fires.
+    #[schema(format = DateTime, example = "2026-11-21T04:00:00.000Z")]
+    send_at: String,
 }
 
 /// Whom a push meets.
@@ -89,7 +120,7 @@ impl AudienceCounts {
     security(("basic" = []), ("bearer" = []), ("api_key" = [])),
     responses(
         (status = 200, body = PushAnswer, description = "Checked only (`options.validate_only`): nothing was sent or stored."),
-        (status = 202, body = PushAnswer, description = "Accepted, and durable unless its ttl is 0; or told again, if its key made it before."),
+        (status = 202, body = Pushed, description = "Accepted, and durable unless its ttl is 0; or told again, if its key made it before. With `send_at`: a schedule was made, and there is no message yet."),
         (status = 400, body = FaultBody, description = "A field is not allowed; the message names it."),
         (status = 401, body = FaultBody, description = "No app has these credentials."),
         (status = 404, body = FaultBody, description = "`override_msg_id`: this app has no such message; nothing was stored."),
@@ -98,7 +129,7 @@ impl AudienceCounts {
         (status = 413, body = FaultBody, description = "Content, audience or body is too long."),
         (status = 415, body = FaultBody, description = "Not JSON."),
         (status = 422, body = FaultBody, description = "No device matches any address."),
-        (status = 429, body = FaultBody, description = "Every mailbox addressed is full, too many requests at once, the app has too many keys (`too_many_cids`), or the node is overloaded."),
+        (status = 429, body = FaultBody, description = "Every mailbox addressed is full, too many requests at once, the app has too many keys (`too_many_cids`), schedules or spread messages, or the node is overloaded."),
         (status = 500, body = FaultBody, description = "`unknown_outcome`: it is not known whether it was stored."),
         (status = 503, body = FaultBody, description = "Draining, storage full, or the store is unavailable; nothing was stored."),
     )
@@ -109,14 +140,40 @@ pub(in crate::api) async fn push(
     caller: Caller,
     headers: HeaderMap,
     Bounded(body): Bounded<BODY_BYTES_MAX>,
-) -> Result<(StatusCode, axum::Json<PushAnswer>), Fault> {
+) -> Result<(StatusCode, axum::Json<Pushed>), Fault> {
     if (api.overloaded)() {
         return Err(Fault::overloaded());
     }
-    let asked = Asked::read(&body, &headers, trace.id)?;
+    let asked = Asked::read(&body, &headers, trace.id, api.hub.now())?;
+    if let Some(at) = asked.send_at.filter(|_| !asked.validates_only) {
+        let schedule = push_later(&api, &caller, trace.id, at, &asked, body).await?;
+        return Ok((StatusCode::ACCEPTED, axum::Json(Pushed::Later(schedule))));
+    }
     let status = if asked.validates_only { StatusCode::OK } else { StatusCode::ACCEPTED };
     let answer = push_one(&api, &caller, asked, Place::default()).await?;
-    Ok((status, axum::Json(answer)))
+    Ok((status, axum::Json(Pushed::Now(answer))))
+}
+
+/// Makes a schedule of a push with `send_at`.
+async fn push_later(
+    api: &Api,
+    caller: &Caller,
+    trace: TraceId,
+    at: WallMs,
+    asked: &Asked,
+    body: Bytes,
+) -> Result<ScheduledAnswer, Fault> {
+    if asked.push.once.is_some() {
+        return Err(Invalid::new("cid", "not with options.send_at").into());
+    }
+    let push = schedule_request::bounded(body)?;
+    let (name, trigger) = (Box::from(SEND_AT_NAME), Trigger::Single(at));
+    let schedule = api.hub.add_schedule(&caller.app, NewSchedule { name, trigger, push, trace }).await?;
+    Ok(ScheduledAnswer {
+        schedule_id: schedule.id.to_string(),
+        trace_id: trace.to_string(),
+        send_at: rfc3339(at),
+    })
 }
 
 /// A push as it was asked for: read, judged, with its key.
@@ -124,18 +181,29 @@ pub(super) struct Asked {
     push: Push,
     /// It is checked and answered, and not sent.
     pub(super) validates_only: bool,
+    /// It is to be pushed then, and was judged as if it were then.
+    send_at: Option<WallMs>,
 }
 
 impl Asked {
     /// # Errors
     /// 400 naming the field, 413 for what is too long.
-    pub(super) fn read(body: &[u8], headers: &HeaderMap, trace: TraceId) -> Result<Asked, Fault> {
+    pub(super) fn read(
+        body: &[u8],
+        headers: &HeaderMap,
+        trace: TraceId,
+        now: WallMs,
+    ) -> Result<Asked, Fault> {
         let request: PushRequest = parse(body)?;
         let key = key_of(headers, request.cid.as_deref())?;
         let validates_only = request.validates_only();
-        let mut push = request.into_push(trace)?;
+        let send_at = request.send_at()?;
+        if send_at.is_some_and(|at| at <= now) {
+            return Err(Invalid::new("options.send_at", "has passed").into());
+        }
+        let mut push = request.into_push(trace, send_at.unwrap_or(now))?;
         push.once = key.map(|key| once(&key, "push", body));
-        Ok(Asked { push, validates_only })
+        Ok(Asked { push, validates_only, send_at })
     }
 }
 
@@ -153,7 +221,7 @@ pub(super) async fn push_one(
         place.leave().await;
         return Err(Fault::overloaded());
     }
-    let Asked { push, validates_only } = asked;
+    let Asked { push, validates_only, send_at } = asked;
     if validates_only {
         place.leave().await;
         let estimate = api.hub.validate(&caller.app, &push).await?;
@@ -166,6 +234,10 @@ pub(super) async fn push_one(
             ttl: push.audience.ttl_s(push.ttl_s),
             replayed: false,
         });
+    }
+    if send_at.is_some() {
+        place.leave().await;
+        return Err(Invalid::new("options.send_at", "not in a batch").into());
     }
     let made = api.hub.push_at(&caller.app, push, place).await;
     let receipt = match made {

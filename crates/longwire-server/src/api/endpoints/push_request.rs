@@ -1,16 +1,15 @@
 //! A push as callers write it, and how it becomes one of the domain.
 
+use super::push_timing;
 use crate::api::exchange::fault::Fault;
 use crate::domain::audience::condition::{DEPTH_MAX, NODES_MAX};
 use crate::domain::audience::filter::PARTS;
 use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
-use crate::domain::message::{
-    LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, Report, TTL_S_DEFAULT, TTL_S_MAX,
-};
+use crate::domain::message::{LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, NOTIFICATION_BYTES_MAX, Report};
 use crate::domain::topic::TopicName;
 use crate::domain::{
     Alias, Audience, Condition, Content, DeviceName, Filter, Invalid, Kind, MessageId, Priority, Push, Tag,
-    TraceId,
+    TraceId, WallMs, schedule,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -145,6 +144,20 @@ struct PushOptions {
     /// At most 64 bytes: the newest of a key replaces older ones on the device.
     #[schema(max_length = 64)]
     collapse_key: Option<String>,
+    /// When it expires, RFC 3339 with an offset, rounded up to a second of life; at most 30 days ahead. Not with `time_to_live`.
+    #[schema(format = DateTime, example = "2026-11-21T18:00:00+08:00")]
+    expire_at: Option<String>,
+    /// When it is to be pushed, RFC 3339 with an offset, in the future and within ten years: it becomes a schedule that fires once, and
+    /// the answer has its `schedule_id` and no `msg_id`.
+    #[schema(format = DateTime, example = "2026-11-21T12:00:00+08:00")]
+    send_at: Option<String>,
+    /// Spread over time: so many devices a second, about. Only for `all`, tags and conditions that are stored. Not with
+    /// `big_push_duration`.
+    #[schema(minimum = 1, maximum = 1_000_000, example = 500)]
+    speed: Option<u32>,
+    /// Spread over so many minutes.
+    #[schema(minimum = 1, maximum = 1440, example = 30)]
+    big_push_duration: Option<u32>,
     /// An earlier message of this app, 32 hexadecimal digits: devices of this push that do not have it get this one instead,
     /// those that have it replace it.
     #[schema(example = "0198f3a1b2c37d4e8f90a1b2c3d4e5f6")]
@@ -218,7 +231,7 @@ impl PushRequest {
     ///
     /// # Errors
     /// 400 naming the field, 413 for what is too long.
-    pub(in crate::api) fn into_push(self, trace: TraceId) -> Result<Push, Fault> {
+    pub(in crate::api) fn into_push(self, trace: TraceId, now: WallMs) -> Result<Push, Fault> {
         let audience = self.audience.into_audience()?;
         let content = match (self.notification, self.message) {
             (Some(notification), None) => notification.into_content()?,
@@ -229,7 +242,11 @@ impl PushRequest {
             }
         };
         let options = self.options.unwrap_or_default();
-        let ttl = options.time_to_live.unwrap_or(u64::from(TTL_S_DEFAULT)).min(u64::from(TTL_S_MAX));
+        let ttl = push_timing::ttl_s(options.time_to_live, options.expire_at.as_deref(), now)?;
+        let spread = push_timing::spread(options.speed, options.big_push_duration)?;
+        if spread.is_some() {
+            push_timing::can_be_spread(&audience, ttl)?;
+        }
         let priority = options.priority()?;
         let collapse_key = options.collapse_key.unwrap_or_default();
         if collapse_key.len() > COLLAPSE_KEY_BYTES_MAX || collapse_key.contains(char::is_control) {
@@ -253,15 +270,32 @@ impl PushRequest {
         Ok(Push {
             audience,
             content,
-            ttl_s: ttl as u32,
+            ttl_s: ttl,
             collapse_key,
             trace,
             priority,
             replaces,
             once: None,
             report,
-            spread: None,
+            spread,
         })
+    }
+}
+
+impl PushRequest {
+    /// When it is to be pushed, if that is not now.
+    ///
+    /// # Errors
+    /// Not a time.
+    pub(in crate::api) fn send_at(&self) -> Result<Option<WallMs>, Fault> {
+        let text = self.options.as_ref().and_then(|options| options.send_at.as_deref());
+        text.map(|text| push_timing::instant("options.send_at", text)).transpose()
+    }
+
+    /// Whether its `expire_at` has passed.
+    pub(in crate::api) fn has_expired(&self, now: WallMs) -> bool {
+        let text = self.options.as_ref().and_then(|options| options.expire_at.as_deref());
+        text.and_then(schedule::instant).is_some_and(|at| at <= now)
     }
 }
 

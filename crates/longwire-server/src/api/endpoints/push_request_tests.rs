@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::domain::message::{Spread, TTL_S_DEFAULT, TTL_S_MAX};
 use axum::http::StatusCode;
+
+const NOW: WallMs = WallMs(1_800_000_000_000);
 
 fn push(json: &str) -> Result<Push, Fault> {
     let request = serde_json::from_str::<PushRequest>(json).map_err(|e| Fault::invalid(e.to_string()))?;
-    request.into_push(TraceId(7))
+    request.into_push(TraceId(7), NOW)
 }
 
 fn message(message: &str) -> Result<Content, Fault> {
@@ -188,5 +191,61 @@ fn urgency_is_priority_in_other_words() {
         [r#"{"urgency":"high","priority":"normal"}"#, r#"{"urgency":"very_low"}"#, r#"{"urgency":1}"#]
     {
         assert_eq!(with(options).unwrap_err().status(), StatusCode::BAD_REQUEST, "{options}");
+    }
+}
+
+#[test]
+fn a_time_of_expiry_is_a_ttl_in_whole_seconds() {
+    let with = |options: &str| {
+        push(&format!(r#"{{"audience":"all","message":{{"msg_content":"x"}},"options":{options}}}"#))
+    };
+    // NOW is 2027-01-15T08:00:00Z.
+    for (text, ttl_s) in [
+        ("2027-01-15T08:00:00.001Z", 1),
+        ("2027-01-15T08:01:00Z", 60),
+        ("2027-01-15T16:01:00+08:00", 60),
+        ("2027-01-15T08:01:00.001Z", 61),
+        ("2027-02-14T08:00:00Z", TTL_S_MAX),
+    ] {
+        assert_eq!(with(&format!(r#"{{"expire_at":"{text}"}}"#)).unwrap().ttl_s, ttl_s, "{text}");
+    }
+    for bad in [
+        r#"{"expire_at":"2027-01-15T08:00:00Z"}"#,
+        r#"{"expire_at":"2027-02-14T08:00:00.001Z"}"#,
+        r#"{"expire_at":"soon"}"#,
+        r#"{"expire_at":"2027-01-15T08:01:00"}"#,
+        r#"{"expire_at":1800000060}"#,
+        r#"{"expire_at":"2027-01-15T08:01:00Z","time_to_live":60}"#,
+    ] {
+        assert_eq!(with(bad).unwrap_err().status(), StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
+#[test]
+fn only_what_goes_to_the_log_is_spread() {
+    let with = |audience: &str, options: &str| {
+        push(&format!(r#"{{"audience":{audience},"message":{{"msg_content":"x"}},"options":{options}}}"#))
+    };
+    let all = r#""all""#;
+    assert_eq!(with(all, r#"{"speed":7}"#).unwrap().spread, Some(Spread::Speed(7)));
+    assert_eq!(with(all, r#"{"big_push_duration":2}"#).unwrap().spread, Some(Spread::Duration(120)));
+    assert_eq!(
+        with(r#"{"tag":["a"]}"#, r#"{"speed":1000000}"#).unwrap().spread,
+        Some(Spread::Speed(1_000_000))
+    );
+    for (audience, options) in [
+        (all, r#"{"speed":0}"#),
+        (all, r#"{"speed":1000001}"#),
+        (all, r#"{"speed":-1}"#),
+        (all, r#"{"big_push_duration":0}"#),
+        (all, r#"{"big_push_duration":1441}"#),
+        (all, r#"{"speed":7,"big_push_duration":2}"#),
+        (all, r#"{"speed":7,"time_to_live":0}"#),
+        (r#"{"registration_id":["a"]}"#, r#"{"speed":7}"#),
+        (r#"{"alias":["a"]}"#, r#"{"speed":7}"#),
+        (r#"{"topic":"a"}"#, r#"{"big_push_duration":7}"#),
+    ] {
+        let refused = with(audience, options).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{audience} {options}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::trace::Trace;
 use crate::delivery::hub::{PushError, RegisterError, SetError};
+use crate::delivery::over_time::ScheduleError;
 use crate::domain::Invalid;
 use crate::store::port::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -112,6 +113,21 @@ impl Fault {
         Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3005, "stalled", what).after(1)
     }
 
+    /// The message is not spread over time: 409.
+    pub fn not_spread() -> Fault {
+        Fault::new(StatusCode::CONFLICT, 1020, "not_spread", "the message is not spread over time")
+    }
+    /// All of the message is in the log, its deadline has come, or it was recalled: 409.
+    pub fn spread_over() -> Fault {
+        Fault::new(StatusCode::CONFLICT, 1021, "spread_over", "the spreading of the message is over")
+    }
+    /// The same fault of a field within this one.
+    #[must_use]
+    pub fn within(mut self, field: &str) -> Fault {
+        self.message = format!("{field}.{}", self.message);
+        self
+    }
+
     /// The status that it is answered with.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -216,10 +232,27 @@ impl From<PushError> for Fault {
             PushError::TopicQuota => {
                 Fault::new(StatusCode::TOO_MANY_REQUESTS, 2004, "topic_quota", text).after(30)
             }
+            PushError::TooManySpreads => {
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, 2021, "too_many_spreads", text).after(60)
+            }
             PushError::Draining => {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
             }
             PushError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ScheduleError> for Fault {
+    fn from(error: ScheduleError) -> Fault {
+        let text = error.to_string();
+        match error {
+            ScheduleError::Invalid(invalid) => invalid.into(),
+            ScheduleError::TooMany => {
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, 2020, "too_many_schedules", text).after(60)
+            }
+            ScheduleError::Busy => Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3020, "busy", text).after(1),
+            ScheduleError::Store(error) => error.into(),
         }
     }
 }

@@ -58,7 +58,8 @@ pub(super) fn hub(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
     for (name, help, counter) in counters {
         page.counter(name, help, counter.load(Relaxed))?;
     }
-    push_keys(page, hub)
+    push_keys(page, hub)?;
+    over_time(page, hub)
 }
 
 /// Callers' keys of pushes.
@@ -72,6 +73,28 @@ fn push_keys(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
         page.counter(name, help, counter.load(Relaxed))?;
     }
     Ok(())
+}
+
+/// Schedules, and messages that are spread.
+fn over_time(page: &mut Page<'_>, hub: &HubStats) -> fmt::Result {
+    for (name, help, counter) in [
+        ("longwire_schedules_fired", "firings of schedules that made a message", &hub.schedules_fired),
+        ("longwire_schedules_failed", "firings of schedules whose push was refused", &hub.schedules_failed),
+        ("longwire_schedules_late", "firings of schedules after their time", &hub.schedules_late),
+        ("longwire_slices_appended", "slices of messages that are spread", &hub.slices_appended),
+    ] {
+        page.counter(name, help, counter.load(Relaxed))?;
+    }
+    page.gauge(
+        "longwire_schedules_held",
+        "firings that wait to be tried again",
+        hub.schedules_held.load(Relaxed),
+    )?;
+    page.gauge(
+        "longwire_spreads_open",
+        "messages whose spreading is not over",
+        hub.spreads_open.load(Relaxed),
+    )
 }
 
 /// The reasons for which a login, rather than a session, ends; the others would be series of zeros.

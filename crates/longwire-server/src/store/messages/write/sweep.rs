@@ -20,7 +20,8 @@ use crate::store::messages::truth::stories;
 use crate::store::pace::Phase;
 use longwire_proto::id::Source;
 
-/// Deliveries that one turn looks at; a message is never split, so the last one may add its targets (≤ 1000).
+/// Deliveries and places that one turn looks at; a message is never split, so the last one may add its targets (≤ 1000) or slices
+/// (≤ 4096).
 const DELIVERIES_PER_TURN: usize = 2048;
 
 /// Adds what is due at `now` to the turn. True: more is due.
@@ -84,7 +85,7 @@ pub(crate) fn sweep(
                 }
             }
             Stage::Forget => {
-                forget(turn, message, &record)?;
+                seen += forget(turn, message, &record)?;
                 forget_record(turn, message, &record, at)?;
             }
             // Taken above.
@@ -116,8 +117,8 @@ fn expire(
     Ok(())
 }
 
-/// The end of retention: markers, and the places in log and indexes go.
-fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Result<(), Fault> {
+/// The end of retention: markers, and the places in log and indexes go; how many places.
+fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Result<usize, Fault> {
     for target in &record.targets {
         match reference(turn, target.client, target.position)? {
             // The device has it, so there is no hole to be told of.
@@ -133,7 +134,7 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
     if record.targets.is_empty() {
         spreads::forget(turn, message, &places);
     }
-    for position in places {
+    for &position in &places {
         let key = keys::log(record.app, position);
         if let Some(row) = turn.get(Space::Log, &key)? {
             let filter = filters::decode(&row).ok_or_else(|| Fault::damaged(Space::Log))?;
@@ -146,7 +147,7 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
         }
     }
     turn.remove(Space::Bodies, keys::message(message));
-    Ok(())
+    Ok(places.len())
 }
 
 /// Record and counts go too, or with the last of the stories.
