@@ -138,7 +138,7 @@ fn a_database_that_dies_takes_only_registrations_with_it(kind: Kind) {
 
 fn a_database_that_stands_still_is_not_waited_for(kind: Kind) {
     let engine = Engine::start(kind);
-    let server = start(&engine.first()).start();
+    let mut server = start(&engine.first()).start();
     let mut known = server.device("known");
     known.connect();
     engine.stand_still();
@@ -146,6 +146,9 @@ fn a_database_that_stands_still_is_not_waited_for(kind: Kind) {
     goes_on(&server, &mut known);
     engine.go_on();
     heals(&server);
+    engine.stand_still();
+    assert!(server.terminate().success());
+    engine.go_on();
 }
 
 fn a_database_that_is_killed_under_registrations_keeps_no_half_device(kind: Kind) {

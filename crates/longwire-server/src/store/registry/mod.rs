@@ -351,7 +351,8 @@ impl Registry {
         if let Some(task) = task {
             let _ = task.await;
         }
-        self.inner.database.pool.close().await;
+        // A database that stands still is not waited for; its connections end with the process.
+        let _ = timeout(database::ANSWER_MAX, self.inner.database.pool.close()).await;
         let lock = self.inner.lock.lock().take();
         if let Some(lock) = lock {
             lock.free().await;

@@ -41,6 +41,7 @@ pub(super) const COUNT_AUTOMATIC: &str =
 pub(super) const SETTING: &str = "SELECT value FROM settings WHERE name = ?";
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::store::registry::dialect::Dialect;

@@ -14,14 +14,15 @@ use super::health::RegistryHealth;
 use super::url::shown;
 use crate::store::lock::FolderLock;
 use crate::store::messages::OpenError;
-use sqlx::ConnectOptions as _;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// Embedded at build. A version is the same in all three; the first files of the servers hold what SQLite came to step by step.
 static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
@@ -135,12 +136,30 @@ pub(super) async fn open(
 /// How long a caller waits for a connection; less than it waits for the whole answer.
 const CONNECTION_MAX: Duration = Duration::from_secs(4);
 
+/// A connection that was used so lately is taken without asking whether it lives.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long the answer to that may take; then it is closed, and another one taken.
+const ALIVE_MAX: Duration = Duration::from_secs(1);
+
 /// A pool whose connections are told what they need to know.
 fn pool(dialect: Dialect, connections_max: u32) -> AnyPoolOptions {
     AnyPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(CONNECTION_MAX)
         .after_connect(move |connection, _| Box::pin(async move { dialect.begin_session(connection).await }))
+        // The pool's own question waits as long as the network likes.
+        .test_before_acquire(false)
+        .before_acquire(|connection, past| {
+            Box::pin(async move {
+                if past.idle_for < FRESH {
+                    return Ok(true);
+                }
+                let answered = timeout(ALIVE_MAX, connection.ping()).await;
+                answered
+                    .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))?;
+                Ok(true)
+            })
+        })
 }
 
 /// Statements are no news, and may not be in the log.
