@@ -2,7 +2,7 @@
 
 use crate::demo::build_release;
 use crate::step::{Failed, Steps, cargo, output, succeed};
-use crate::{clients, fuzz};
+use crate::{clients, engines, fuzz};
 use std::process::{Command, Stdio};
 
 const CARGO_DENY: &str = "0.20.2";
@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<(), Failed> {
     let mut steps = Steps::default();
     steps.run("install what is missing", install)?;
     steps.run("MQTT clients", clients::run)?;
+    steps.run("database servers", engines::run)?;
     steps.cargo("format", &["fmt", "--all", "--check"])?;
     steps.run("proto has no runtime", proto_has_no_runtime)?;
     steps.run("client has no server", client_has_no_server)?;

@@ -1,8 +1,9 @@
-//! What needs more than one cargo command: `cargo xtask demo | test | clients | fuzz | dist`.
+//! What needs more than one cargo command: `cargo xtask demo | test | clients | engines | fuzz | dist`.
 //!
 //! - `demo`: builds the release and runs `longwire demo`.
 //! - `checks`: `test`, everything that must pass before a change is taken.
 //! - `clients`: MQTT clients of others, installed for the tests that run them.
+//! - `engines`: database servers, installed for the tests that run them.
 //! - `fuzz`: every fuzz target for some seconds.
 //! - `dist`: a release in a tarball.
 //! - `step`: runs one named step, shows how long it took, stops at the first that fails.
@@ -14,6 +15,7 @@ mod checks;
 mod clients;
 mod demo;
 mod dist;
+mod engines;
 mod fuzz;
 mod step;
 
@@ -26,6 +28,7 @@ cargo xtask <task>
                   (--once: end after the table)
   test            install what is missing, then run everything that CI runs
   clients         install the MQTT clients that tests run, under target/mqtt-clients
+  engines         install the database servers that tests run (MariaDB, PostgreSQL)
   fuzz [seconds]  run every fuzz target for 20 seconds, or so many
   dist            build the release and put it into target/dist as a tarball
 ";
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         ["demo", rest @ ..] => demo::run(rest),
         ["test"] => checks::run(),
         ["clients"] => clients::run(),
+        ["engines"] => engines::run(),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["dist"] => dist::run(),
         ["help" | "--help" | "-h"] => {

@@ -27,7 +27,7 @@ use crate::domain::{
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, StoreError};
-use crate::store::registry::Registry;
+use crate::store::registry::{Registry, RegistryHealth};
 
 pub use super::devices::{Cleared, ConnectionStatus, DeviceStatus, Registered};
 pub use super::order::Place;
@@ -521,6 +521,12 @@ impl Hub {
             return Err(PushError::Draining);
         }
         Ok(self.core.store.usable()?)
+    }
+
+    /// Whether the registry answers. While it does not, devices and pushes go on.
+    #[must_use]
+    pub fn registry_health(&self) -> RegistryHealth {
+        self.core.registry.health()
     }
 
     /// From now on pushes and logins are refused with `draining`.

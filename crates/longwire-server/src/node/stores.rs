@@ -6,7 +6,7 @@ use super::start::ServeError;
 use crate::gate::Clock;
 use crate::store::messages::{MessageStore, OpenError};
 use crate::store::port::{Committed, StoreError, StoreOptions};
-use crate::store::registry::Registry;
+use crate::store::registry::{Registry, RegistryOptions};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use tokio::sync::mpsc;
@@ -29,7 +29,7 @@ pub(super) async fn open(
         .await
         .map_err(|ended| StoreError::Unavailable(ended.to_string()))??;
     store.check_books_every(config.storage_books_check);
-    let registry = Registry::open(&registry_url(config)).await?;
+    let registry = Registry::open_on(&registry_options(config)).await?;
     Ok((store, registry))
 }
 
@@ -52,10 +52,10 @@ fn make_folder(folder: &Path) -> Result<(), OpenError> {
     })
 }
 
-fn registry_url(config: &Config) -> String {
-    if config.sql_url.is_empty() {
-        format!("sqlite:{}", config.data_dir.join("registry.db").display())
-    } else {
-        config.sql_url.clone()
+fn registry_options(config: &Config) -> RegistryOptions {
+    let mut options = config.registry.clone();
+    if options.url.is_empty() {
+        options.url = format!("sqlite:{}", config.data_dir.join("registry.db").display());
     }
+    options
 }

@@ -54,6 +54,9 @@ pub enum StoreError {
     /// The engine failed before anything was stored.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The database of apps and devices failed, or is away; it heals by itself.
+    #[error("the registry is unavailable: {0}")]
+    Registry(String),
     /// The engine failed while storing: the outcome is not known (DELIVERY 4.2, "unknown").
     #[error("the store failed while writing: {0}")]
     Unknown(String),

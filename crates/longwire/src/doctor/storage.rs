@@ -3,6 +3,7 @@
 use super::Look;
 use super::finding::{Finding, Level};
 use crate::Failure;
+use longwire_server::store::registry::{RegistryOptions, ServerError};
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -261,10 +262,30 @@ pub(super) fn opened(look: &Look, so_far: &[Finding]) -> Result<Option<Finding>,
     }))
 }
 
+/// The database of apps and devices, where it is a server's. It is asked as a start would ask it, but not changed.
+fn server(look: &Look, terms: &RegistryOptions) -> Finding {
+    let subject = "registry";
+    let asked = longwire_server::node::runtime()
+        .map_err(|error| error.to_string())
+        .map(|runtime| runtime.block_on(longwire_server::store::registry::look(terms)));
+    let name = longwire_server::store::registry::shown(&terms.url);
+    let why = "apps and devices are in it; the server will not start without it";
+    match asked {
+        Ok(Ok(())) => Finding::well(subject, format!("{name} answers and is free")),
+        Ok(Err(ServerError::Taken { .. })) if look.process.is_some() => {
+            Finding::well(subject, format!("{name} answers and is in use"))
+        }
+        // The error says itself what to do about it.
+        Ok(Err(error)) => Finding::new(Level::Error, subject, error.to_string(), why),
+        Err(error) => Finding::new(Level::Error, subject, error, why),
+    }
+}
+
 /// The database of apps and devices, where it is a file of ours.
 fn registry(look: &Look, folder: &Path) -> Option<Finding> {
-    if !look.config.sql_url.is_empty() {
-        return None;
+    let terms = &look.config.registry;
+    if !terms.url.is_empty() {
+        return (!terms.url.starts_with("sqlite:")).then(|| server(look, terms));
     }
     let path = folder.join("registry.db");
     if !path.exists() {

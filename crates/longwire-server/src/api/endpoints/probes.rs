@@ -21,7 +21,7 @@ pub(in crate::api) async fn healthz() -> &'static str {
 #[utoipa::path(
     get, path = "/readyz", tag = "operating",
     responses(
-        (status = 200, description = "Ready."),
+        (status = 200, description = "`ready`; or `ready, registry away`: devices and pushes are served, registrations and administration wait for the database."),
         (status = 503, body = FaultBody, description = "Starting, draining, the store is not usable, or a shard stands still."),
     )
 )]
@@ -31,7 +31,8 @@ pub(in crate::api) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'stat
     }
     api.hub.usable()?;
     (api.alive)().map_err(Fault::stalled)?;
-    Ok("ready\n")
+    // Another node would not have the registry either, and this one has the devices.
+    Ok(if api.hub.registry_health().is_up() { "ready\n" } else { "ready, registry away\n" })
 }
 
 /// Metrics for Prometheus.

@@ -212,6 +212,11 @@ impl From<StoreError> for Fault {
                 let text = "the store is unavailable; nothing was stored";
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3003, "store_unavailable", text).after(2)
             }
+            StoreError::Registry(cause) => {
+                tracing::warn!(cause, "the registry is unavailable");
+                let text = "the database of apps and devices is unavailable; try again, it is safe to repeat";
+                Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3006, "registry_unavailable", text).after(2)
+            }
             StoreError::Unknown(cause) => {
                 tracing::error!(cause, "the store failed while writing");
                 let text = "the store failed while writing: it is not known whether this was stored";

@@ -18,6 +18,7 @@ use crate::delivery::AuthOptions;
 use crate::domain::{AppKey, DuplicateLogin, HeartbeatProfile, HeartbeatRules};
 use crate::gate::GateOptions;
 use crate::gate::transport::TlsFiles;
+use crate::store::registry::{self, RegistryOptions};
 use layers::{Problem, Value};
 use longwire_proto::limit::BACK_OFF_STEPS_MAX;
 use longwire_proto::session::InboundLimits;
@@ -51,8 +52,8 @@ pub struct Config {
     pub story_days: u32,
     /// Webhooks may go to addresses that are not public, and to `http`.
     pub private_webhooks: bool,
-    /// Database of apps and devices; empty: a file in the data folder.
-    pub sql_url: String,
+    /// Database of apps and devices; an empty URL: a file in the data folder.
+    pub registry: RegistryOptions,
     /// What meets a second login of a device whose app does not say.
     pub duplicate_login: DuplicateLogin,
     /// Heartbeats of devices whose app does not say, and the range for all.
@@ -141,7 +142,11 @@ impl Config {
             storage_retention: seconds("storage.retention"),
             story_days: u32::try_from(layers.integer("story.days")).unwrap_or(u32::MAX),
             private_webhooks: layers.switch("webhooks.private"),
-            sql_url: layers.text("sql.url").to_owned(),
+            registry: RegistryOptions {
+                url: layers.text("sql.url").to_owned(),
+                connections_max: u32::try_from(layers.integer("sql.connections")).unwrap_or(u32::MAX),
+                start_max: Duration::from_secs(layers.integer("sql.wait")),
+            },
             duplicate_login,
             heartbeat,
             auth,
@@ -330,9 +335,11 @@ fn check_relations(layers: &mut Layers) {
         layers.object("node.id", "must not contain control characters");
     }
     let url = layers.text("sql.url");
-    if !url.is_empty() && !url.starts_with("sqlite:") {
+    if !url.is_empty()
+        && let Err(problem) = registry::check_url(url)
+    {
         // The value may hold a password: it is not repeated.
-        layers.object("sql.url", "must begin with sqlite: (other databases are not served yet)");
+        layers.object("sql.url", problem);
     }
 }
 

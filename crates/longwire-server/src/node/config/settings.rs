@@ -3,6 +3,7 @@
 
 pub use super::setting::{Fallback, Kind, Setting};
 use crate::delivery::{AUTOMATIC_DEVICES_MAX, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};
+use crate::store::registry::{CONNECTIONS_MAX as SQL_CONNECTIONS_MAX, START_MAX as SQL_START_MAX};
 
 use super::setting::{
     further_accept, further_bind, further_plaintext, further_proxies, integer, switch, text,
@@ -435,8 +436,24 @@ pub const SETTINGS: &[Setting] = &[
         unit: "",
         fallback: Fallback::Text(""),
         secret: true,
-        doc: "Database of apps and devices, `sqlite:PATH`; empty is `registry.db` in the data folder.",
+        doc: "Database of apps and devices: `sqlite:PATH`, or `mysql://`, `mariadb://` or `postgres://user:password@host:port/database`; empty is `registry.db` in the data folder. Characters of the password that mean something in a URL are percent-encoded. TLS: `?ssl-mode=VERIFY_IDENTITY&ssl-ca=FILE` (MySQL, MariaDB) or `?sslmode=verify-full&sslrootcert=FILE` (PostgreSQL); by default it is used if the server offers it, and its certificate is not looked at. Never printed; better in `LONGWIRE_SQL__URL` than in a file that others read.",
     },
+    integer(
+        "sql.connections",
+        SQL_CONNECTIONS_MAX as u64,
+        "connections",
+        1,
+        256,
+        "Connections to a server's database at once, besides the one that holds the lock; callers beyond it wait for 4 seconds at most. A file has 4.",
+    ),
+    integer(
+        "sql.wait",
+        SQL_START_MAX.as_secs(),
+        "seconds",
+        0,
+        3600,
+        "How long a start waits for a server's database that does not answer yet, or that another server has; then it fails and says so.",
+    ),
     text(
         "apps.duplicate_login",
         Kind::Text { max: 32 },

@@ -81,6 +81,7 @@ impl Collector for Sources {
         page.gauge("longwire_reconnects_last_minute", "such logins in the last 60 seconds", last_minute)?;
         store::store(&mut page, &self.store)?;
         books::books(&mut page, &self.names)?;
+        store::engines(&mut page, &self.names.registry_health())?;
         hub_topics::hub_topics(&mut page, &self.names)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);

@@ -4,9 +4,24 @@ use super::hub::by_label;
 use super::{Page, Scale};
 use crate::domain::DropReason;
 use crate::store::messages::stats::{SYNC_BUCKETS_US, StoreStats};
+use crate::store::registry::RegistryHealth;
 use crate::store::truth::Stream;
+use prometheus_client::metrics::MetricType;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// The engines that we build on.
+pub(super) fn engines(page: &mut Page<'_>, registry: &RegistryHealth) -> fmt::Result {
+    let label = [("engine", "registry")];
+    let mut up = page.0.encode_descriptor(
+        "longwire_engine_up",
+        "1: it answers, 0: it is away",
+        None,
+        MetricType::Gauge,
+    )?;
+    up.encode_family(&label)?.encode_gauge(&u64::from(registry.is_up()))?;
+    page.counters("longwire_engine_errors", "questions that were not answered", &[(label, registry.errors())])
+}
 
 pub(super) fn store(page: &mut Page<'_>, store: &StoreStats) -> fmt::Result {
     let scale = Scale { bounds_us: &SYNC_BUCKETS_US, turns: &store.sync_us, sum_us: &store.sync_us_sum };

@@ -83,6 +83,9 @@ pub enum OpenError {
         /// What to do.
         remedy: String,
     },
+    /// The database server of the registry.
+    #[error(transparent)]
+    Registry(#[from] super::registry::ServerError),
 }
 
 /// A handle to the message store; clones share it. Every queue behind it is bounded: a call waits for room.

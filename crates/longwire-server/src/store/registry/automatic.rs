@@ -65,7 +65,7 @@ async fn enrol_app(
 ) -> sqlx::Result<Vec<Enrolled>> {
     let all: Vec<&DeviceName> = names.iter().collect();
     let known = clients(database, connection, app, &all).await?;
-    let (has,): (i64,) = sqlx::query_as(database.sql(statements::AUTOMATIC_DEVICES))
+    let (has,): (i64,) = sqlx::query_as(database.dialect.locked(statements::AUTOMATIC_DEVICES))
         .bind(i64::from(app.0))
         .fetch_one(&mut *connection)
         .await?;

@@ -109,7 +109,7 @@ impl Work for Removal {
 
     async fn run(&self, database: &Database, connection: &mut AnyConnection) -> sqlx::Result<Self::Made> {
         let client = signed(self.0);
-        let query = sqlx::query_as(database.sql(AUTOMATIC)).bind(client);
+        let query = sqlx::query_as(database.dialect.locked(AUTOMATIC)).bind(client);
         let row: Option<(i64, i64)> = query.fetch_optional(&mut *connection).await?;
         let Some((app, automatic)) = row else { return Ok(None) };
         for statement in [statements::REMOVE_TAGS, statements::REMOVE_ATTRIBUTES, REMOVE_DEVICE] {

@@ -33,6 +33,19 @@ impl Dialect {
         }
     }
 
+    /// A SELECT inside a transaction that then writes the rows: nobody else writes them meanwhile. SQLite has one writer at a time
+    /// anyhow, see [`Dialect::begin`].
+    pub(super) fn locked(self, statement: &'static str) -> SqlStr {
+        match self {
+            Dialect::Sqlite => statement.into_sql_str(),
+            Dialect::MySql => AssertSqlSafe(format!("{statement} FOR UPDATE")).into_sql_str(),
+            // Rows of other tables may go on naming them.
+            Dialect::Postgres => {
+                AssertSqlSafe(format!("{} FOR NO KEY UPDATE", numbered(statement))).into_sql_str()
+            }
+        }
+    }
+
     /// A statement with a list of values at its end: `rows` times `row`, which has `?` for each value, inside `around`.
     pub(super) fn listed(
         self,

@@ -6,6 +6,7 @@
 //! - [`login_ways`]: how they are written.
 //! - [`open`]: opening the database, and what is checked then.
 //! - [`database`]: its connections, reads and transactions, each within a bounded time.
+//! - [`health`]: whether it answers; [`url`]: what of a URL may be shown.
 //! - [`rows`]: rows and the values of the domain.
 //! - [`statements`]: what is said, and [`dialect`]: how each database wants it said.
 
@@ -13,13 +14,18 @@ mod automatic;
 mod changes;
 mod database;
 mod dialect;
+mod health;
 mod login_ways;
 mod open;
 mod registrations;
 mod rows;
 mod statements;
+mod url;
 
 pub use self::automatic::Enrolled;
+pub use self::health::RegistryHealth;
+pub use self::open::{CONNECTIONS_MAX, RegistryOptions, START_MAX, ServerError, check_url, look};
+pub use self::url::shown;
 
 use self::database::Database;
 use self::open::Lock;
@@ -36,6 +42,7 @@ use sqlx::SqlStr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// What a registration came to.
 #[derive(Clone, Debug)]
@@ -75,12 +82,21 @@ const TOKEN_KEY: &str = "token_key";
 const ADMIN_KEY: &str = "admin_key_hash";
 
 impl Registry {
-    /// Opens `url` (`sqlite:PATH`), makes the file if missing, runs the migrations.
+    /// Opens the database at a URL on the default terms, see [`Registry::open_on`].
     ///
     /// # Errors
-    /// Locked, not writable, or not a database of ours.
+    /// See [`Registry::open_on`].
     pub async fn open(url: &str) -> Result<Registry, OpenError> {
-        let (database, lock) = open::open(url).await?;
+        Registry::open_on(&RegistryOptions::new(url)).await
+    }
+
+    /// Opens the database: makes a file that is missing, waits for a server that does not answer, takes it for this process, runs
+    /// the migrations.
+    ///
+    /// # Errors
+    /// Locked, not writable, away for longer than the terms allow, or not a database of ours.
+    pub async fn open_on(terms: &RegistryOptions) -> Result<Registry, OpenError> {
+        let (database, lock) = open::open(terms, RegistryHealth::default()).await?;
         let (requests, requests_end) = mpsc::channel(registrations::QUEUED_MAX);
         let task = tokio::spawn(registrations::serve(database.clone(), requests_end));
         Ok(Registry {
@@ -114,7 +130,7 @@ impl Registry {
         open_registration: bool,
     ) -> Result<App, StoreError> {
         let database = &self.inner.database;
-        match database.read(&rows::NewApp { key, hash, open_registration }).await {
+        match database.write_once(&rows::NewApp { key, hash, open_registration }).await {
             Ok(id) => {
                 let id = u32::try_from(id)
                     .map_err(|_| StoreError::Unavailable("registry: no app numbers are left".to_owned()))?;
@@ -260,8 +276,13 @@ impl Registry {
         let (reply, answer) = oneshot::channel();
         let requests = self.inner.requests.lock().clone().ok_or_else(closed)?;
         let request = Request { app: app.id, registration, may_update, reply };
-        requests.send(request).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        let answered = async {
+            requests.send(request).await.map_err(|_| closed())?;
+            answer.await.map_err(|_| closed())?
+        };
+        // Those before it wait as long at most, so it may have waited for them.
+        let late = |_| RegisterError::Store(StoreError::Registry("no answer in time".to_owned()));
+        timeout(database::ANSWER_MAX, answered).await.map_err(late)?
     }
 
     /// Registers names that log in for the first time, marked as automatic, in one transaction. Per app a list without
@@ -330,11 +351,18 @@ impl Registry {
         if let Some(task) = task {
             let _ = task.await;
         }
-        self.inner.database.pool.close().await;
+        // A database that stands still is not waited for; its connections end with the process.
+        let _ = timeout(database::ANSWER_MAX, self.inner.database.pool.close()).await;
         let lock = self.inner.lock.lock().take();
         if let Some(lock) = lock {
             lock.free().await;
         }
+    }
+
+    /// Whether it answers.
+    #[must_use]
+    pub fn health(&self) -> RegistryHealth {
+        self.inner.database.health.clone()
     }
 
     fn sql(&self, statement: &'static str) -> SqlStr {

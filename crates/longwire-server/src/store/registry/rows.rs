@@ -142,7 +142,9 @@ impl Work for ByName<'_> {
     type Made = Option<Device>;
 
     async fn run(&self, database: &Database, connection: &mut AnyConnection) -> sqlx::Result<Self::Made> {
-        let row = device_row(database, connection, self.0, self.1).await?;
+        let query = sqlx::query_as(database.sql(statements::DEVICE_BY_NAME));
+        let query = query.bind(i64::from(self.0.0)).bind(self.1.as_str());
+        let row = query.fetch_optional(&mut *connection).await?;
         with_tags(database, connection, row).await
     }
 }
@@ -169,14 +171,14 @@ impl Work for NewApp<'_> {
     }
 }
 
-/// The row of a device by its name.
+/// The row of a device by its name, held until the transaction ends.
 pub(super) async fn device_row(
     database: &Database,
     connection: &mut AnyConnection,
     app: AppId,
     name: &DeviceName,
 ) -> sqlx::Result<Option<DeviceRow>> {
-    sqlx::query_as(database.sql(statements::DEVICE_BY_NAME))
+    sqlx::query_as(database.dialect.locked(statements::DEVICE_BY_NAME))
         .bind(i64::from(app.0))
         .bind(name.as_str())
         .fetch_optional(connection)
@@ -211,5 +213,5 @@ pub(super) async fn with_tags(
 
 /// What a caller is told of a database's error.
 pub(super) fn unavailable(error: &sqlx::Error) -> StoreError {
-    StoreError::Unavailable(format!("registry: {error}"))
+    StoreError::Registry(error.to_string())
 }

@@ -39,3 +39,48 @@ pub(super) const COUNT_AUTOMATIC: &str =
     "UPDATE apps SET automatic_devices = automatic_devices + ? WHERE id = ?";
 
 pub(super) const SETTING: &str = "SELECT value FROM settings WHERE name = ?";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::store::registry::dialect::Dialect;
+    use sqlx::{AnyConnection, Connection as _, SqlSafeStr as _, SqlStr};
+
+    /// How SQLite would look for the rows.
+    async fn plan(connection: &mut AnyConnection, statement: SqlStr) -> String {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.as_str()));
+        let steps: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(explain).fetch_all(connection).await.unwrap();
+        steps.into_iter().map(|(.., step)| step + "\n").collect()
+    }
+
+    /// The keys are the same in the other databases.
+    #[tokio::test]
+    async fn what_registrations_and_logins_ask_is_found_by_a_key() {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::migrate!("./migrations/sqlite").run(&mut connection).await.unwrap();
+        let mut asked = [
+            DEVICE_BY_NAME,
+            DEVICE_BY_CLIENT,
+            TAGS,
+            ATTRIBUTES,
+            SET_ALIAS,
+            REMOVE_TAGS,
+            REMOVE_ATTRIBUTES,
+            AUTOMATIC_DEVICES,
+            COUNT_AUTOMATIC,
+            SETTING,
+        ]
+        .map(|statement| statement.into_sql_str())
+        .to_vec();
+        asked.push(Dialect::Sqlite.listed(DEVICES_OF_NAMES, "?", 3, ["(", ")"]));
+        for statement in asked {
+            let plan = plan(&mut connection, statement.clone()).await;
+            assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{}: {plan}", statement.as_str());
+        }
+        let without = "SELECT client FROM devices WHERE alias = ?".into_sql_str();
+        assert!(plan(&mut connection, without).await.contains("SCAN"));
+    }
+}

@@ -5,6 +5,7 @@ use crate::store::lock::FolderLock;
 use crate::store::messages::OpenError;
 use crate::store::registry::database::Database;
 use crate::store::registry::dialect::Dialect;
+use crate::store::registry::health::RegistryHealth;
 use crate::store::registry::statements::APPLICATION_ID;
 use sqlx::AnyConnection;
 use sqlx::migrate::MigrateError;
@@ -19,7 +20,7 @@ const CONNECTIONS_MAX: u32 = 4;
 const CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Opens the file, takes it for this process, and brings its tables up to date.
-pub(super) async fn open(url: &str) -> Result<(Database, Lock), OpenError> {
+pub(super) async fn open(url: &str, health: RegistryHealth) -> Result<(Database, Lock), OpenError> {
     let refused = |cause: String| OpenError::NotWritable { path: url.to_owned(), cause };
     let path = SqliteConnectOptions::from_str(url).map_err(|error| refused(error.to_string()))?;
     let path = path.get_filename().to_path_buf();
@@ -45,7 +46,7 @@ pub(super) async fn open(url: &str) -> Result<(Database, Lock), OpenError> {
     let _ = connection.close().await;
     prepared?;
     let pool = pool(Dialect::Sqlite, CONNECTIONS_MAX).connect_lazy_with(options);
-    Ok((Database { pool, dialect: Dialect::Sqlite }, Lock::File(lock)))
+    Ok((Database { pool, dialect: Dialect::Sqlite, health }, Lock::File(lock)))
 }
 
 /// The URL, with the word that makes the file.
