@@ -6,6 +6,7 @@
 //! - `recall`: taking one back.
 //! - `once`: pushes with a key of the caller; `order`: many pushes in their order.
 //! - `devices`: registration, changes and removal of devices; profiles kept equal to the registry.
+//! - [`people`]: apps from making to end, keys, the audit log; `quotas`: what apps may have and do.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - `auth`: who an MQTT client is.
 //! - [`border`]: commands to the shards and events from them; the port that the gate serves.
@@ -25,14 +26,17 @@ pub mod hub;
 mod memory;
 mod once;
 mod order;
+pub mod people;
 mod posts;
 mod pump;
 mod push;
+mod quotas;
 mod recall;
 mod stats;
 mod topics;
 pub mod truth;
 
+pub use quotas::{Allowance, AppMeter, Usage};
 pub use topics::PUBLISH_LABELS;
 
 pub use auth::{AUTOMATIC_DEVICES_MAX, AuthOptions, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};

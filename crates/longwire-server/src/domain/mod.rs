@@ -4,6 +4,7 @@
 mod app;
 pub mod app_settings;
 pub mod audience;
+pub mod audit;
 mod counts;
 pub mod device;
 pub mod device_change;
@@ -11,13 +12,15 @@ pub mod heartbeat;
 pub mod login_ways;
 pub mod message;
 mod rfc3339;
+pub mod people;
+mod quotas;
 pub mod schedule;
 mod tally;
 mod token;
 pub mod topic;
 
 pub use app::{App, AppId, AppKey, AppSecret, DuplicateLogin, SecretHash};
-pub use app_settings::{AppSettings, ReceiptMode, Webhook, WebhookSecret};
+pub use app_settings::{AppSettings, ReceiptMode, RetiredSecret, Webhook, WebhookSecret};
 pub use audience::{Audience, Condition, Filter};
 pub use counts::{Counts, DropReason, Dropped};
 pub use device::{Alias, Device, DeviceName, Registration, Tag};
@@ -26,6 +29,7 @@ pub use heartbeat::{AssignedHeartbeat, HeartbeatPolicy, HeartbeatProfile, Heartb
 pub use login_ways::LoginWays;
 pub use message::{Content, MessageRecord, Priority, Push, Recalled, Target};
 pub use rfc3339::rfc3339;
+pub use quotas::{Limits, Quotas};
 pub use schedule::{ScheduleId, Trigger};
 pub use tally::Tally;
 pub use token::{Token, TokenFault, TokenKey};

@@ -11,6 +11,7 @@ use super::{capacity, service, stores, watch};
 use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts};
 use crate::delivery::hub::{Hub, Parts as HubParts, TruthOptions};
+use crate::delivery::people::AuditCheck;
 use crate::domain::{AppSecret, Invalid, SecretHash};
 use crate::gate::transport::{TlsFileError, TlsTerms};
 use crate::gate::{Gate, GateError, Level};
@@ -141,6 +142,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         auth: config.auth.clone(),
         connections_per_device: config.connections_per_device,
         truth: truth_options(&config),
+        limits: config.limits,
     };
     let hub = Hub::start(parts).await?;
     let shards = events
@@ -223,11 +225,13 @@ fn make_api(
         gate: gate.stats(),
         hub: hub.stats(),
         names: hub.clone(),
+        apps_named: config.apps_named,
         store: store.clone(),
         api: stats.clone(),
         device_port: device.port(),
         log_dropped,
     };
+    tokio::spawn(check_audit(hub.clone(), stats.clone()));
     let options = ApiOptions {
         connections_max: config.api.connections_max,
         requests_per_app_max: config.api.requests_per_app_max,
@@ -255,6 +259,22 @@ fn make_api(
         operations: Box::new(operator),
         admin_key,
     })
+}
+
+/// Looks at the whole audit log once, beside the start: a broken one is told, and keeps nobody out.
+async fn check_audit(hub: Hub, stats: Arc<ApiStats>) {
+    match hub.check_audit().await {
+        Ok(AuditCheck { broken_at: Some(line), lines }) => {
+            stats.audit_broken.store(1, Ordering::Relaxed);
+            tracing::error!(
+                line,
+                lines,
+                "the audit log is broken: this line does not follow the one before it"
+            );
+        }
+        Ok(AuditCheck { lines, .. }) => tracing::debug!(lines, "the audit log is whole"),
+        Err(error) => tracing::warn!(%error, "the audit log could not be checked"),
+    }
 }
 
 impl Running {

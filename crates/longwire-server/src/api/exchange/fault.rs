@@ -102,6 +102,32 @@ impl Fault {
         let text = "the node is draining";
         Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
     }
+    /// The app sends more than it may: 429.
+    pub fn app_rate(message: impl Into<String>, wait_s: u32) -> Fault {
+        Fault::new(StatusCode::TOO_MANY_REQUESTS, 2007, "app_rate", message).after(wait_s.max(1))
+    }
+    /// The app has as much as it may: 429. Only somebody's act makes room.
+    pub fn app_quota(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::TOO_MANY_REQUESTS, 2008, "app_quota", message).after(60)
+    }
+    /// What was shown does not open this: 403.
+    pub fn forbidden(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::FORBIDDEN, 1016, "forbidden", message)
+    }
+    /// The app is out of service: 403.
+    pub fn app_disabled() -> Fault {
+        Fault::new(StatusCode::FORBIDDEN, 1017, "app_disabled", "this app is disabled")
+    }
+    /// What is there stands against it: 409.
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::CONFLICT, 1018, code, message)
+    }
+    /// The line of the audit log cannot be written, so the act is not done: 503.
+    pub fn audit_unavailable() -> Fault {
+        let text = "the audit log cannot be written; nothing was done";
+        Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3006, "audit_unavailable", text).after(2)
+    }
+
     /// The node sheds pushes: 429.
     pub fn overloaded() -> Fault {
         let text = "the node is overloaded; nothing was stored";
@@ -216,6 +242,7 @@ impl From<PushError> for Fault {
             PushError::TopicQuota => {
                 Fault::new(StatusCode::TOO_MANY_REQUESTS, 2004, "topic_quota", text).after(30)
             }
+            PushError::AppRate(wait_s, _) => Fault::app_rate(text, wait_s),
             PushError::Draining => {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
             }
@@ -239,6 +266,7 @@ impl From<RegisterError> for Fault {
             RegisterError::Taken => {
                 Fault::new(StatusCode::CONFLICT, 1007, "taken", "registration_id: is taken")
             }
+            RegisterError::Quota => Fault::app_quota(error.to_string()),
             RegisterError::Store(error) => error.into(),
         }
     }

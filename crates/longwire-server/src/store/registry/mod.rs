@@ -2,6 +2,7 @@
 //!
 //! - [`registrations`]: registrations that wait together share a transaction.
 //! - [`automatic`]: devices that register themselves by logging in.
+//! - [`people`]: keys, and what is written of an app as a whole; [`audit`]: the log of administrative acts.
 //! - [`changes`]: what is changed of registered devices, and their removal.
 //! - [`login_ways`]: how they are written.
 //! - [`open`]: opening the database, and what is checked then.
@@ -9,16 +10,19 @@
 //! - [`rows`]: rows and the values of the domain.
 //! - [`statements`]: what is said, and [`dialect`]: how each database wants it said.
 
+mod audit;
 mod automatic;
 mod changes;
 mod database;
 mod dialect;
 mod login_ways;
 mod open;
+mod people;
 mod registrations;
 mod rows;
 mod statements;
 
+pub use self::audit::{AUDIT_LINES_MAX, AuditCheck};
 pub use self::automatic::Enrolled;
 
 use self::database::Database;
@@ -52,6 +56,9 @@ pub enum RegisterError {
     /// The name exists and the caller may only make new ones.
     #[error("the registration id is taken")]
     Taken,
+    /// The app has as many devices as it may.
+    #[error("the app has as many devices as it may")]
+    Quota,
     /// The registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
