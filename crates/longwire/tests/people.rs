@@ -404,3 +404,49 @@ fn quotas_of_the_node_hold_for_apps_without_their_own() {
     set_quotas(&server, &json!({"devices": 0}));
     assert_eq!(server.api.post("/v1/devices", &json!({})).status, 201);
 }
+
+/// Runs the command as an operator: whether it succeeded, and what it printed.
+fn longwire(server: &TestServer, args: &[&str]) -> (bool, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_longwire"))
+        .args(args)
+        .env("LONGWIRE_API", server.api_address.to_string())
+        .env("LONGWIRE_ADMIN_KEY", &server.admin_key)
+        .output()
+        .unwrap();
+    let text = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn the_command_does_all_of_it_and_finds_what_is_missing_in_the_log() {
+    let server = TestServer::start();
+    let run = |args: &[&str]| {
+        let (done, text) = longwire(&server, args);
+        assert!(done, "{args:?}: {text}");
+        serde_json::from_str::<Value>(&text).unwrap_or(Value::Null)
+    };
+    assert!(run(&["app", "create", "shop", "--name", "The shop"])["app_secret"].is_string());
+    assert_eq!(run(&["app", "set", "shop", "--self-service", "true"])["self_service"], json!(true));
+    assert_eq!(run(&["app", "list", "--limit", "1000"])["apps"].as_array().unwrap().len(), 2);
+    assert!(run(&["app", "rotate", "shop", "--grace", "60"])["app_secret"].is_string());
+    assert_eq!(run(&["quota", "set", "shop", "--devices", "5"])["devices"]["limit"], 5);
+    assert_eq!(run(&["quota", "show", "shop"])["devices"], 5);
+    let made = run(&["key", "create", "--name", "ann", "--role", "viewer"]);
+    assert_eq!(run(&["key", "list"])["keys"][0]["name"], "ann");
+    run(&["key", "revoke", made["id"].as_str().unwrap()]);
+    assert_eq!(run(&["app", "disable", "shop"])["disabled"], json!(true));
+    assert_eq!(run(&["app", "enable", "shop"])["disabled"], json!(false));
+    run(&["app", "disable", "shop"]);
+    run(&["app", "remove", "shop"]);
+    assert!(!longwire(&server, &["app", "show", "shop"]).0);
+    assert!(!longwire(&server, &["app", "show", "../admin/memory"]).0);
+
+    let whole = run(&["audit", "verify"]);
+    assert_eq!((&whole["lines"], &whole["whole"]), (&json!(20), &json!(true)));
+    let head = whole["last"]["hash"].as_str().unwrap();
+    assert_eq!(run(&["audit", "list", "--limit", "1000"])["lines"][19]["hash"], head);
+    run(&["app", "create", "other"]);
+    assert_eq!(run(&["audit", "verify", "--head", head])["lines"], 22);
+    let (done, text) = longwire(&server, &["audit", "verify", "--head", &"0".repeat(64)]);
+    assert!(!done && text.contains("cut off"), "{text}");
+}

@@ -271,3 +271,65 @@ impl From<RegisterError> for Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_refused_for_now_says_when_to_come_again() {
+        let store = [
+            StoreError::Full { free_bytes: 1, reserve_bytes: 2 },
+            StoreError::MailboxFull,
+            StoreError::TooManyKeys,
+            StoreError::ConflictingKey,
+            StoreError::Repeated,
+            StoreError::NoSuchMessage,
+            StoreError::Unavailable(String::new()),
+            StoreError::Unknown(String::new()),
+        ];
+        let push = [
+            PushError::NobodyMatches,
+            PushError::TooManyTargets(1001),
+            PushError::TopicQuota,
+            PushError::AppRate(0, "messages"),
+            PushError::Draining,
+        ];
+        let faults = store
+            .into_iter()
+            .map(Fault::from)
+            .chain(push.into_iter().map(Fault::from))
+            .chain([RegisterError::Quota, RegisterError::Taken].map(Fault::from))
+            .chain([
+                Fault::too_many_requests(1),
+                Fault::app_rate("", 0),
+                Fault::app_quota(""),
+                Fault::app_disabled(),
+                Fault::forbidden(""),
+                Fault::audit_unavailable(),
+                Fault::overloaded(),
+                Fault::stalled(String::new()),
+                Fault::method_not_allowed(),
+            ]);
+        for fault in faults {
+            let for_now = matches!(fault.status.as_u16(), 429 | 503);
+            assert_eq!(fault.retry_after_s.is_some_and(|seconds| seconds > 0), for_now, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn every_429_and_503_is_made_with_its_time() {
+        // What a list of values could forget, the text of the code cannot.
+        let code = include_str!("fault.rs").split("mod tests").next().unwrap_or_default();
+        let made = code.split("Fault::new(").skip(1).map(|rest| rest.split("\n    }").next().unwrap_or(rest));
+        let mut seen = 0;
+        for one in made {
+            let head = one.split(')').next().unwrap_or_default();
+            if head.contains("TOO_MANY_REQUESTS") || head.contains("SERVICE_UNAVAILABLE") {
+                seen += 1;
+                assert!(one.contains(").after("), "{one}");
+            }
+        }
+        assert!(seen >= 10, "{seen}");
+    }
+}
