@@ -2,8 +2,8 @@
 
 use super::Api;
 use super::endpoints::{
-    admin, apps, batch, books, devices, explain, messages, people, probes, push, recall, sse, streams, topics,
-    upstream, webhooks,
+    admin, apps, batch, books, devices, explain, messages, people, probes, push, recall, sse, streams,
+    topics, upstream, webhooks,
 };
 use super::exchange::fault::Fault;
 use super::exchange::needs::{Need, need};
