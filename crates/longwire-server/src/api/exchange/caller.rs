@@ -18,8 +18,6 @@ const HOW: &str = "send `Authorization: Basic` with app_key:app_secret, or `Auth
 /// An app that showed its secret or a key of the scope that is needed, with a place among its requests in work.
 pub(in crate::api) struct Caller {
     pub(in crate::api) app: Arc<App>,
-    /// The key; `None`: the app's secret.
-    pub(in crate::api) key: Option<Arc<ApiKey>>,
     _place: InWork,
 }
 
@@ -34,7 +32,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
             let name = key.as_ref().map_or("the app's secret", |key| &key.name);
             Noted::begin(api, parts, format!("app {}: {name}", app.key.as_str())).await?;
         }
-        Ok(Caller { app, key, _place: place })
+        Ok(Caller { app, _place: place })
     }
 }
 
