@@ -171,8 +171,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     tracing::info!(%device, %api, node = config.gate.node, shards = config.gate.shards, "ready");
     service::ready(format!("devices on {device}, API on {api}")).await;
     let shards_go_on = gate.stats();
-    let healthy = move || watch::look(&shards_go_on).is_ok();
-    watches.extend(service::watch(Arc::new(healthy)));
+    watches.extend(service::watch(Arc::new(move || watch::look(&shards_go_on).is_ok())));
     Ok(Running {
         device,
         listeners,
