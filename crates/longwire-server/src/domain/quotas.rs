@@ -46,6 +46,10 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// No limits.
+    pub const NONE: Limits =
+        Limits { connections: 0, requests_per_s: 0, messages_per_s: 0, broadcasts_per_min: 0, devices: 0 };
+
     /// What holds for an app with these quotas.
     #[must_use]
     pub fn of(self, quotas: &Quotas) -> Limits {
