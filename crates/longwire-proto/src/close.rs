@@ -49,6 +49,10 @@ pub enum CloseReason {
     BadClientId = 0x24,
     /// The app has as many devices that registered themselves as it may.
     DeviceQuota = 0x25,
+    /// The app has as many connections as it may.
+    AppQuota = 0x26,
+    /// The app is out of service.
+    AppDisabled = 0x27,
     /// A newer login of the same device displaced this connection.
     TakenOver = 0x30,
     /// An operator or the API closed it.
@@ -86,7 +90,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [CloseReason; 38] = [
+    pub const ALL: [CloseReason; 40] = [
         CloseReason::PeerClosed,
         CloseReason::PeerLost,
         CloseReason::Idle,
@@ -109,6 +113,8 @@ impl CloseReason {
         CloseReason::RevokedToken,
         CloseReason::BadClientId,
         CloseReason::DeviceQuota,
+        CloseReason::AppQuota,
+        CloseReason::AppDisabled,
         CloseReason::TakenOver,
         CloseReason::Kicked,
         CloseReason::AckTimeout,
@@ -171,6 +177,8 @@ impl CloseReason {
             CloseReason::RevokedToken => "revoked_token",
             CloseReason::BadClientId => "bad_client_id",
             CloseReason::DeviceQuota => "device_quota",
+            CloseReason::AppQuota => "app_quota",
+            CloseReason::AppDisabled => "app_disabled",
             CloseReason::TakenOver => "taken_over",
             CloseReason::Kicked => "kicked",
             CloseReason::AckTimeout => "ack_timeout",

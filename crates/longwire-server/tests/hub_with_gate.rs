@@ -66,6 +66,7 @@ impl Node {
             auth: AuthOptions::default(),
             connections_per_device: 8,
             truth: Default::default(),
+            limits: longwire_server::domain::Limits::NONE,
         };
         let hub = Hub::start(parts).await.unwrap();
         for events in events {

@@ -12,6 +12,7 @@ mod doctor;
 mod listen;
 mod message;
 mod pause;
+mod people;
 mod publish;
 mod push;
 mod recall;
@@ -89,6 +90,14 @@ enum Verb {
     Presence(truth::StreamArgs),
     /// List, set, test or delete the app's webhooks.
     Webhook(truth::WebhookArgs),
+    /// Apps: make, list, change, disable, remove.
+    App(people::AppArgs),
+    /// Keys of operators: make, list, revoke.
+    Key(people::KeyArgs),
+    /// Quotas of an app.
+    Quota(people::QuotaArgs),
+    /// What administrators did: list it, and check that nobody changed it.
+    Audit(people::AuditArgs),
     /// Behave like a device: connect, print what arrives, ack it.
     Listen(listen::ListenArgs),
     /// Measure a server, and the machine beside it.
@@ -142,6 +151,10 @@ fn main() -> ExitCode {
         Verb::Receipts(args) => truth::receipts(args),
         Verb::Presence(args) => truth::presence(args),
         Verb::Webhook(args) => truth::webhook(args),
+        Verb::App(args) => people::app(&args),
+        Verb::Key(args) => people::key(&args),
+        Verb::Quota(args) => people::quota(&args),
+        Verb::Audit(args) => people::audit(&args),
         Verb::Listen(args) => listen::run(args),
         Verb::Bench(args) => longwire_bench::run_bench(args).map_err(Failure::failed),
         Verb::Demo(args) => longwire_bench::run_demo(args).map_err(Failure::failed),

@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::contract;
+use super::exchange::acts::Noted;
 use super::exchange::fault::Fault;
 use super::exchange::trace::{TRACEPARENT, Trace};
 use super::stats::Gauge;
@@ -107,9 +108,9 @@ async fn accept(
             _ = stop.changed() => return,
         };
         match accepted {
-            Ok((stream, _)) => match places.clone().try_acquire_owned() {
+            Ok((stream, peer)) => match places.clone().try_acquire_owned() {
                 Ok(place) => {
-                    tokio::spawn(converse(stream, api.clone(), router.clone(), place, stop.clone()));
+                    tokio::spawn(converse((stream, peer), api.clone(), router.clone(), place, stop.clone()));
                 }
                 Err(_) => {
                     api.stats.refused.fetch_add(1, Relaxed);
@@ -128,7 +129,7 @@ async fn accept(
 }
 
 async fn converse(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     api: Arc<Api>,
     router: Router,
     _place: OwnedSemaphorePermit,
@@ -141,7 +142,7 @@ async fn converse(
     let header = api.options.header;
     let service = service_fn(move |request| {
         let (api, router) = (api.clone(), router.clone());
-        async move { Ok::<Response, Infallible>(answer(&api, router, request).await) }
+        async move { Ok::<Response, Infallible>(answer(&api, router, request, peer).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -163,15 +164,17 @@ async fn converse(
 }
 
 /// One request, from its trace to its counted answer.
-async fn answer(api: &Api, mut router: Router, request: Request<Incoming>) -> Response {
+async fn answer(api: &Api, mut router: Router, request: Request<Incoming>, peer: SocketAddr) -> Response {
     let trace = Trace::of(request.headers());
     // A caller that hangs up ends this future anywhere: the count must not stay.
     let _counted = Gauge::up(&api.stats.in_flight);
+    let noted = Noted::new(peer);
     let mut response = match check_framing(request.headers()) {
         Err(fault) => fault.render(&trace),
         Ok(()) => {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(trace);
+            request.extensions_mut().insert(noted.clone());
             let Ok(response) = router.call(request).await;
             response
         }
@@ -183,6 +186,8 @@ async fn answer(api: &Api, mut router: Router, request: Request<Incoming>) -> Re
             response.headers_mut().insert(header::ALLOW, allow);
         }
     }
+    noted.end(api, response.status().as_u16()).await;
+    noted.write_headers(response.headers_mut());
     response.headers_mut().insert(TRACEPARENT, trace.header());
     api.stats.answered(response.status().as_u16());
     response

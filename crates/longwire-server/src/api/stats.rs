@@ -15,6 +15,10 @@ pub struct ApiStats {
     pub in_flight: AtomicU64,
     /// Requests answered, by the first digit of the status (index 1 to 5).
     pub answered: [AtomicU64; 6],
+    /// Lines that could not be written into the audit log.
+    pub audit_failed: AtomicU64,
+    /// The audit log was found broken.
+    pub audit_broken: AtomicU64,
     /// Pushes accepted.
     pub pushes_accepted: AtomicU64,
 }

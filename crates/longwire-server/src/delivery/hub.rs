@@ -8,10 +8,12 @@ use super::memory::guard::{self, Guard};
 use super::memory::ids::MessageIds;
 use super::memory::labels::{LABELS_MAX, Labels};
 use super::memory::live::{self, Live};
+use super::memory::meters::Meters;
 use super::memory::returns::Returns;
 use super::memory::sessions::Sessions;
 use super::once::KeyTurns;
 use super::over_time::Paced;
+use super::people::{DISABLED_RETRY_S, People};
 use super::posts::Posts;
 use super::pump;
 use super::stats::HubStats;
@@ -22,8 +24,8 @@ use crate::domain::LoginWays;
 use crate::domain::audience::Estimate;
 use crate::domain::topic::Rules;
 use crate::domain::{
-    App, AppId, AppKey, AppSecret, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid, MessageId, Push,
-    SecretHash, TokenKey, TraceId, WallMs,
+    App, AppId, AppKey, AppSecret, DuplicateLogin, HeartbeatPolicy, HeartbeatRules, Invalid, Limits,
+    MessageId, Push, SecretHash, TokenKey, TraceId, WallMs,
 };
 use crate::store::messages::MessageStore;
 use crate::store::port::{Committed, StoreError};
@@ -84,6 +86,8 @@ pub struct Parts {
     pub connections_per_device: usize,
     /// About streams and webhooks.
     pub truth: TruthOptions,
+    /// Quotas of apps that do not say.
+    pub limits: Limits,
 }
 
 /// What a push came to.
@@ -121,6 +125,9 @@ pub enum PushError {
     /// The app has too many messages that are spread over time and not over.
     #[error("too many messages of this app are being spread")]
     TooManySpreads,
+    /// The app sends more than it may; how long to wait, seconds.
+    #[error("more {1} than this app may; nothing was stored")]
+    AppRate(u32, &'static str),
     /// The node is stopping.
     #[error("the node is draining")]
     Draining,
@@ -188,6 +195,9 @@ pub(super) struct Core {
     pub(super) retags: AtomicU64,
     /// Read by every push, written by the close.
     pub(super) under_way: tokio::sync::RwLock<()>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) limits: Limits,
+    pub(super) people: People,
     apps: RwLock<HashMap<Box<str>, Arc<App>>>,
 }
 
@@ -208,6 +218,14 @@ impl Core {
         self.apps.read().values().find(|app| app.id == id).cloned()
     }
 
+    pub(super) fn all_apps(&self) -> Vec<Arc<App>> {
+        self.apps.read().values().cloned().collect()
+    }
+
+    pub(super) fn forget_app(&self, key: &str) {
+        self.apps.write().remove(key);
+    }
+
     /// The topic rules of these apps; one look at all apps, whoever asks.
     pub(super) fn topic_rules(&self, ids: &HashSet<AppId>) -> HashMap<AppId, Arc<Rules>> {
         let apps = self.apps.read();
@@ -220,6 +238,11 @@ impl Core {
         let apps = self.apps.read();
         let allowing = apps.values().filter(|app| app.settings.self_service && ids.contains(&app.id));
         allowing.map(|app| app.id).collect()
+    }
+
+    /// Nanoseconds of the buckets' clock.
+    pub(super) fn now_ns(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn retry_after_s(&self) -> u16 {
@@ -241,8 +264,13 @@ impl Core {
                 | CloseReason::AlreadyConnected
                 | CloseReason::AuthUnavailable
                 | CloseReason::DeviceQuota
+                | CloseReason::AppQuota
         );
-        let retry_after_s = if later { self.retry_after_s() } else { 0 };
+        let retry_after_s = match reason {
+            CloseReason::AppDisabled => DISABLED_RETRY_S,
+            _ if later => self.retry_after_s(),
+            _ => 0,
+        };
         self.refuse_until(to, reason, retry_after_s).await;
     }
 
@@ -270,6 +298,8 @@ impl Hub {
         }
         let by_key = apps.iter().map(|app| (Box::from(app.key.as_str()), app.clone())).collect();
         let stats = Arc::new(HubStats::default());
+        let meters = Arc::new(Meters::default());
+        let people = People::new(registry.keys().await?);
         let enrolment = Enrolment::new(lists, registry.automatic_devices().await?);
         enrolment.count(std::iter::empty(), &stats);
         let seed = RandomState::new().hash_one(0_u8);
@@ -294,7 +324,7 @@ impl Hub {
             bad_logins: Guard::new(guard::BAD_LOGINS),
             began: Instant::now(),
             posts: Posts::new(shards, stats.clone()),
-            sessions: Sessions::new(stats.clone()),
+            sessions: Sessions::new(stats.clone(), meters.clone()),
             labels: Labels::new(LABELS_MAX),
             live: Live::new(live::MESSAGES_MAX, stats.clone()),
             ids: MessageIds::new(random_bytes()?),
@@ -306,6 +336,9 @@ impl Hub {
             stats,
             retags: AtomicU64::new(0),
             under_way: tokio::sync::RwLock::default(),
+            meters,
+            limits: parts.limits,
+            people,
             apps: RwLock::new(by_key),
         });
         core.take_up_wills(&apps);
@@ -341,7 +374,9 @@ impl Hub {
         let app = self.core.app(key);
         // No secret has this hash that anybody could find; the comparison is made all the same.
         let hash = app.as_ref().map_or(SecretHash([0; 32]), |app| app.secret_hash);
-        if hash.matches(secret) { app } else { None }
+        let retired = app.as_ref().and_then(|app| app.settings.retired?.hash((self.core.clock)()));
+        let is_retired = retired.is_some_and(|retired| retired.matches(secret));
+        if hash.matches(secret) || is_retired { app } else { None }
     }
 
     /// The app of a public key, for open registration.
@@ -496,6 +531,12 @@ impl Hub {
     /// # Errors
     /// See [`PushError`].
     pub async fn push_at(&self, app: &App, push: Push, mut place: Place) -> Result<Receipt, PushError> {
+        let audience = &push.audience;
+        let is_for_many = !audience.is_addressed() && audience.topic.is_none();
+        if let Err(refused) = self.spend_messages(app, 1, u64::from(is_for_many)) {
+            place.leave().await;
+            return Err(refused);
+        }
         if let Some(once) = push.once {
             return self.core.push_once(app, push, once.key, place).await;
         }

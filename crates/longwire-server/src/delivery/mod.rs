@@ -6,6 +6,7 @@
 //! - `recall`: taking one back; `books`: whether every delivery is accounted for; `upstream`: what devices sent; `story`: what became of a message.
 //! - `once`: pushes with a key of the caller; `order`: many pushes in their order.
 //! - `devices`: registration, changes and removal of devices; profiles kept equal to the registry.
+//! - [`people`]: apps from making to end, keys, the audit log; `quotas`: what apps may have and do.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - `auth`: who an MQTT client is.
 //! - [`border`]: commands to the shards and events from them; the port that the gate serves.
@@ -28,9 +29,11 @@ mod memory;
 mod once;
 mod order;
 pub mod over_time;
+pub mod people;
 mod posts;
 mod pump;
 mod push;
+mod quotas;
 mod recall;
 mod stats;
 mod story;
@@ -38,6 +41,7 @@ mod topics;
 pub mod truth;
 mod upstream;
 
+pub use quotas::{Allowance, AppMeter, Usage};
 pub use topics::PUBLISH_LABELS;
 
 pub use auth::{AUTOMATIC_DEVICES_MAX, AuthOptions, SESSION_EXPIRY_DEFAULT_S, SESSION_EXPIRY_MAX_S};

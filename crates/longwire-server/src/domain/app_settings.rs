@@ -1,6 +1,6 @@
 //! What an operator or the app's owner sets for an app beside its credentials; one JSON object in its row of the registry.
 
-use super::Invalid;
+use super::{Invalid, Quotas, SecretHash, WallMs};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
@@ -21,6 +21,14 @@ pub struct AppSettings {
     pub webhooks: Vec<Webhook>,
     /// How many messages a device gets in a span of time; `None`: as many as come.
     pub frequency_cap: Option<FrequencyCap>,
+    /// What it is called, for people.
+    pub name: String,
+    /// It is out of service: nobody of it is let in.
+    pub disabled: bool,
+    /// How much it may have and do.
+    pub quotas: Quotas,
+    /// The secret before the last rotation, as long as it is good.
+    pub retired: Option<RetiredSecret>,
 }
 
 /// What goes into an app's stream of receipts. A message with `callback` has all of it, whatever this says.
@@ -89,5 +97,22 @@ impl FrequencyCap {
             messages: within("frequency_cap.messages", messages, Self::MESSAGES)?,
             per_s: within("frequency_cap.per_s", per_s, Self::PER_S)?,
         })
+    }
+}
+
+/// A secret that was replaced and is good for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RetiredSecret {
+    /// BLAKE3 of it.
+    pub hash: [u8; 32],
+    /// From then on it opens nothing; milliseconds, see [`WallMs`].
+    pub until_ms: u64,
+}
+
+impl RetiredSecret {
+    /// What a caller's secret must hash to, if it is good now.
+    #[must_use]
+    pub fn hash(&self, now: WallMs) -> Option<SecretHash> {
+        (now.0 < self.until_ms).then_some(SecretHash(self.hash))
     }
 }

@@ -12,6 +12,7 @@ use crate::api::listen::{self, Bound, Listening};
 use crate::api::{Api, ApiOptions, ApiStats, Parts as ApiParts, push_reader};
 use crate::delivery::hub::{Hub, Parts as HubParts, TruthOptions};
 use crate::delivery::over_time::OverTime;
+use crate::delivery::people::AuditCheck;
 use crate::domain::{AppSecret, Invalid, SecretHash};
 use crate::gate::transport::{TlsFileError, TlsTerms};
 use crate::gate::{Gate, GateError, Level};
@@ -142,6 +143,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         auth: config.auth.clone(),
         connections_per_device: config.connections_per_device,
         truth: truth_options(&config),
+        limits: config.limits,
     };
     let hub = start_hub(parts, &gate).await?;
     let shards = events
@@ -170,8 +172,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     tracing::info!(%device, %api, node = config.gate.node, shards = config.gate.shards, "ready");
     service::ready(format!("devices on {device}, API on {api}")).await;
     let shards_go_on = gate.stats();
-    let healthy = move || watch::look(&shards_go_on).is_ok();
-    watches.extend(service::watch(Arc::new(healthy)));
+    watches.extend(service::watch(Arc::new(move || watch::look(&shards_go_on).is_ok())));
     Ok(Running {
         device,
         listeners,
@@ -233,11 +234,13 @@ fn make_api(
         gate: gate.stats(),
         hub: hub.stats(),
         names: hub.clone(),
+        apps_named: config.apps_named,
         store: store.clone(),
         api: stats.clone(),
         device_port: device.port(),
         log_dropped,
     };
+    tokio::spawn(check_audit(hub.clone(), stats.clone()));
     let options = ApiOptions {
         connections_max: config.api.connections_max,
         requests_per_app_max: config.api.requests_per_app_max,
@@ -265,6 +268,22 @@ fn make_api(
         operations: Box::new(operator),
         admin_key,
     })
+}
+
+/// Looks at the whole audit log once, beside the start: a broken one is told, and keeps nobody out.
+async fn check_audit(hub: Hub, stats: Arc<ApiStats>) {
+    match hub.check_audit().await {
+        Ok(AuditCheck { broken_at: Some(line), lines }) => {
+            stats.audit_broken.store(1, Ordering::Relaxed);
+            tracing::error!(
+                line,
+                lines,
+                "the audit log is broken: this line does not follow the one before it"
+            );
+        }
+        Ok(AuditCheck { lines, .. }) => tracing::debug!(lines, "the audit log is whole"),
+        Err(error) => tracing::warn!(%error, "the audit log could not be checked"),
+    }
 }
 
 impl Running {

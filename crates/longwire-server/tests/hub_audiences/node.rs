@@ -62,6 +62,7 @@ impl Node {
             heartbeat: HeartbeatRules::default(),
             auth: AuthOptions::default(),
             connections_per_device: 8,
+            limits: longwire_server::domain::Limits::NONE,
             truth: Default::default(),
         };
         let hub = Hub::start(parts).await.unwrap();

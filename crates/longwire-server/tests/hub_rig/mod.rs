@@ -211,6 +211,7 @@ impl Rig {
             auth,
             connections_per_device: 3,
             truth: Default::default(),
+            limits: longwire_server::domain::Limits::NONE,
         };
         let hub = Hub::start(parts).await.unwrap();
         let mut events = Vec::new();

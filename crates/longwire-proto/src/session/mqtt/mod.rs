@@ -65,7 +65,9 @@ pub const fn reason_of(close: CloseReason) -> Reason {
     match close {
         CloseReason::Idle => Reason::KeepAliveTimeout,
         CloseReason::TakenOver => Reason::SessionTakenOver,
-        CloseReason::Kicked | CloseReason::RevokedToken => Reason::AdministrativeAction,
+        CloseReason::Kicked | CloseReason::RevokedToken | CloseReason::AppDisabled => {
+            Reason::AdministrativeAction
+        }
         CloseReason::Draining => Reason::ServerShuttingDown,
         CloseReason::Full | CloseReason::Shed => Reason::ServerBusy,
         CloseReason::StoreUnavailable | CloseReason::AuthUnavailable => Reason::ServerUnavailable,
@@ -73,7 +75,7 @@ pub const fn reason_of(close: CloseReason) -> Reason {
             Reason::BadUserNameOrPassword
         }
         CloseReason::AlreadyConnected | CloseReason::BadClientId => Reason::ClientIdNotValid,
-        CloseReason::DeviceQuota => Reason::QuotaExceeded,
+        CloseReason::DeviceQuota | CloseReason::AppQuota => Reason::QuotaExceeded,
         CloseReason::Conflict => Reason::ConnectionRateExceeded,
         CloseReason::FrameTooLong | CloseReason::TooMuchBeforeLogin => Reason::PacketTooLarge,
         CloseReason::BadCommand | CloseReason::BadBody | CloseReason::BadMagic => Reason::MalformedPacket,

@@ -102,6 +102,8 @@ pub const fn close_code(reason: CloseReason) -> u16 {
         | CloseReason::RevokedToken
         | CloseReason::BadClientId
         | CloseReason::DeviceQuota
+        | CloseReason::AppQuota
+        | CloseReason::AppDisabled
         | CloseReason::TakenOver
         | CloseReason::Kicked
         | CloseReason::AckTimeout

@@ -7,6 +7,7 @@ pub(super) mod books;
 pub(super) mod devices;
 pub(super) mod explain;
 pub(super) mod messages;
+pub(super) mod people;
 pub(super) mod probes;
 pub(super) mod push;
 mod push_request;

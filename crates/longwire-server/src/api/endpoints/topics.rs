@@ -102,6 +102,7 @@ pub(in crate::api) async fn publish(
         return Err(Fault::overloaded());
     }
     let publication = request.into_publication(caller.app.id, trace.id)?;
+    api.hub.spend_messages(&caller.app, 1, 0)?;
     let sent = api.hub.publish(&publication).await?;
     let answer = PublishAnswer {
         msg_id: sent.message.to_string(),

@@ -103,6 +103,32 @@ impl Fault {
         let text = "the node is draining";
         Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
     }
+    /// The app sends more than it may: 429.
+    pub fn app_rate(message: impl Into<String>, wait_s: u32) -> Fault {
+        Fault::new(StatusCode::TOO_MANY_REQUESTS, 2007, "app_rate", message).after(wait_s.max(1))
+    }
+    /// The app has as much as it may: 429. Only somebody's act makes room.
+    pub fn app_quota(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::TOO_MANY_REQUESTS, 2008, "app_quota", message).after(60)
+    }
+    /// What was shown does not open this: 403.
+    pub fn forbidden(message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::FORBIDDEN, 1016, "forbidden", message)
+    }
+    /// The app is out of service: 403.
+    pub fn app_disabled() -> Fault {
+        Fault::new(StatusCode::FORBIDDEN, 1017, "app_disabled", "this app is disabled")
+    }
+    /// What is there stands against it: 409.
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Fault {
+        Fault::new(StatusCode::CONFLICT, 1018, code, message)
+    }
+    /// The line of the audit log cannot be written, so the act is not done: 503.
+    pub fn audit_unavailable() -> Fault {
+        let text = "the audit log cannot be written; nothing was done";
+        Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3006, "audit_unavailable", text).after(2)
+    }
+
     /// The node sheds pushes: 429.
     pub fn overloaded() -> Fault {
         let text = "the node is overloaded; nothing was stored";
@@ -240,6 +266,7 @@ impl From<PushError> for Fault {
             PushError::TooManySpreads => {
                 Fault::new(StatusCode::TOO_MANY_REQUESTS, 2021, "too_many_spreads", text).after(60)
             }
+            PushError::AppRate(wait_s, _) => Fault::app_rate(text, wait_s),
             PushError::Draining => {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 3001, "draining", text).after(1)
             }
@@ -277,7 +304,70 @@ impl From<RegisterError> for Fault {
             RegisterError::Taken => {
                 Fault::new(StatusCode::CONFLICT, 1007, "taken", "registration_id: is taken")
             }
+            RegisterError::Quota => Fault::app_quota(error.to_string()),
             RegisterError::Store(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_refused_for_now_says_when_to_come_again() {
+        let store = [
+            StoreError::Full { free_bytes: 1, reserve_bytes: 2 },
+            StoreError::MailboxFull,
+            StoreError::TooManyKeys,
+            StoreError::ConflictingKey,
+            StoreError::Repeated,
+            StoreError::NoSuchMessage,
+            StoreError::Unavailable(String::new()),
+            StoreError::Unknown(String::new()),
+        ];
+        let push = [
+            PushError::NobodyMatches,
+            PushError::TooManyTargets(1001),
+            PushError::TopicQuota,
+            PushError::AppRate(0, "messages"),
+            PushError::Draining,
+        ];
+        let faults = store
+            .into_iter()
+            .map(Fault::from)
+            .chain(push.into_iter().map(Fault::from))
+            .chain([RegisterError::Quota, RegisterError::Taken].map(Fault::from))
+            .chain([
+                Fault::too_many_requests(1),
+                Fault::app_rate("", 0),
+                Fault::app_quota(""),
+                Fault::app_disabled(),
+                Fault::forbidden(""),
+                Fault::audit_unavailable(),
+                Fault::overloaded(),
+                Fault::stalled(String::new()),
+                Fault::method_not_allowed(),
+            ]);
+        for fault in faults {
+            let for_now = matches!(fault.status.as_u16(), 429 | 503);
+            assert_eq!(fault.retry_after_s.is_some_and(|seconds| seconds > 0), for_now, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn every_429_and_503_is_made_with_its_time() {
+        // What a list of values could forget, the text of the code cannot.
+        let code = include_str!("fault.rs").split("mod tests").next().unwrap_or_default();
+        let made = code.split("Fault::new(").skip(1).map(|rest| rest.split("\n    }").next().unwrap_or(rest));
+        let mut seen = 0;
+        for one in made {
+            let head = one.split(')').next().unwrap_or_default();
+            if head.contains("TOO_MANY_REQUESTS") || head.contains("SERVICE_UNAVAILABLE") {
+                seen += 1;
+                assert!(one.contains(").after("), "{one}");
+            }
+        }
+        assert!(seen >= 10, "{seen}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::border::topics::MqttLogin;
 use super::super::hub::Core;
+use super::super::quotas::in_service;
 use super::jwt;
 use super::ways::Ways;
 use crate::domain::{App, DeviceName, Token, TokenFault};
@@ -32,6 +33,7 @@ pub(in super::super) fn way(core: &Core, login: &MqttLogin) -> Result<Way, Close
         let allowed = core.auth.options.anonymous.as_ref().filter(|_| login.password.is_none());
         let key = allowed.ok_or(CloseReason::BadToken)?;
         let app = core.app(key.as_str()).ok_or(CloseReason::UnknownApp)?;
+        in_service(&app)?;
         return Ok(Way::Anonymous { app });
     };
     let (app_key, device) = match user_name.split_once('/') {
@@ -39,6 +41,7 @@ pub(in super::super) fn way(core: &Core, login: &MqttLogin) -> Result<Way, Close
         None => (&**user_name, None),
     };
     let app = core.app(app_key).ok_or(CloseReason::UnknownApp)?;
+    in_service(&app)?;
     let device = device.map(Box::from);
     let ways = core.auth.ways.of(app.id);
     let Some(password) = login.password.as_deref() else {

@@ -156,6 +156,17 @@ pub enum Command {
         /// Where it is said.
         reply: oneshot::Sender<Vec<(Handle, Inspected)>>,
     },
+    /// End the sessions of an app, at most so many of this shard.
+    EndApp {
+        /// The app.
+        app: AppId,
+        /// Why.
+        reason: CloseReason,
+        /// Not before, seconds; 0 = the device's back-off.
+        retry_after_s: u16,
+        /// Sessions at once.
+        most: u32,
+    },
     /// About topics.
     Topic(topics::TopicCommand),
     /// The answer to [`Event::Own`].

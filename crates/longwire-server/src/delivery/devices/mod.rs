@@ -122,6 +122,7 @@ impl Core {
             Some(turn) => Some(turn.lock().await),
             None => None,
         };
+        self.check_device_quota(app, &registration).await?;
         let labels_given = registration.tags.is_some() || registration.attributes.is_some();
         let registered = self.registry.register(app, registration, may_update).await?;
         let device = registered.device;

@@ -8,6 +8,7 @@
 //! - [`returns`]: devices that come back.
 //! - [`labels`]: tags and attributes as small numbers.
 //! - [`live`]: what became of recent messages on live connections.
+//! - [`meters`]: what each app has and does.
 //! - [`ids`]: message ids.
 
 mod company;
@@ -16,6 +17,7 @@ pub(super) mod guard;
 pub(super) mod ids;
 pub(super) mod labels;
 pub(super) mod live;
+pub(super) mod meters;
 pub(super) mod returns;
 pub(super) mod senders;
 pub(super) mod sessions;

@@ -5,6 +5,7 @@
 //! the session's epoch: whoever holds another handle is not the device's connection any more.
 
 use super::company::{Company, Settling};
+use super::meters::Meters;
 use crate::delivery::border::Handle;
 use crate::delivery::stats::HubStats;
 use crate::domain::{AppId, ClientId, MessageId};
@@ -151,11 +152,12 @@ impl Table {
 pub(crate) struct Sessions {
     tables: Box<[Mutex<Table>]>,
     stats: Arc<HubStats>,
+    meters: Arc<Meters>,
 }
 
 impl Sessions {
-    pub(crate) fn new(stats: Arc<HubStats>) -> Sessions {
-        Sessions { tables: (0..LOCKS).map(|_| Mutex::default()).collect(), stats }
+    pub(crate) fn new(stats: Arc<HubStats>, meters: Arc<Meters>) -> Sessions {
+        Sessions { tables: (0..LOCKS).map(|_| Mutex::default()).collect(), stats, meters }
     }
 
     fn table(&self, client: ClientId) -> &Mutex<Table> {
@@ -207,6 +209,9 @@ impl Sessions {
         let gone = displaced.len() as u64;
         let count = table.by_app.entry(app).or_default();
         *count = (*count + 1).saturating_sub(gone as u32);
+        let meter = self.meters.of(app);
+        meter.connections.fetch_add(1, Relaxed);
+        meter.connections.fetch_sub(gone, Relaxed);
         self.stats.devices_online.fetch_add(u64::from(first.is_none()), Relaxed);
         self.stats.sessions_online.fetch_add(1, Relaxed);
         self.stats.sessions_online.fetch_sub(gone, Relaxed);
@@ -219,6 +224,7 @@ impl Sessions {
         let Entry::Vacant(entry) = table.seats.entry(client.0) else { return false };
         entry.insert(newer);
         *table.by_app.entry(app).or_default() += 1;
+        self.meters.of(app).connections.fetch_add(1, Relaxed);
         self.stats.devices_online.fetch_add(1, Relaxed);
         self.stats.sessions_online.fetch_add(1, Relaxed);
         true
@@ -305,6 +311,7 @@ impl Sessions {
         if let Some(count) = by_app.get_mut(&app) {
             *count = count.saturating_sub(1);
         }
+        self.meters.of(app).connections.fetch_sub(1, Relaxed);
         // A fleet that left gives its memory back; a quarter leaves room against shrinking and growing in turns.
         if seats.len() * 4 < seats.capacity() && seats.capacity() > 256 {
             let kept = seats.len() * 2;
@@ -364,7 +371,7 @@ mod tests {
     #[test]
     fn an_old_connection_that_ends_does_not_end_the_newer_session() {
         let stats = Arc::new(HubStats::default());
-        let sessions = Sessions::new(stats.clone());
+        let sessions = Sessions::new(stats.clone(), Arc::default());
         assert_eq!(sessions.enter(CLIENT, APP, phone(1), Room::One), Entered::default());
         assert!(!sessions.enter_vacant(CLIENT, APP, phone(2)));
         let entered = sessions.enter(CLIENT, APP, phone(2), Room::One);
@@ -380,7 +387,7 @@ mod tests {
     #[test]
     fn one_of_each_class_and_a_newer_one_takes_its_class_only() {
         let stats = Arc::new(HubStats::default());
-        let sessions = Sessions::new(stats.clone());
+        let sessions = Sessions::new(stats.clone(), Arc::default());
         assert!(sessions.enter_vacant(CLIENT, APP, phone(1)));
         for (slot, class) in [(2, Class::Pc), (3, Class::Web), (4, Class::Iot)] {
             let entered = sessions.enter_free(CLIENT, APP, seat(slot, class), Room::OnePerClass);
@@ -402,7 +409,7 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_the_oldest_goes_and_a_lower_bound_lets_more_go() {
-        let sessions = Sessions::new(Arc::default());
+        let sessions = Sessions::new(Arc::default(), Arc::default());
         for slot in 1..=8 {
             assert!(sessions.enter(CLIENT, APP, phone(slot), Room::Many(8)).displaced.is_empty());
         }
@@ -420,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_alone_when_it_was_sent_a_message_still_counts_it_itself() {
-        let sessions = Sessions::new(Arc::default());
+        let sessions = Sessions::new(Arc::default(), Arc::default());
         let message = MessageId(7);
         sessions.enter_vacant(CLIENT, APP, phone(1));
         sessions.enter(CLIENT, APP, phone(2), Room::Many(8));
@@ -434,7 +441,7 @@ mod tests {
 
     #[test]
     fn what_a_displaced_connection_held_is_let_go_at_its_end() {
-        let sessions = Sessions::new(Arc::default());
+        let sessions = Sessions::new(Arc::default(), Arc::default());
         let message = MessageId(7);
         sessions.enter_vacant(CLIENT, APP, phone(1));
         sessions.enter(CLIENT, APP, phone(2), Room::Many(8));
@@ -451,7 +458,7 @@ mod tests {
 
     #[test]
     fn ids_in_sequence_spread_over_the_locks() {
-        let sessions = Sessions::new(Arc::default());
+        let sessions = Sessions::new(Arc::default(), Arc::default());
         for number in 1..=6400_u64 {
             sessions.enter_vacant(ClientId(number), APP, phone(number as u32));
         }

@@ -89,7 +89,7 @@ impl Occurrence<'_> {
                 let over = self.run.fired_at.0 >= until;
                 if over { self.fail("store_unavailable").await } else { Fired::Later }
             }
-            Err(PushError::Draining) => Fired::Later,
+            Err(PushError::Draining | PushError::AppRate(..)) => Fired::Later,
             Err(error) => self.fail(code(&error)).await,
         }
     }
@@ -184,6 +184,7 @@ fn code(error: &PushError) -> &'static str {
         PushError::NobodyMatches => "nobody_matches",
         PushError::TooManyTargets(_) => "too_large",
         PushError::TooManySpreads => "too_many_spreads",
+        PushError::AppRate(..) => "app_rate",
         PushError::TopicQuota => "topic_quota",
         PushError::Draining => "draining",
         PushError::Store(StoreError::MailboxFull) => "device_queue_full",

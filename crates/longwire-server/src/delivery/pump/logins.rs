@@ -6,6 +6,7 @@ use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
 use super::super::memory::sessions::{Entered, Room, Seat};
+use super::super::quotas::in_service;
 use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
 use crate::domain::topic::Rules;
@@ -36,6 +37,8 @@ pub(super) struct Wish {
     rules: Arc<Rules>,
     /// How many messages they may get.
     cap: Option<FrequencyCap>,
+    /// Connections that its app may have; 0: without a limit.
+    connections_max: u64,
     /// What an MQTT client wants beside.
     pub(super) mqtt: Option<Box<MqttWish>>,
 }
@@ -83,6 +86,7 @@ pub(super) fn verify(core: &Core, mut login: Login) -> Result<Verified, CloseRea
         return strangers::verify(core, login, *mqtt);
     }
     let app = core.app(&login.app_key).ok_or(CloseReason::UnknownApp)?;
+    in_service(&app)?;
     let token = core.token_key.verify(&login.token, (core.clock)()).map_err(|fault| match fault {
         TokenFault::Bad => CloseReason::BadToken,
         TokenFault::Expired => CloseReason::ExpiredToken,
@@ -102,7 +106,8 @@ pub(super) fn wish(core: &Core, app: &App, login: &Login, token: Token, mqtt: Op
     let policy = if mqtt.is_some() && policy.allows_several() { DuplicateLogin::Takeover } else { policy };
     let (seat, rules) = (Seat::new(login.from, login.class), app.topic_rules.clone());
     let cap = app.settings.frequency_cap;
-    Wish { seat, token, resume: login.resume, policy, heartbeat, rules, cap, mqtt }
+    let connections_max = core.limits_of(app).connections;
+    Wish { seat, token, resume: login.resume, policy, heartbeat, rules, cap, connections_max, mqtt }
 }
 
 /// How long a bad login has to wait before it is answered otherwise, when too many came from its network. A good one
@@ -139,9 +144,19 @@ fn reach(login: &Login) -> Reach {
 /// connection, one committed before it is in the view. A login that would displace a connection is judged first, so that
 /// a refused one disturbs nobody.
 pub(super) async fn decide(core: Arc<Core>, deciding: Arc<Deciding>, wishes: Vec<Wish>) {
-    let (mut entered, occupied): (Vec<Wish>, Vec<Wish>) =
-        wishes.into_iter().partition(|wish| wish.enters_vacant(&core));
     let table = Table { core: &core, deciding: &deciding };
+    let (mut entered, mut occupied) = (Vec::with_capacity(wishes.len()), Vec::new());
+    for wish in wishes {
+        if !core.has_room(&wish) {
+            table.refuse_outside(&wish, CloseReason::AppQuota).await;
+        } else if !wish.enters_vacant(&core) {
+            occupied.push(wish);
+        } else if core.is_over(&wish) {
+            table.refuse(&wish, CloseReason::AppQuota).await;
+        } else {
+            entered.push(wish);
+        }
+    }
     if !occupied.is_empty() {
         entered.extend(table.displace(occupied).await);
     }
@@ -153,6 +168,20 @@ pub(super) async fn decide(core: Arc<Core>, deciding: Arc<Deciding>, wishes: Vec
     }
     if core.retags.load(SeqCst) != retags {
         table.retag(&entered).await;
+    }
+}
+
+impl Core {
+    /// Whether the app may have one connection more, or the device has one that this one displaces.
+    fn has_room(&self, wish: &Wish) -> bool {
+        let displaces = !wish.policy.allows_several() && self.sessions.is_online(wish.token.client);
+        displaces || self.has_connections_left(wish.token.app, wish.connections_max)
+    }
+
+    /// Logins of other shards took the last places meanwhile: this one, which has entered, is beyond the quota.
+    fn is_over(&self, wish: &Wish) -> bool {
+        let most = wish.connections_max;
+        most > 0 && self.meters.of(wish.token.app).connections.load(Relaxed) > most
     }
 }
 
@@ -339,6 +368,12 @@ impl Table<'_> {
         self.deciding.decide(wish.from());
         wish.leaves(self.core);
         self.core.session_without_connection(wish.token.client);
+        self.core.refuse(wish.from(), reason).await;
+    }
+
+    /// Refuses a connection that has not entered.
+    async fn refuse_outside(&self, wish: &Wish, reason: CloseReason) {
+        self.deciding.decide(wish.from());
         self.core.refuse(wish.from(), reason).await;
     }
 

@@ -188,6 +188,7 @@ impl Pump {
             stats.late_acks.fetch_add(1, Relaxed);
         } else if delivered {
             stats.deliveries_acked.fetch_add(1, Relaxed);
+            self.core.meters.with(end.app, |meter| meter.delivered.fetch_add(1, Relaxed));
         }
         self.core.mail_ended(end.client, end.message);
         // Also a late one: if the store did not take the first, this one may do, and if it did, this one changes nothing.

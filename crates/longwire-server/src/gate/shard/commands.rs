@@ -46,6 +46,9 @@ impl Shard {
                     self.close(slot, reason, retry_after_s);
                 }
             }
+            Command::EndApp { app, reason, retry_after_s, most } => {
+                self.end_app(app, reason, retry_after_s, most)
+            }
             Command::Share { to } => self.share(to),
             // Dropping the other half tells whoever waits.
             Command::Recall { message, done: _ } => self.recall(message),

@@ -289,6 +289,24 @@ impl Shard {
         self.reply(slot);
     }
 
+    /// Ends sessions of an app, in the order of slots.
+    pub(super) fn end_app(&mut self, app: AppId, reason: CloseReason, retry_after_s: u16, most: u32) {
+        let mut ended = 0;
+        for slot in 0..self.slab.end() {
+            let is_of_app = self
+                .slab
+                .at(slot)
+                .is_some_and(|connection| connection.app == app && connection.deliveries().is_some());
+            if is_of_app {
+                self.close(slot, reason, retry_after_s);
+                ended += 1;
+            }
+            if ended >= most {
+                return;
+            }
+        }
+    }
+
     pub(super) fn close_all(&mut self, reason: CloseReason) {
         for slot in 0..self.slab.end() {
             self.close(slot, reason, 0);

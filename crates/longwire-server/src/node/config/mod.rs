@@ -15,7 +15,7 @@ pub use layers::Layers;
 pub use listener::DeviceListener;
 
 use crate::delivery::AuthOptions;
-use crate::domain::{AppKey, DuplicateLogin, HeartbeatProfile, HeartbeatRules};
+use crate::domain::{AppKey, DuplicateLogin, HeartbeatProfile, HeartbeatRules, Limits};
 use crate::gate::GateOptions;
 use crate::gate::transport::TlsFiles;
 use crate::store::registry::{self, RegistryOptions};
@@ -62,6 +62,10 @@ pub struct Config {
     pub auth: AuthOptions,
     /// Connections that a device may have where the policy is `many`.
     pub connections_per_device: usize,
+    /// Apps that have series of their own on `/metrics`.
+    pub apps_named: usize,
+    /// Quotas of apps that do not say.
+    pub limits: Limits,
     /// How long a device token is valid.
     pub token_ttl: Duration,
     /// How long a stop may take.
@@ -151,6 +155,8 @@ impl Config {
             heartbeat,
             auth,
             connections_per_device: layers.integer("apps.connections_per_device") as usize,
+            apps_named: count("metrics.apps"),
+            limits: limits(&layers),
             token_ttl: seconds("tokens.ttl"),
             drain: seconds("node.drain_s"),
             goaway_spread: seconds("node.goaway_spread_s"),
@@ -203,6 +209,16 @@ fn gate_options(layers: &Layers, back_off: BackOff) -> GateOptions {
         back_off,
         heartbeat_min_s: heartbeat("heartbeat.min"),
         heartbeat_max_s: heartbeat("heartbeat.max"),
+    }
+}
+
+fn limits(layers: &Layers) -> Limits {
+    Limits {
+        connections: layers.integer("quotas.connections"),
+        requests_per_s: layers.integer("quotas.requests_per_s"),
+        messages_per_s: layers.integer("quotas.messages_per_s"),
+        broadcasts_per_min: layers.integer("quotas.broadcasts_per_min"),
+        devices: layers.integer("quotas.devices"),
     }
 }
 

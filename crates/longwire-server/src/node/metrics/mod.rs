@@ -1,5 +1,6 @@
 //! What `/metrics` shows: atomics of the rooms, read when asked.
 
+mod apps;
 mod books;
 mod hub;
 mod hub_topics;
@@ -36,6 +37,8 @@ pub(super) struct Sources {
     pub(super) hub: Arc<HubStats>,
     /// The hub, for the names of apps.
     pub(super) names: Hub,
+    /// Apps with series of their own.
+    pub(super) apps_named: usize,
     /// The message store's.
     pub(super) store: Arc<StoreStats>,
     /// The API's.
@@ -83,6 +86,7 @@ impl Collector for Sources {
         books::books(&mut page, &self.names)?;
         store::engines(&mut page, &self.names.registry_health())?;
         hub_topics::hub_topics(&mut page, &self.names)?;
+        apps::apps(&mut page, &self.names, self.apps_named)?;
         api(&mut page, &self.api)?;
         let dropped = self.log_dropped.as_ref().map_or(0, DroppedLines::count);
         page.counter("longwire_log_lines_dropped", "log lines dropped because the reader was slow", dropped)?;
@@ -363,6 +367,16 @@ fn api(page: &mut Page<'_>, api: &ApiStats) -> fmt::Result {
         .map(|(class, count)| ([("status", *class)], count.load(Relaxed)))
         .collect();
     page.counters("longwire_api_requests", "API requests answered", &answered)?;
+    page.counter(
+        "longwire_audit_lines_failed",
+        "lines that could not be written into the audit log",
+        api.audit_failed.load(Relaxed),
+    )?;
+    page.gauge(
+        "longwire_audit_broken",
+        "1: the check at the start found a line of the audit log that does not follow the one before",
+        api.audit_broken.load(Relaxed),
+    )?;
     page.counter(
         "longwire_api_pushes_accepted",
         "pushes answered with 202",

@@ -2,6 +2,7 @@
 //!
 //! - [`registrations`]: registrations that wait together share a transaction.
 //! - [`automatic`]: devices that register themselves by logging in.
+//! - [`people`]: keys, and what is written of an app as a whole; [`audit`]: the log of administrative acts.
 //! - [`changes`]: what is changed of registered devices, and their removal.
 //! - [`login_ways`]: how they are written.
 //! - [`open`]: opening the database, and what is checked then.
@@ -10,6 +11,7 @@
 //! - [`rows`]: rows and the values of the domain.
 //! - [`statements`]: what is said, and [`dialect`]: how each database wants it said.
 
+mod audit;
 mod automatic;
 mod changes;
 mod database;
@@ -17,11 +19,13 @@ mod dialect;
 mod health;
 mod login_ways;
 mod open;
+mod people;
 mod registrations;
 mod rows;
 mod statements;
 mod url;
 
+pub use self::audit::{AUDIT_LINES_MAX, AuditCheck};
 pub use self::automatic::Enrolled;
 pub use self::health::RegistryHealth;
 pub use self::open::{CONNECTIONS_MAX, RegistryOptions, START_MAX, ServerError, check_url, look};
@@ -59,6 +63,9 @@ pub enum RegisterError {
     /// The name exists and the caller may only make new ones.
     #[error("the registration id is taken")]
     Taken,
+    /// The app has as many devices as it may.
+    #[error("the app has as many devices as it may")]
+    Quota,
     /// The registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
