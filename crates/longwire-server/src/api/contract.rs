@@ -43,6 +43,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(apps::topic_rules))
         .routes(routes!(apps::login_ways))
         .routes(routes!(streams::set))
+        .routes(routes!(apps::frequency_cap))
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::metrics))

@@ -256,6 +256,9 @@ impl Hub {
         let apps = registry.apps().await?;
         let ways = WaysOfApps::load(apps.iter());
         let apps: Vec<Arc<App>> = apps.into_iter().map(Arc::new).collect();
+        for app in &apps {
+            store.count_deliveries(app.id, app.settings.frequency_cap.map(|cap| cap.per_s));
+        }
         let by_key = apps.iter().map(|app| (Box::from(app.key.as_str()), app.clone())).collect();
         let stats = Arc::new(HubStats::default());
         let enrolment = Enrolment::new(lists, registry.automatic_devices().await?);

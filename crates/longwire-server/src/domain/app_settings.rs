@@ -1,6 +1,8 @@
 //! What an operator or the app's owner sets for an app beside its credentials; one JSON object in its row of the registry.
 
+use super::Invalid;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 
 /// Webhooks of one app.
 pub const WEBHOOKS_MAX: usize = 4;
@@ -17,6 +19,8 @@ pub struct AppSettings {
     pub presence: bool,
     /// Where its streams are sent, at most [`WEBHOOKS_MAX`].
     pub webhooks: Vec<Webhook>,
+    /// How many messages a device gets in a span of time; `None`: as many as come.
+    pub frequency_cap: Option<FrequencyCap>,
 }
 
 /// What goes into an app's stream of receipts. A message with `callback` has all of it, whatever this says.
@@ -55,5 +59,35 @@ pub struct WebhookSecret(pub String);
 impl std::fmt::Debug for WebhookSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// At most so many stored notifications and messages of normal priority to a device in a span that begins with the first of them. What is
+/// over is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FrequencyCap {
+    /// Messages, within [`FrequencyCap::MESSAGES`].
+    pub messages: u32,
+    /// The span, seconds, within [`FrequencyCap::PER_S`].
+    pub per_s: u32,
+}
+
+impl FrequencyCap {
+    /// Messages that may be set.
+    pub const MESSAGES: RangeInclusive<u32> = 1..=1000;
+    /// Seconds that may be set.
+    pub const PER_S: RangeInclusive<u32> = 60..=86_400;
+
+    /// # Errors
+    /// Out of its range.
+    pub fn new(messages: u64, per_s: u64) -> Result<FrequencyCap, Invalid> {
+        let within = |field: &str, value: u64, range: RangeInclusive<u32>| {
+            let problem = || Invalid::new(field, format!("must be {} to {}", range.start(), range.end()));
+            u32::try_from(value).ok().filter(|value| range.contains(value)).ok_or_else(problem)
+        };
+        Ok(FrequencyCap {
+            messages: within("frequency_cap.messages", messages, Self::MESSAGES)?,
+            per_s: within("frequency_cap.per_s", per_s, Self::PER_S)?,
+        })
     }
 }

@@ -17,7 +17,7 @@ mod token;
 pub mod topic;
 
 pub use app::{App, AppId, AppKey, AppSecret, DuplicateLogin, SecretHash};
-pub use app_settings::{AppSettings, ReceiptMode, Webhook, WebhookSecret};
+pub use app_settings::{AppSettings, FrequencyCap, ReceiptMode, Webhook, WebhookSecret};
 pub use audience::{Audience, Condition, Filter};
 pub use counts::{Counts, DropReason, Dropped};
 pub use device::{Alias, Device, DeviceName, Registration, Tag};

@@ -277,6 +277,8 @@ pub struct LoginView {
     pub log: FeedStart,
     /// The log's last position when this was read.
     pub log_head: Position,
+    /// When the span began in which its deliveries are counted for its app's frequency cap, and how many there were.
+    pub counted: (WallMs, u32),
 }
 
 /// What is waiting for a device after a position.

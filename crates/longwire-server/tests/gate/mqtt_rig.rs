@@ -58,6 +58,7 @@ pub(crate) fn attach(login: &Login) -> Command {
             user: Box::default(),
         })),
         heartbeat: AssignedHeartbeat { interval_s: 60, padding_max: 0 },
+        frequency: None,
     }))
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn attach(to: Handle, client: ClientId, labels: &[u32], log_head: Pos
         mqtt: None,
         topics: None,
         heartbeat: AssignedHeartbeat { interval_s: 60, padding_max: 0 },
+        frequency: None,
     }))
 }
 

@@ -1,7 +1,7 @@
 //! What the server promises, shown through the real binary: real sockets, real files, real signals.
 //!
 //! - `heartbeat`, `hostile`: bytes in and out, good and bad.
-//! - `delivery`, `window`, `high`: what reaches a device, when, and in which order.
+//! - `delivery`, `window`, `high`, `frequency`: what reaches a device, when, and in which order.
 //! - `lifecycle`: start, stop, and data directories that cannot be used.
 //! - `service`: life under a service manager, and orders to stop.
 //! - `storage`, `descriptors`, `pressure`: what happens when disk, descriptors or memory run out.
@@ -14,6 +14,7 @@ mod api;
 mod batch;
 mod delivery;
 mod descriptors;
+mod frequency;
 mod heartbeat;
 mod high;
 mod hostile;

@@ -1,12 +1,12 @@
 //! What an operator sets for one app's MQTT clients: `PUT /v1/admin/apps/{app_key}/topic_rules`,
-//! `PUT /v1/admin/apps/{app_key}/login_ways`.
+//! `PUT /v1/admin/apps/{app_key}/login_ways`; and for all its devices: `PUT /v1/admin/apps/{app_key}/frequency_cap`.
 
 use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Operator;
 use crate::api::exchange::fault::{Fault, FaultBody};
 use crate::domain::login_ways::{CallOutWay, JwtAlgorithm, JwtKey, JwtWay, LoginWays};
-use crate::domain::{AppKey, DeviceName, Invalid};
+use crate::domain::{AppKey, DeviceName, FrequencyCap, Invalid};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -181,6 +181,57 @@ pub(in crate::api) async fn login_ways(
     };
     if api.hub.set_login_ways(&app_key, ways).await? {
         Ok(axum::Json(answer))
+    } else {
+        Err(Fault::not_found("no such app"))
+    }
+}
+
+/// How many messages a device of the app gets in a span of time.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct FrequencyCapSetting {
+    /// Null: as many as come.
+    frequency_cap: Option<FrequencyCapObject>,
+}
+
+/// At most so many stored notifications and messages of normal priority to a device in a span, which begins with the first of them. What
+/// is over is dropped, and told to the device as left out. Online-only pushes, topics and high priority are not held.
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct FrequencyCapObject {
+    #[schema(minimum = 1, maximum = 1000, example = 10)]
+    messages: u64,
+    /// Seconds.
+    #[schema(minimum = 60, maximum = 86400, example = 3600)]
+    per_s: u64,
+}
+
+/// Set how many messages a device of this app gets in a span of time. It is stored, and holds for each device from its next login on.
+#[utoipa::path(
+    put, path = "/v1/admin/apps/{app_key}/frequency_cap", tag = "admin", request_body = FrequencyCapSetting,
+    params(("app_key" = String, Path, description = "The app's key.")),
+    security(("admin" = []), ("admin_basic" = [])),
+    responses(
+        (status = 200, body = FrequencyCapSetting, description = "It holds."),
+        (status = 400, body = FaultBody, description = "Out of its range; the message names the field."),
+        (status = 401, body = FaultBody, description = "Not the admin key."),
+        (status = 404, body = FaultBody, description = "No such app."),
+        (status = 408, body = FaultBody, description = "The body did not come in time."),
+        (status = 413, body = FaultBody, description = "The body is too long."),
+        (status = 415, body = FaultBody, description = "Not JSON."),
+        (status = 503, body = FaultBody, description = "The registry is unavailable."),
+    )
+)]
+pub(in crate::api) async fn frequency_cap(
+    State(api): State<Arc<Api>>,
+    _operator: Operator,
+    Segment(app_key): Segment,
+    Json(request): Json<FrequencyCapSetting>,
+) -> Result<axum::Json<FrequencyCapSetting>, Fault> {
+    let app_key = AppKey::parse(&app_key)?;
+    let cap = request.frequency_cap.map(|cap| FrequencyCap::new(cap.messages, cap.per_s)).transpose()?;
+    if api.hub.set_settings(&app_key, |settings| settings.frequency_cap = cap).await?.is_some() {
+        Ok(axum::Json(request))
     } else {
         Err(Fault::not_found("no such app"))
     }

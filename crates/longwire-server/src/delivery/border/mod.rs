@@ -7,7 +7,7 @@ pub mod topics;
 pub use labels::{Headcount, LabelId, Labelled, Meant, Reach};
 
 use crate::domain::topic::Interests;
-use crate::domain::{AppId, AssignedHeartbeat, ClientId, MessageId, Position, Source, WallMs};
+use crate::domain::{AppId, AssignedHeartbeat, ClientId, FrequencyCap, MessageId, Position, Source, WallMs};
 use crate::store::port::{End, Page};
 use bytes::Bytes;
 use longwire_proto::close::CloseReason;
@@ -209,6 +209,19 @@ pub struct Attach {
     pub topics: Option<Box<topics::KeptTopics>>,
     /// What the device is told to beat by.
     pub heartbeat: AssignedHeartbeat,
+    /// How many messages it may get, if its app has a cap.
+    pub frequency: Option<Frequency>,
+}
+
+/// A device under its app's frequency cap.
+#[derive(Clone, Copy, Debug)]
+pub struct Frequency {
+    /// The cap.
+    pub cap: FrequencyCap,
+    /// When the span began; `WallMs(0)`: there was none.
+    pub from: WallMs,
+    /// Deliveries in it.
+    pub count: u32,
 }
 
 /// A message in the form in which it goes out, shared by all its deliveries.

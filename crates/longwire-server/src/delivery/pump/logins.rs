@@ -1,7 +1,7 @@
 //! A login from token to answer.
 
 use super::super::border::topics::{KeptTopics, TopicRights};
-use super::super::border::{Attach, Command, Handle, Login};
+use super::super::border::{Attach, Command, Frequency, Handle, Login};
 use super::super::hub::{Core, SessionStart};
 use super::super::memory::deciding::Deciding;
 use super::super::memory::guard::network;
@@ -9,7 +9,9 @@ use super::super::memory::sessions::{Entered, Room, Seat};
 use super::strangers::{self, Asking, MqttWish, Stranger};
 use crate::domain::heartbeat::Reach;
 use crate::domain::topic::Rules;
-use crate::domain::{App, AssignedHeartbeat, ClientId, DuplicateLogin, Position, Token, TokenFault};
+use crate::domain::{
+    App, AssignedHeartbeat, ClientId, DuplicateLogin, FrequencyCap, Position, Token, TokenFault,
+};
 use crate::planted::{Fault, planted};
 use crate::store::port::{LoginView, StoreError};
 use longwire_proto::close::CloseReason;
@@ -32,6 +34,8 @@ pub(super) struct Wish {
     pub(super) heartbeat: AssignedHeartbeat,
     /// What its app's devices may do with topics.
     rules: Arc<Rules>,
+    /// How many messages they may get.
+    cap: Option<FrequencyCap>,
     /// What an MQTT client wants beside.
     pub(super) mqtt: Option<Box<MqttWish>>,
 }
@@ -97,7 +101,8 @@ pub(super) fn wish(core: &Core, app: &App, login: &Login, token: Token, mqtt: Op
     // A client identifier has one connection (MQTT-3.1.4-3).
     let policy = if mqtt.is_some() && policy.allows_several() { DuplicateLogin::Takeover } else { policy };
     let (seat, rules) = (Seat::new(login.from, login.class), app.topic_rules.clone());
-    Wish { seat, token, resume: login.resume, policy, heartbeat, rules, mqtt }
+    let cap = app.settings.frequency_cap;
+    Wish { seat, token, resume: login.resume, policy, heartbeat, rules, cap, mqtt }
 }
 
 /// How long a bad login has to wait before it is answered otherwise, when too many came from its network. A good one
@@ -326,6 +331,7 @@ impl Table<'_> {
             mqtt,
             topics,
             heartbeat: wish.heartbeat,
+            frequency: wish.cap.map(|cap| Frequency { cap, from: view.counted.0, count: view.counted.1 }),
         })
     }
 

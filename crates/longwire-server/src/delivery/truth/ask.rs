@@ -49,6 +49,7 @@ impl Hub {
                 tasks.push(task);
             }
         }
+        core.store.count_deliveries(app.id, app.settings.frequency_cap.map(|cap| cap.per_s));
         core.truth.webhooks.set(core, &app);
         Ok(Some(app))
     }

@@ -127,6 +127,8 @@ pub(super) struct Flags {
     pub(super) half_closed: bool,
     /// The device has, or had, other connections: the hub is told of each delivery in the window.
     pub(super) shared: bool,
+    /// Its app has a frequency cap (the count is in the shard's side table).
+    pub(super) capped: bool,
     /// The listener that it came to, by number.
     pub(super) listener: u8,
     /// What the device said of itself at login; MQTT clients do not.

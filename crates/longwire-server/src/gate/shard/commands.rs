@@ -145,6 +145,7 @@ impl Shard {
         connection.flags.labelled = !attach.labels.is_empty();
         let unread = std::mem::take(&mut connection.flags.unread);
         self.members.join(attach.app, slot, attach.labels);
+        self.begin_frequency(slot, attach.frequency);
         self.stats.own().sessions.fetch_add(1, Relaxed);
         let welcome = Welcome {
             node: self.options.node.clone(),
@@ -171,6 +172,7 @@ impl Shard {
 
     fn deliver(&mut self, to: Handle, position: Position, message: &Arc<Outgoing>) {
         let Some(slot) = self.find(to) else { return };
+        let over = self.is_over_cap(slot, message.high, &message.shared);
         let Some(connection) = self.slab.at(slot) else { return };
         let unwritable = connection.flags.unwritable;
         let recalled = self.recalled.contains(message.message);
@@ -187,8 +189,8 @@ impl Shard {
                 false => deliveries.defer(Source::Mailbox, position),
             };
         }
-        if recalled {
-            // The store has what the device is to be told instead.
+        if recalled || over {
+            // The store has what the device is to be told instead, or what is then judged anew.
             deliveries.defer(Source::Mailbox, position);
             return self.pull(slot);
         }
@@ -200,6 +202,7 @@ impl Shard {
             Offer::Send { previous } => {
                 let head =
                     self.head(Source::Mailbox, position, previous, message.deadline, flags_of(message.high));
+                self.count_for_cap(slot, message.high, &message.shared);
                 self.send_delivery(slot, message.message, &message.shared, head);
             }
             Offer::Ahead => {
@@ -240,12 +243,10 @@ impl Shard {
         let mut end = page.end;
         self.page_ahead(slot, source, page);
         for entry in &page.entries {
-            let gone = self.left_out(entry).map(|(position, message, reason)| Stored::Gap {
-                position,
-                message,
-                reason,
-                count: 1,
-            });
+            let gone = self
+                .left_out(entry)
+                .or_else(|| self.over_cap(slot, entry))
+                .map(|(position, message, reason)| Stored::Gap { position, message, reason, count: 1 });
             let entry = gone.as_ref().unwrap_or(entry);
             let Some(connection) = self.slab.at(slot) else { return };
             let speaks_mqtt = connection.mqtt().is_some();
@@ -313,6 +314,7 @@ impl Shard {
         let speaks_mqtt = self.slab.at(slot).and_then(Connection::mqtt).is_some();
         match entry {
             Stored::Message { position, message, deadline, shared, high } => {
+                self.count_for_cap(slot, *high, shared);
                 let flags = push_flags::MAY_REPEAT | flags_of(*high);
                 let head = self.head(source, *position, previous, *deadline, flags);
                 self.send_delivery(slot, *message, shared, head);

@@ -128,7 +128,7 @@ impl Shard {
             stats.deciding.fetch_sub(1, Relaxed);
             ShardStats::count(&stats.decided, 1);
         }
-        let labelled = connection.flags.labelled;
+        let (labelled, capped) = (connection.flags.labelled, connection.flags.capped);
         let (client, sent, unacked) = match connection.deliveries() {
             Some((client, deliveries)) => {
                 let unacked = deliveries.unacked().filter(|delivery| delivery.gap.is_none());
@@ -140,6 +140,9 @@ impl Shard {
         if client.is_some() {
             stats.sessions.fetch_sub(1, Relaxed);
             self.members.leave(connection.app, slot, labelled);
+            if capped {
+                self.frequencies.remove(&slot);
+            }
         }
         let will = self.leave_topics(slot, from, &mut connection);
         if !awaiting {

@@ -22,6 +22,7 @@ mod accept;
 mod commands;
 mod ending;
 mod fanout;
+mod frequency;
 mod inbound;
 mod layered;
 mod members;
@@ -92,6 +93,8 @@ pub(super) struct Shard {
     members: Members,
     fanout: fanout::Fanout,
     recalled: recalled::Recalled,
+    /// Deliveries of late, of connections whose app has a cap, by slot.
+    frequencies: std::collections::HashMap<u32, crate::delivery::border::Frequency>,
     pool: OutboxPool,
     scratch: Scratch,
     /// Slots to read again without a new epoll event.
@@ -248,6 +251,7 @@ impl Shard {
             wheel: Wheel::new(),
             members: Members::default(),
             fanout: fanout::Fanout::default(),
+            frequencies: std::collections::HashMap::new(),
             recalled: recalled::Recalled::default(),
             pool: OutboxPool::default(),
             scratch: Scratch {

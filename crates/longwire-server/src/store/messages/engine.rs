@@ -4,12 +4,14 @@ use super::OpenError;
 use super::layout::keys;
 use super::layout::rows::Meta;
 use super::layout::space::{Keyspaces, SPACE_COUNT, SPACES, Space};
+use super::write::caps::Caps;
 use super::write::seal::Seal;
 use crate::domain::WallMs;
 use crate::store::lock::FolderLock;
 use crate::store::port::{StoreError, StoreOptions};
 use fjall::{Database, PersistMode, Readable};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes of table blocks that are kept in memory.
 pub(super) const BLOCK_CACHE_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -58,6 +60,9 @@ pub(crate) struct Engine {
     pub(crate) spaces: Keyspaces,
     pub(crate) database: Database,
     pub(crate) incarnation: u16,
+    pub(crate) caps: Arc<Caps>,
+    /// The wall clock.
+    pub(crate) clock: Arc<dyn Fn() -> WallMs + Send + Sync>,
     _lock: FolderLock,
 }
 
@@ -112,7 +117,9 @@ pub(crate) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         verify(&spaces, &database).map_err(|cause| corrupt(&engine_folder, folder, cause))?;
     }
     let incarnation = meta.incarnation;
-    Ok(Opened { engine: Engine { spaces, database, incarnation, _lock: lock }, meta, seal })
+    let (caps, clock) = (Arc::default(), options.clock.clone());
+    let engine = Engine { spaces, database, incarnation, caps, clock, _lock: lock };
+    Ok(Opened { engine, meta, seal })
 }
 
 /// A process that ended while it made the engine left a folder without a version file. The seal is made after it, so

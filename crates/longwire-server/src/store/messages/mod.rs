@@ -31,6 +31,7 @@ use self::books::checker::{self, Books};
 use self::health::Health;
 use self::read::reader::{self, Question, Questions};
 use self::stats::StoreStats;
+use self::write::caps::Caps;
 use self::write::writer::{Operation, Writer};
 use super::port::{
     Accept, Accepted, Committed, DeviceView, LoginView, MessageView, OnceLook, Page, PageRequest, Recall,
@@ -100,6 +101,7 @@ struct Inner {
     stats: Arc<StoreStats>,
     books: Books,
     heads: Arc<Heads>,
+    caps: Arc<Caps>,
 }
 
 impl MessageStore {
@@ -123,6 +125,7 @@ impl MessageStore {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(unable)?;
         let (operations, operations_end) = mpsc::channel(OPERATIONS_QUEUED_MAX);
         let (questions, questions_end) = mpsc::channel(QUESTIONS_QUEUED_MAX);
+        let caps = opened.engine.caps.clone();
         let engine = Arc::new(opened.engine);
         let health = Arc::new(Health::default());
         let stats = Arc::new(StoreStats::default());
@@ -154,7 +157,7 @@ impl MessageStore {
         threads.push(spawn("longwire-store-b".to_owned(), Box::new(work))?);
         let (questions, threads) = (Mutex::new(Some(questions)), Mutex::new(threads));
         Ok(MessageStore {
-            inner: Arc::new(Inner { operations, questions, threads, health, stats, books, heads }),
+            inner: Arc::new(Inner { operations, questions, threads, health, stats, books, heads, caps }),
         })
     }
 
@@ -264,6 +267,12 @@ impl MessageStore {
     /// The store is closed, or a table is damaged.
     pub async fn device(&self, app: AppId, name: DeviceName) -> Result<Option<DeviceView>, StoreError> {
         self.ask(|reply| Question::Device(app, name, reply)).await
+    }
+
+    /// From now on the deliveries of an app are counted in spans of so many seconds, for its frequency cap; `None`: not at all. To be
+    /// told anew after each open.
+    pub fn count_deliveries(&self, app: AppId, per_s: Option<u32>) {
+        self.inner.caps.set(app, per_s);
     }
 
     /// What is known of a caller's key.

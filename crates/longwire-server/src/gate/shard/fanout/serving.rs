@@ -106,9 +106,11 @@ impl Shard {
     fn offer_log(&mut self, slot: u32, broadcast: &Broadcast, meant: Meant, full: bool) -> Option<PushHead> {
         let recalled = self.recalled.contains(broadcast.message.message);
         let sent_ms = ((self.wall)().0 as u32).max(1);
+        let over = self.is_over_cap(slot, broadcast.message.high, &broadcast.message.shared);
         let (_, deliveries) = self.slab.at(slot).and_then(Connection::deliveries)?;
         let (position, message) = (broadcast.position, &broadcast.message);
-        if full || meant == Meant::AskStore || recalled {
+        // What is over a cap is told in its place by the page that brings it.
+        if full || meant == Meant::AskStore || recalled || over {
             match message.high {
                 true => deliveries.defer_high(Source::AppLog, position),
                 false => deliveries.defer(Source::AppLog, position),
@@ -126,6 +128,7 @@ impl Shard {
         match offer {
             Offer::Send { previous } => {
                 deliveries.stamp(message.message, sent_ms);
+                self.count_for_cap(slot, message.high, &message.shared);
                 Some(self.head(Source::AppLog, position, previous, message.deadline, flags_of(message.high)))
             }
             Offer::Ahead => {

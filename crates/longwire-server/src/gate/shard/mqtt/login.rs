@@ -136,6 +136,7 @@ impl Shard {
         let unread = std::mem::take(&mut connection.flags.unread);
         self.wheel.pull_in(&mut self.slab, slot, due_s);
         self.members.join(attach.app, slot, attach.labels);
+        self.begin_frequency(slot, attach.frequency);
         let stats = self.stats.own();
         stats.sessions.fetch_add(1, Relaxed);
         stats.topics.sessions.fetch_add(1, Relaxed);

@@ -98,7 +98,7 @@ impl Shard {
         let Some(from) = self.from(slot) else { return };
         let deliveries = self.slab.at(slot).and_then(Connection::deliveries);
         let Some(settled) = deliveries.and_then(|(_, deliveries)| deliveries.settle(message)) else { return };
-        if end != End::Dropped(DropReason::TooLarge) {
+        if !matches!(end, End::Dropped(_)) {
             ShardStats::count(&self.stats.own().acked, 1);
         }
         let shared = self.slab.at(slot).is_some_and(|connection| connection.flags.shared);

@@ -25,7 +25,8 @@ pub(crate) fn views(engine: &Engine, clients: &[ClientId]) -> Result<Vec<Option<
         let mailbox = mailbox_start(engine, &standing);
         let log = log_start(engine, &snapshot, &device, &standing, log_head)?;
         let mailbox_head = standing.last(engine.incarnation);
-        Ok(Some(LoginView { device, mailbox, mailbox_head, log, log_head }))
+        let counted = (standing.counted_from, standing.counted);
+        Ok(Some(LoginView { device, mailbox, mailbox_head, log, log_head, counted }))
     };
     clients.iter().map(view).collect()
 }

@@ -1,5 +1,6 @@
 //! The one place where a delivery ends: its message's counts, and whoever else keeps a book of it.
 
+use super::caps;
 use super::turn::Turn;
 use crate::domain::{AppId, ClientId, Counts, DropReason, MessageId, WallMs};
 use crate::planted::{Fault as Planted, planted_in};
@@ -124,6 +125,9 @@ pub(crate) fn end_sent(
     }
     let whose = (ending.app, ending.client, ending.message);
     stories::ended(turn, whose, ending.ended.told(), sent, stats)?;
+    if ending.ended == Ended::Delivered {
+        caps::delivered(turn, ending.app, ending.client, ending.message)?;
+    }
     Ok(true)
 }
 
