@@ -318,6 +318,40 @@ fn what_is_published_reaches_a_listener_of_its_topic() {
 }
 
 #[test]
+fn a_file_of_pushes_is_answered_line_by_line_and_a_key_makes_one_message() {
+    let server = TestServer::start();
+    server.register("d1", None, &[]);
+    let push = |more: &[&str]| client(&server, "push", more).output().unwrap();
+    let keyed = ["--to", "d1", "--message", "m", "--priority", "high", "--cid", "k"];
+    let lines = [push(&keyed), push(&keyed)].map(|made| serde_json::from_str::<Value>(&out(&made)).unwrap());
+    assert_eq!(lines[0]["msg_id"], lines[1]["msg_id"]);
+    assert_eq!((&lines[0]["replayed"], &lines[1]["replayed"]), (&json!(false), &json!(true)));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pushes");
+    let one =
+        |to: &str| json!({ "audience": { "registration_id": [to] }, "message": { "msg_content": "x" } });
+    // More than one request takes, with an empty line between.
+    let many: String = (0..1001).map(|_| format!("{}\n\n", one("d1"))).collect();
+    std::fs::write(&file, many).unwrap();
+    let pushed = push(&["--batch", file.to_str().unwrap()]);
+    let codes: Vec<Value> = out(&pushed).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let accepted = codes.iter().filter(|line| line["status"] == 202).count();
+    // One of the mailbox's thousand places is taken already.
+    assert_eq!((codes.len(), accepted), (1001, 999));
+    assert!(
+        !pushed.status.success() && err(&pushed).contains("2 of 1001 pushes were refused"),
+        "{}",
+        err(&pushed)
+    );
+    std::fs::write(&file, format!("{}\nno json\n", one("d1"))).unwrap();
+    let wrong = push(&["--batch", file.to_str().unwrap()]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(err(&wrong).contains("line 2") && out(&wrong).is_empty(), "{}", err(&wrong));
+    assert_eq!(push(&["--batch", file.to_str().unwrap(), "--cid", "k"]).status.code(), Some(2));
+    assert_eq!(push(&["--batch", "/nowhere/at/all"]).status.code(), Some(2));
+}
+
+#[test]
 fn the_verbs_of_a_device_and_of_a_business_meet() {
     let server = TestServer::start();
     let with = |verb: &str, more: &[&str]| client(&server, verb, more);
