@@ -318,7 +318,7 @@ impl World {
         assert!(out_of_turn <= AHEAD_MESSAGES_MAX && unacked.len() - out_of_turn <= WINDOW_MESSAGES_MAX);
     }
 
-    fn to_device(&mut self, count: usize) {
+    fn device_reads(&mut self, count: usize) {
         let count = count.min(self.live.to_device.len());
         let bytes: Vec<u8> = self.live.to_device.drain(..count).collect();
         let mut input = &bytes[..];
@@ -349,7 +349,7 @@ impl World {
         device.ack(AckKind::Received, &[message], to_server);
     }
 
-    fn to_server(&mut self) {
+    fn server_reads(&mut self) {
         let bytes = std::mem::take(&mut self.live.to_server);
         let mut input = &bytes[..];
         let mut out = Vec::new();
@@ -392,9 +392,9 @@ impl World {
             Step::Command => self.command(),
             Step::Read => self.read(),
             Step::Page => self.page(),
-            Step::ToDevice(count) => self.to_device(count),
+            Step::ToDevice(count) => self.device_reads(count),
             Step::Ack(which) => self.ack(which),
-            Step::ToServer => self.to_server(),
+            Step::ToServer => self.server_reads(),
             Step::Settle => self.settle(),
             Step::Break => self.login_again(),
         }
@@ -417,9 +417,9 @@ impl World {
             self.command();
             self.read();
             self.page();
-            self.to_device(usize::MAX);
+            self.device_reads(usize::MAX);
             self.ack(0);
-            self.to_server();
+            self.server_reads();
             self.settle();
         }
         panic!("it does not come to rest");
@@ -461,13 +461,13 @@ fn a_high_message_overtakes_a_full_window_and_the_chain_steps_over_it() {
         world.command();
     }
     assert_eq!(world.went_ahead, 4, "as many as there are places");
-    world.to_device(usize::MAX);
+    world.device_reads(usize::MAX);
     // The first of the high ones is acked: the next is asked for although the window is full.
     let first = *world.live.unacked.iter().find(|message| message.0 as u64 == 41).unwrap();
     world.live.unacked.retain(|message| *message != first);
     let Live { device, to_server, .. } = &mut world.live;
     device.ack(AckKind::Received, &[first], to_server);
-    world.to_server();
+    world.server_reads();
     world.read();
     world.page();
     assert_eq!(world.went_ahead, 5);
