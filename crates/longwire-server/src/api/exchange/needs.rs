@@ -93,6 +93,7 @@ pub(in crate::api) const NEEDS: &[(&str, &str, Need)] = &[
     ("PUT", "/v1/admin/apps/{app_key}/login_ways", Operator(Admin)),
     ("PUT", "/v1/admin/apps/{app_key}/topic_rules", Operator(Admin)),
     ("PUT", "/v1/admin/apps/{app_key}/streams", Operator(Admin)),
+    ("PUT", "/v1/admin/apps/{app_key}/frequency_cap", Operator(Admin)),
 ];
 
 /// What an endpoint asks; `None`: it is not said.
