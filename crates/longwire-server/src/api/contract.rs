@@ -39,6 +39,16 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(upstream::ack))
         .routes(routes!(topics::publish))
         .routes(routes!(topics::retained, topics::clear_retained))
+        .merge(of_operators())
+        .routes(routes!(probes::healthz))
+        .routes(routes!(probes::readyz))
+        .routes(routes!(probes::metrics))
+        .routes(routes!(probes::openapi))
+}
+
+/// The node, and what is set for an app one thing at a time.
+fn of_operators() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
         .routes(routes!(admin::drain))
         .routes(routes!(admin::reload))
         .routes(routes!(admin::memory))
@@ -49,10 +59,6 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(apps::login_ways))
         .routes(routes!(streams::set))
         .routes(routes!(apps::frequency_cap))
-        .routes(routes!(probes::healthz))
-        .routes(routes!(probes::readyz))
-        .routes(routes!(probes::metrics))
-        .routes(routes!(probes::openapi))
 }
 
 /// Pushes that are made later.

@@ -6,6 +6,7 @@
 //! - `recall`: taking one back; `books`: whether every delivery is accounted for; `upstream`: what devices sent; `story`: what became of a message.
 //! - `once`: pushes with a key of the caller; `order`: many pushes in their order.
 //! - `devices`: registration, changes and removal of devices; profiles kept equal to the registry.
+//! - `app_policies`: what is set for an app, one thing at a time.
 //! - [`people`]: apps from making to end, keys, the audit log; `quotas`: what apps may have and do.
 //! - `dispatcher`: durable messages to the shards, in the order of commits.
 //! - `auth`: who an MQTT client is.
@@ -18,6 +19,7 @@
 //! - [`over_time`]: schedules, and messages that are spread.
 //! - [`HubStats`]: what is counted.
 
+mod app_policies;
 mod audience;
 mod auth;
 mod books;
