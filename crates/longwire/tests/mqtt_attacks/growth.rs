@@ -234,7 +234,10 @@ fn a_mailbox_is_bounded_and_the_publisher_is_told() {
     let mut away = Peer::login(server.device, "away");
     away.send(&[0xE0, 0]);
     assert!(until(PATIENCE, || server.metric("longwire_kept_sessions", &[]) == 0.0));
-    assert_eq!(server.metric("longwire_session_ended_dropped_total", &[]) as usize, MAILBOX);
+    assert_eq!(
+        server.metric("longwire_deliveries_dropped_total", &["reason=\"session_ended\""]) as usize,
+        MAILBOX
+    );
     drop((away, writer));
     honest.are_alone(&server);
 }

@@ -51,7 +51,7 @@ pub(super) fn store(page: &mut Page<'_>, store: &StoreStats) -> fmt::Result {
         store.recalled.load(Relaxed),
     )?;
     let labels = DropReason::ALL.map(DropReason::label);
-    let text = ["longwire_messages_dropped", "deliveries recorded as dropped"];
+    let text = ["longwire_deliveries_dropped", "deliveries recorded as dropped"];
     by_label(page, "reason", text, &labels, &store.dropped)?;
     page.counter(
         "longwire_settles_deferred",
