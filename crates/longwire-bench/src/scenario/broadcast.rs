@@ -15,7 +15,7 @@ use crate::args::{OutputArgs, ServerArgs};
 use crate::devices::{Device, register};
 use crate::error::BenchError;
 use crate::folder::Folder;
-use crate::http::{Api, Caller};
+use crate::http::Api;
 use crate::order::{Login, Order};
 use crate::report::{Figures, grouped, words};
 use crate::series::{Spread, spread};
@@ -76,7 +76,6 @@ struct Pushed {
 struct Bench<'a> {
     args: &'a BroadcastArgs,
     api: Api,
-    caller: Caller,
     team: Team,
     registered: usize,
     /// Seconds that registering took, and how many they were.
@@ -100,9 +99,7 @@ pub(crate) fn run(args: &BroadcastArgs) -> Result<(), BenchError> {
     let server = Server::obtain(&server_args)?;
     let api = Api::new(server.api, &server.app_key, &server.app_secret);
     let team = Team::start(&server::program()?, args.online as usize, 2)?;
-    let caller = api.open()?;
-    let mut bench =
-        Bench { args, api, caller, team, registered: 0, register_s: 0.0, pushed: Vec::new(), server };
+    let mut bench = Bench { args, api, team, registered: 0, register_s: 0.0, pushed: Vec::new(), server };
     let kept = (args.online + args.returning) as usize;
     let mut logins = bench.register(args.few as usize, kept)?;
     let returning = logins.split_off(args.online as usize);
@@ -169,8 +166,10 @@ impl Bench<'_> {
         let (mut answers, mut delivered) = (Vec::new(), 0);
         let (mut matched, mut online) = (None, None);
         for _ in 0..self.args.pushes {
+            // A connection that rested is closed by the server.
+            let mut caller = self.api.open()?;
             let began = Instant::now();
-            let reply = self.caller.call("POST", "/v1/push", &body)?;
+            let reply = caller.call("POST", "/v1/push", &body)?;
             answers.push(began.elapsed().as_secs_f64() * 1000.0);
             if reply.status != 202 {
                 return Err(reply.fault("POST /v1/push"));
