@@ -100,6 +100,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Devices that one app may have; 0 = without a limit. Beyond it a new one is refused by the API with 429 `app_quota`; those that register themselves by logging in have `auth.automatic_devices`.",
     ),
     integer(
+        "quotas.stored_bytes",
+        1 << 30,
+        "bytes",
+        0,
+        1 << 50,
+        "Bytes of messages that one app may have stored for devices; 0 = without a limit. A message counts once, however many devices it is for, as long as somebody may need it: until the last device that it is addressed to has it or its delivery ended otherwise; for tags, conditions and all, until its ttl ends. Beyond it 429 `app_quota` with Retry-After, and nothing is stored; a topic's message is refused as by a full mailbox.",
+    ),
+    integer(
         "quotas.requests_per_s",
         1000,
         "requests per second",
