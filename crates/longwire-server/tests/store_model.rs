@@ -7,15 +7,18 @@ use bytes::Bytes;
 use longwire_proto::id::Kind;
 use longwire_proto::wire::GapReason;
 use longwire_server::domain::{ClientId, Counts, DropReason, Position, Recalled, Source};
-use longwire_server::store::port::{Accepted, Destination, End};
+use longwire_server::store::port::{Accepted, Destination, End, StoreError};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use store_stage::{APP, RECALL_TTL_MS, RELEASED, Stage, id, ids};
 
 const CLIENTS: u64 = 3;
 const SHORT_MS: u64 = 1000;
 const LONG_MS: u64 = 1_000_000;
+/// So small that many a message finds no room.
+const STORED_BYTES_MAX: u64 = 100;
 
 /// What a message takes the place of.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +89,7 @@ enum Mail {
 struct Message {
     accepted: Accepted,
     deadline: u64,
+    bytes: u64,
     /// Tags of a log message.
     log: Option<u8>,
     /// Why readers of the log pass it, if they do.
@@ -117,6 +121,15 @@ impl Message {
         }
     }
 
+    /// Bytes of its body, as long as somebody may need it.
+    fn stored(&self, now: u64) -> u64 {
+        let is_needed = match self.log {
+            Some(_) => self.passed.is_none(),
+            None => self.counts.pending() > 0,
+        };
+        if is_needed && self.recalled.is_none() && self.deadline > now { self.bytes } else { 0 }
+    }
+
     /// What a device that takes note of it is told.
     fn gap(&self) -> GapReason {
         self.passed.unwrap_or(GapReason::Expired)
@@ -138,6 +151,10 @@ struct Model {
 }
 
 impl Model {
+    fn stored(&self, now: u64) -> u64 {
+        self.messages.iter().map(|message| message.stored(now)).sum()
+    }
+
     fn matches(&self, client: u64, message: usize) -> bool {
         self.messages[message].log.is_some_and(|tags| tags == 0 || tags & self.readers[&client].tags != 0)
     }
@@ -326,8 +343,16 @@ async fn take(stage: &mut Stage, model: &mut Model, folder: &std::path::Path, st
             for message in &model.messages {
                 stage.wait_for_expired(&message.accepted, message.counts.expired).await;
             }
+            let until = Instant::now() + Duration::from_secs(10);
+            while stage.store.stored_bytes(APP) != model.stored(stage.now()) {
+                assert!(Instant::now() < until, "bodies stayed after their deadline");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
         }
-        Step::Reopen => stage.reopen(folder).await,
+        Step::Reopen => {
+            stage.reopen(folder).await;
+            stage.store.limit_stored_bytes(APP, Some(STORED_BYTES_MAX));
+        }
         Step::Look { client, at_a_time } => look(stage, model, client, at_a_time).await,
     }
 }
@@ -346,15 +371,22 @@ async fn push(
 ) {
     let ttl = if short { SHORT_MS } else { LONG_MS };
     let replaces = newer.replaces.filter(|at| *at < model.messages.len());
-    let mut accept = stage.accept(to, ttl, b"body");
+    let body = vec![7; 1 + 7 * model.messages.len() % 23];
+    let bytes = body.len() as u64;
+    let mut accept = stage.accept(to, ttl, &body);
     accept.kind = kind;
     accept.collapse_key = ["", "k", "kk"][usize::from(newer.key)].into();
     accept.replaces = replaces.map(|at| model.messages[at].accepted.message);
-    let accepted = stage.store.accept(accept).await.unwrap();
-    let now = stage.now();
+    let (now, accepted) = (stage.now(), stage.store.accept(accept).await);
+    let used = model.stored(now);
+    if used + bytes > STORED_BYTES_MAX {
+        assert_eq!(accepted.unwrap_err(), StoreError::AppQuota { used, most: STORED_BYTES_MAX });
+        return;
+    }
+    let accepted = accepted.unwrap();
     let counts = Counts { created: mail.len() as u64, ..Counts::default() };
     let (passed, recalled, key, deadline) = (None, None, newer.key, now + ttl);
-    let message = Message { accepted, deadline, log, passed, key, kind, recalled, mail, counts };
+    let message = Message { accepted, deadline, bytes, log, passed, key, kind, recalled, mail, counts };
     model.accept(message, replaces, now);
 }
 
@@ -387,6 +419,7 @@ async fn recall(stage: &Stage, model: &mut Model, at: usize, windows: u8, in_han
     model.messages.push(Message {
         accepted,
         deadline,
+        bytes: b"recall".len() as u64,
         log,
         passed,
         key: 0,
@@ -442,6 +475,7 @@ fn position(entry: &longwire_server::store::port::PageEntry) -> Position {
 async fn converse(steps: Vec<Step>) {
     let folder = tempfile::tempdir().unwrap();
     let mut stage = Stage::open(folder.path());
+    stage.store.limit_stored_bytes(APP, Some(STORED_BYTES_MAX));
     let mut model = Model::default();
     for client in 1..=CLIENTS {
         stage.register(client, &names(client as u8)).await;
@@ -455,6 +489,8 @@ async fn converse(steps: Vec<Step>) {
             continue;
         }
         take(&mut stage, &mut model, folder.path(), step).await;
+        stage.settled().await;
+        assert_eq!(stage.store.stored_bytes(APP), model.stored(stage.now()), "{step:?}");
     }
     for client in 1..=CLIENTS {
         look(&stage, &model, client, 32).await;

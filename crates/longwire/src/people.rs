@@ -198,6 +198,9 @@ pub(crate) struct Quotas {
     /// Registered devices.
     #[arg(long)]
     devices: Option<u64>,
+    /// Bytes of messages stored for devices, each message once.
+    #[arg(long)]
+    stored_bytes: Option<u64>,
     /// Requests per second.
     #[arg(long)]
     requests_per_s: Option<u64>,
@@ -290,6 +293,7 @@ pub(crate) fn quota(args: &QuotaArgs) -> Result<(), Failure> {
             let body = json!({ "app_key": quotas.app.app, "quotas": {
                 "connections": quotas.connections,
                 "devices": quotas.devices,
+                "stored_bytes": quotas.stored_bytes,
                 "requests_per_s": quotas.requests_per_s,
                 "messages_per_s": quotas.messages_per_s,
                 "broadcasts_per_min": quotas.broadcasts_per_min,

@@ -292,9 +292,6 @@ impl Hub {
         let apps = registry.apps().await?;
         let ways = WaysOfApps::load(apps.iter());
         let apps: Vec<Arc<App>> = apps.into_iter().map(Arc::new).collect();
-        for app in &apps {
-            store.count_deliveries(app.id, app.settings.frequency_cap.map(|cap| cap.per_s));
-        }
         let by_key = apps.iter().map(|app| (Box::from(app.key.as_str()), app.clone())).collect();
         let stats = Arc::new(HubStats::default());
         let meters = Arc::new(Meters::default());
@@ -340,6 +337,8 @@ impl Hub {
             people,
             apps: RwLock::new(by_key),
         });
+        core.store.limit_stored_bytes_of_any(core.limits.stored_bytes);
+        apps.iter().for_each(|app| core.tell_store(app));
         core.take_up_wills(&apps);
         tokio::spawn(dispatcher::run(core.clone(), committed));
         tokio::spawn(auth::watch_keys(Arc::downgrade(&core)));
@@ -454,17 +453,18 @@ impl Hub {
     /// # Errors
     /// See [`PushError`].
     pub async fn push_at(&self, app: &App, push: Push, mut place: Place) -> Result<Receipt, PushError> {
-        let audience = &push.audience;
-        let is_for_many = !audience.is_addressed() && audience.topic.is_none();
-        if let Err(refused) = self.spend_messages(app, 1, u64::from(is_for_many)) {
+        if let Err(refused) = self.spend_messages(app, 1, push.audience.broadcasts()) {
             place.leave().await;
             return Err(refused);
         }
         if let Some(once) = push.once {
-            return self.core.push_once(app, push, once.key, place).await;
+            let receipt = self.core.push_once(app, push, once.key, place).await;
+            self.core.count_refused(app.id, &receipt);
+            return receipt;
         }
         let receipt = self.core.push_now_or_later(app, push, &mut place).await;
         place.leave().await;
+        self.core.count_refused(app.id, &receipt);
         receipt
     }
 

@@ -2,6 +2,7 @@
 
 use super::border::{Command, ShardId};
 use super::hub::{Core, Hub, SetError, random_bytes};
+use super::truth;
 use crate::domain::audit::{AuditEntry, AuditLine};
 use crate::domain::people::{ApiKey, Grant, KEYS_MAX};
 use crate::domain::{App, AppId, AppKey, AppSecret, Invalid, RetiredSecret, SecretHash, WallMs};
@@ -161,7 +162,7 @@ impl Hub {
     /// Changes what is written of an app as a whole: secret, open registration, settings. `None`: no such app.
     ///
     /// # Errors
-    /// The registry's: nothing was changed.
+    /// The registry's: nothing was changed. The store's: it holds, but for what goes into its streams.
     pub async fn change_app(
         &self,
         key: &AppKey,
@@ -174,7 +175,10 @@ impl Hub {
         self.core.registry.write_app(&changed).await?;
         let App { secret_hash, open_registration, settings, .. } = changed;
         let put = |app: &App| App { secret_hash, open_registration, settings, ..app.clone() };
-        Ok(self.core.change_app(key.as_str(), put))
+        let before = truth::terms(&app);
+        let Some(app) = self.core.change_app(key.as_str(), put) else { return Ok(None) };
+        self.core.settings_changed(before, &app).await?;
+        Ok(Some(app))
     }
 
     /// Gives an app a new secret, which is shown once. The one before stays good for so many seconds, at most

@@ -6,6 +6,7 @@ use crate::domain::{App, AppId, Limits, Registration};
 use crate::store::port::StoreError;
 use crate::store::registry::RegisterError;
 use longwire_proto::close::CloseReason;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -33,6 +34,8 @@ pub struct Usage {
     pub connections: u64,
     /// Registered devices.
     pub devices: u64,
+    /// Bytes of messages that are stored, each message once.
+    pub stored_bytes: u64,
     /// Requests that it may send now.
     pub requests_left: u64,
     /// Messages that it may send now.
@@ -52,6 +55,8 @@ pub struct AppMeter {
     pub delivered: u64,
     /// Requests, messages and logins refused by a quota.
     pub refused: u64,
+    /// Bytes of messages that are stored now, each message once.
+    pub stored_bytes: u64,
 }
 
 impl Hub {
@@ -79,6 +84,7 @@ impl Hub {
             limits,
             connections: meter.connections.load(Relaxed),
             devices: core.device_count(app.id).await?,
+            stored_bytes: core.store.stored_bytes(app.id),
             requests_left: left(&meter.requests, limits.requests_per_s, SECOND_NS, now_ns).0,
             messages_left: left(&meter.messages, limits.messages_per_s, SECOND_NS, now_ns).0,
             broadcasts_left: left(&meter.broadcasts, limits.broadcasts_per_min, MINUTE_NS, now_ns).0,
@@ -90,8 +96,37 @@ impl Hub {
     /// # Errors
     /// [`PushError::AppRate`]: nothing was taken of what it has too little of.
     pub fn spend_messages(&self, app: &App, messages: u64, broadcasts: u64) -> Result<(), PushError> {
-        let (core, meter) = (&self.core, self.core.meters.of(app.id));
-        let (limits, now_ns) = (core.limits_of(app), core.now_ns());
+        self.core.spend_messages(app, messages, broadcasts)
+    }
+
+    /// What is counted of each app, in the order of their making.
+    #[must_use]
+    pub fn app_meters(&self) -> Vec<(String, AppMeter)> {
+        let mut apps = self.core.all_apps();
+        apps.sort_by_key(|app| app.id);
+        let read = |app: AppId, meter: &Meter| AppMeter {
+            connections: meter.connections.load(Relaxed),
+            accepted: meter.accepted.load(Relaxed),
+            delivered: meter.delivered.load(Relaxed),
+            refused: meter.refused.load(Relaxed),
+            stored_bytes: self.core.store.stored_bytes(app),
+        };
+        let named = |app: &Arc<App>| {
+            (app.key.as_str().to_owned(), self.core.meters.with(app.id, |meter| read(app.id, meter)))
+        };
+        apps.iter().map(named).collect()
+    }
+}
+
+impl Core {
+    pub(super) fn limits_of(&self, app: &App) -> Limits {
+        self.limits.of(&app.settings.quotas)
+    }
+
+    /// See [`Hub::spend_messages`]. A firing is spent as a push is.
+    pub(super) fn spend_messages(&self, app: &App, messages: u64, broadcasts: u64) -> Result<(), PushError> {
+        let meter = self.meters.of(app.id);
+        let (limits, now_ns) = (self.limits_of(app), self.now_ns());
         let spent = spend(&meter.messages, messages, limits.messages_per_s, SECOND_NS, now_ns)
             .map_err(|wait_s| PushError::AppRate(wait_s, "messages"))
             .and_then(|()| {
@@ -103,24 +138,17 @@ impl Hub {
         spent
     }
 
-    /// What is counted of each app, in the order of their making.
-    #[must_use]
-    pub fn app_meters(&self) -> Vec<(String, AppMeter)> {
-        let mut apps = self.core.all_apps();
-        apps.sort_by_key(|app| app.id);
-        let read = |meter: &Meter| AppMeter {
-            connections: meter.connections.load(Relaxed),
-            accepted: meter.accepted.load(Relaxed),
-            delivered: meter.delivered.load(Relaxed),
-            refused: meter.refused.load(Relaxed),
-        };
-        apps.iter().map(|app| (app.key.as_str().to_owned(), read(&self.core.meters.of(app.id)))).collect()
+    /// What the store is to know of an app's quotas.
+    pub(super) fn tell_store(&self, app: &App) {
+        self.store.count_deliveries(app.id, app.settings.frequency_cap.map(|cap| cap.per_s));
+        self.store.limit_stored_bytes(app.id, app.settings.quotas.stored_bytes);
     }
-}
 
-impl Core {
-    pub(super) fn limits_of(&self, app: &App) -> Limits {
-        self.limits.of(&app.settings.quotas)
+    /// Counts a push that the store refused because its app has as much as it may.
+    pub(super) fn count_refused<T>(&self, app: AppId, pushed: &Result<T, PushError>) {
+        if matches!(pushed, Err(PushError::Store(StoreError::AppQuota { .. }))) {
+            self.meters.of(app).refused.fetch_add(1, Relaxed);
+        }
     }
 
     /// Whether the app has room for one connection more, those that wait to be decided included.

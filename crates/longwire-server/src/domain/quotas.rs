@@ -16,6 +16,8 @@ pub struct Quotas {
     pub broadcasts_per_min: Option<u64>,
     /// Registered devices.
     pub devices: Option<u64>,
+    /// Bytes of messages that are stored, each message once.
+    pub stored_bytes: Option<u64>,
 }
 
 /// The quotas that hold; 0: without a limit.
@@ -31,6 +33,8 @@ pub struct Limits {
     pub broadcasts_per_min: u64,
     /// See [`Quotas::devices`].
     pub devices: u64,
+    /// See [`Quotas::stored_bytes`].
+    pub stored_bytes: u64,
 }
 
 impl Default for Limits {
@@ -41,14 +45,21 @@ impl Default for Limits {
             messages_per_s: 10_000,
             broadcasts_per_min: 600,
             devices: 10_000_000,
+            stored_bytes: 1 << 30,
         }
     }
 }
 
 impl Limits {
     /// No limits.
-    pub const NONE: Limits =
-        Limits { connections: 0, requests_per_s: 0, messages_per_s: 0, broadcasts_per_min: 0, devices: 0 };
+    pub const NONE: Limits = Limits {
+        connections: 0,
+        requests_per_s: 0,
+        messages_per_s: 0,
+        broadcasts_per_min: 0,
+        devices: 0,
+        stored_bytes: 0,
+    };
 
     /// What holds for an app with these quotas.
     #[must_use]
@@ -59,6 +70,7 @@ impl Limits {
             messages_per_s: quotas.messages_per_s.unwrap_or(self.messages_per_s),
             broadcasts_per_min: quotas.broadcasts_per_min.unwrap_or(self.broadcasts_per_min),
             devices: quotas.devices.unwrap_or(self.devices),
+            stored_bytes: quotas.stored_bytes.unwrap_or(self.stored_bytes),
         }
     }
 }

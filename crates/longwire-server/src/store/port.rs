@@ -42,6 +42,16 @@ pub enum StoreError {
     /// The caller's key made a message before, of another request.
     #[error("cid: this key was used for another request")]
     ConflictingKey,
+    /// The app has as many bytes of bodies as it may: nothing was stored.
+    #[error(
+        "quotas.stored_bytes: the app has {used} of {most} bytes stored, and no room for this message; acks, ends of ttl and recalls make room"
+    )]
+    AppQuota {
+        /// What it has.
+        used: u64,
+        /// What it may have.
+        most: u64,
+    },
     /// The app has [`ONCE_KEYS_MAX`] keys.
     #[error("the app has {ONCE_KEYS_MAX} keys of pushes already; they go 24 h after their messages")]
     TooManyKeys,

@@ -198,12 +198,24 @@ pub(in crate::api) struct FrequencyCapSetting {
 /// is over is dropped, and told to the device as left out. Online-only pushes, topics and high priority are not held.
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct FrequencyCapObject {
+pub(in crate::api) struct FrequencyCapObject {
     #[schema(minimum = 1, maximum = 1000, example = 10)]
     messages: u64,
     /// Seconds.
     #[schema(minimum = 60, maximum = 86400, example = 3600)]
     per_s: u64,
+}
+
+impl FrequencyCapObject {
+    pub(in crate::api) fn parse(self) -> Result<FrequencyCap, Invalid> {
+        FrequencyCap::new(self.messages, self.per_s)
+    }
+}
+
+impl From<FrequencyCap> for FrequencyCapObject {
+    fn from(cap: FrequencyCap) -> FrequencyCapObject {
+        FrequencyCapObject { messages: cap.messages.into(), per_s: cap.per_s.into() }
+    }
 }
 
 /// Set how many messages a device of this app gets in a span of time. It is stored, and holds for each device from its next login on.
@@ -229,7 +241,7 @@ pub(in crate::api) async fn frequency_cap(
     Json(request): Json<FrequencyCapSetting>,
 ) -> Result<axum::Json<FrequencyCapSetting>, Fault> {
     let app_key = AppKey::parse(&app_key)?;
-    let cap = request.frequency_cap.map(|cap| FrequencyCap::new(cap.messages, cap.per_s)).transpose()?;
+    let cap = request.frequency_cap.map(FrequencyCapObject::parse).transpose()?;
     if api.hub.set_settings(&app_key, |settings| settings.frequency_cap = cap).await?.is_some() {
         Ok(axum::Json(request))
     } else {

@@ -142,10 +142,30 @@ pub(in crate::api) struct StreamsRequest {
 /// What goes into the stream of receipts.
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum ReceiptWord {
+pub(in crate::api) enum ReceiptWord {
     Off,
     Ends,
     All,
+}
+
+impl From<ReceiptWord> for ReceiptMode {
+    fn from(word: ReceiptWord) -> ReceiptMode {
+        match word {
+            ReceiptWord::Off => ReceiptMode::Off,
+            ReceiptWord::Ends => ReceiptMode::Ends,
+            ReceiptWord::All => ReceiptMode::All,
+        }
+    }
+}
+
+impl From<ReceiptMode> for ReceiptWord {
+    fn from(mode: ReceiptMode) -> ReceiptWord {
+        match mode {
+            ReceiptMode::Off => ReceiptWord::Off,
+            ReceiptMode::Ends => ReceiptWord::Ends,
+            ReceiptMode::All => ReceiptWord::All,
+        }
+    }
 }
 
 /// What goes into them now.
@@ -180,19 +200,10 @@ pub(in crate::api) async fn set(
 ) -> Result<axum::Json<StreamsAnswer>, Fault> {
     let app_key = AppKey::parse(&app_key)?;
     let changed = api.hub.set_settings(&app_key, |settings| {
-        match request.receipts {
-            Some(ReceiptWord::Off) => settings.receipts = ReceiptMode::Off,
-            Some(ReceiptWord::Ends) => settings.receipts = ReceiptMode::Ends,
-            Some(ReceiptWord::All) => settings.receipts = ReceiptMode::All,
-            None => {}
-        }
+        settings.receipts = request.receipts.map_or(settings.receipts, ReceiptMode::from);
         settings.presence = request.presence.unwrap_or(settings.presence);
     });
     let app = changed.await?.ok_or_else(|| Fault::not_found("no such app"))?;
-    let receipts = match app.settings.receipts {
-        ReceiptMode::Off => ReceiptWord::Off,
-        ReceiptMode::Ends => ReceiptWord::Ends,
-        ReceiptMode::All => ReceiptWord::All,
-    };
+    let receipts = app.settings.receipts.into();
     Ok(axum::Json(StreamsAnswer { receipts, presence: app.settings.presence }))
 }

@@ -107,7 +107,7 @@ impl Fault {
     pub fn app_rate(message: impl Into<String>, wait_s: u32) -> Fault {
         Fault::new(StatusCode::TOO_MANY_REQUESTS, 2007, "app_rate", message).after(wait_s.max(1))
     }
-    /// The app has as much as it may: 429. Only somebody's act makes room.
+    /// The app has as much as it may: 429. Acks, ends or somebody's act make room.
     pub fn app_quota(message: impl Into<String>) -> Fault {
         Fault::new(StatusCode::TOO_MANY_REQUESTS, 2008, "app_quota", message).after(60)
     }
@@ -223,6 +223,7 @@ impl From<StoreError> for Fault {
             StoreError::MailboxFull => {
                 Fault::new(StatusCode::TOO_MANY_REQUESTS, 2002, "device_queue_full", text).after(30)
             }
+            StoreError::AppQuota { .. } => Fault::app_quota(text),
             StoreError::ConflictingKey => Fault::new(StatusCode::CONFLICT, 1015, "conflicting_cid", text),
             StoreError::TooManyKeys => {
                 Fault::new(StatusCode::TOO_MANY_REQUESTS, 2015, "too_many_cids", text).after(60)
@@ -320,6 +321,7 @@ mod tests {
             StoreError::Full { free_bytes: 1, reserve_bytes: 2 },
             StoreError::MailboxFull,
             StoreError::TooManyKeys,
+            StoreError::AppQuota { used: 1, most: 1 },
             StoreError::ConflictingKey,
             StoreError::Repeated,
             StoreError::NoSuchMessage,

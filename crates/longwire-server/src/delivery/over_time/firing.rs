@@ -2,6 +2,8 @@
 //!
 //! The acceptance and the step of the schedule are one commit, so it fires once whatever dies between. What is not stored (ttl 0,
 //! and topics, whose mailboxes are many) is pushed after the step: at most once.
+//!
+//! A firing is spent as a push is. Over the app's rate, or its quota of stored bytes, it waits and is tried again.
 
 use super::ReadPush;
 use super::schedules::FINISHED_KEPT_MS;
@@ -15,6 +17,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// What fires so long after its time is marked late, milliseconds.
 const LATE_MS: u64 = 5_000;
+/// So long a firing that is not stored waits for its app's rate; one that is stored waits for its ttl.
+const RATE_WAIT_S: u32 = 60;
 
 /// What became of a place in the calendar.
 pub(super) enum Fired {
@@ -66,7 +70,7 @@ impl Occurrence<'_> {
     async fn together(self, app: &App, push: Push) -> Fired {
         let message = self.core.ids.next(self.run.fired_at);
         // What was due while the server was down has its life before it.
-        let until = self.run.due.max(self.began).0.saturating_add(u64::from(push.ttl_s) * 1000);
+        let until = self.until(push.ttl_s);
         let after = self.after(Run { message: Some(message), ..self.run.clone() });
         let next = after.standing.due();
         let step = ScheduleChange {
@@ -75,7 +79,11 @@ impl Occurrence<'_> {
             read: Some(self.schedule.revision),
             after: Some(Box::new(after)),
         };
-        let pushed = self.push(app, push, Firing { message, step: Some(Box::new(step)) }).await;
+        let firing = Firing { message, step: Some(Box::new(step)) };
+        let pushed = match self.spend(app, &push) {
+            Ok(()) => self.push(app, push, firing).await,
+            Err(refused) => Err(refused),
+        };
         if let Some(next) = next {
             self.core.paced.added(next);
         }
@@ -85,23 +93,39 @@ impl Occurrence<'_> {
                 Fired::Over
             }
             Err(PushError::Store(StoreError::Repeated | StoreError::Unknown(_))) => Fired::Again,
-            Err(PushError::Store(StoreError::Full { .. } | StoreError::Unavailable(_))) => {
-                let over = self.run.fired_at.0 >= until;
-                if over { self.fail("store_unavailable").await } else { Fired::Later }
+            Err(PushError::Draining) => Fired::Later,
+            Err(error) if is_for_now(&error) => {
+                let over = self.run.fired_at >= until;
+                if over { self.fail(too_late(&error)).await } else { Fired::Later }
             }
-            Err(PushError::Draining | PushError::AppRate(..)) => Fired::Later,
             Err(error) => self.fail(code(&error)).await,
         }
     }
 
+    /// Until when it is tried again.
+    fn until(&self, ttl_s: u32) -> WallMs {
+        WallMs(self.run.due.max(self.began).0.saturating_add(u64::from(ttl_s) * 1000))
+    }
+
+    /// Takes it out of what the app may send, as a push that came now.
+    fn spend(&self, app: &App, push: &Push) -> Result<(), PushError> {
+        self.core.spend_messages(app, 1, push.audience.broadcasts())
+    }
+
     async fn push(&self, app: &App, push: Push, firing: Firing) -> Result<Receipt, PushError> {
-        self.core.push_as(app, push, &mut Place::default(), Some(firing)).await
+        let pushed = self.core.push_as(app, push, &mut Place::default(), Some(firing)).await;
+        self.core.count_refused(app.id, &pushed);
+        pushed
     }
 
     /// The step first: what is lost between is lost.
     async fn once(self, app: &App, push: Push) -> Fired {
         if self.core.posts.stopping() {
             return Fired::Later;
+        }
+        if let Err(refused) = self.spend(app, &push) {
+            let over = self.run.fired_at >= self.until(push.ttl_s.max(RATE_WAIT_S));
+            return if over { self.fail(code(&refused)).await } else { Fired::Later };
         }
         let after = self.after(self.run.clone());
         match self.step(after.clone()).await {
@@ -178,6 +202,20 @@ fn told(stepped: Result<Changed, StoreError>) -> Fired {
     }
 }
 
+/// It may be taken when it is tried again.
+fn is_for_now(error: &PushError) -> bool {
+    use StoreError::{AppQuota, Full, Unavailable};
+    matches!(error, PushError::AppRate(..) | PushError::Store(Full { .. } | AppQuota { .. } | Unavailable(_)))
+}
+
+/// What a run says of one that waited for its whole life.
+fn too_late(error: &PushError) -> &'static str {
+    match error {
+        PushError::Store(StoreError::Full { .. }) => "store_unavailable",
+        error => code(error),
+    }
+}
+
 /// What a run says of a push that was refused, at most 64 bytes.
 fn code(error: &PushError) -> &'static str {
     match error {
@@ -188,6 +226,7 @@ fn code(error: &PushError) -> &'static str {
         PushError::TopicQuota => "topic_quota",
         PushError::Draining => "draining",
         PushError::Store(StoreError::MailboxFull) => "device_queue_full",
+        PushError::Store(StoreError::AppQuota { .. }) => "app_quota",
         PushError::Store(StoreError::NoSuchMessage) => "not_found",
         PushError::Store(StoreError::Full { .. }) => "storage_full",
         PushError::Store(_) => "store_unavailable",

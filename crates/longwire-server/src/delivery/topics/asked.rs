@@ -137,7 +137,10 @@ impl Core {
         let sent = self.publish(&Arc::new(message), publication.trace, once).await;
         match sent.outcome {
             PublishOutcome::Taken | PublishOutcome::Nobody => Ok(sent),
-            PublishOutcome::Quota | PublishOutcome::NotAllowed => Err(PushError::TopicQuota),
+            PublishOutcome::Quota | PublishOutcome::NotAllowed => Err(match sent.over_quota {
+                Some((used, most)) => StoreError::AppQuota { used, most }.into(),
+                None => PushError::TopicQuota,
+            }),
             PublishOutcome::Unavailable => {
                 let cause = "a publish was not stored, or only in part".to_owned();
                 Err(self.store.usable().err().unwrap_or(StoreError::Unknown(cause)).into())

@@ -59,6 +59,8 @@ pub struct Sent {
     pub shards: u64,
     /// How it went.
     pub outcome: PublishOutcome,
+    /// The app's stored bytes and its quota of them, if that refused it for kept sessions.
+    pub over_quota: Option<(u64, u64)>,
 }
 
 impl Plan {
@@ -73,7 +75,8 @@ impl Plan {
             match one {
                 Ok(Done::Accepted(_)) | Err(StoreError::Repeated) => taken = true,
                 Ok(Done::Upstream(UpstreamOutcome::Stored(_) | UpstreamOutcome::Repeated)) => taken = true,
-                Ok(Done::Upstream(_)) | Err(StoreError::MailboxFull | StoreError::Full { .. }) => {
+                Ok(Done::Upstream(_))
+                | Err(StoreError::MailboxFull | StoreError::AppQuota { .. } | StoreError::Full { .. }) => {
                     refused = true
                 }
                 Ok(Done::Changed) => {}
@@ -366,6 +369,10 @@ impl Core {
             stored_for: accepted.map_or(0, |accepted| accepted.record.targets.len() as u64),
             shards: shards.len() as u64,
             outcome,
+            over_quota: done.iter().find_map(|one| match one {
+                Err(StoreError::AppQuota { used, most }) => Some((*used, *most)),
+                _ => None,
+            }),
         }
     }
 

@@ -4,16 +4,39 @@ use super::event::{PresenceBody, ReceiptBody};
 use super::sender::Sender;
 use super::webhooks::{WebhookView, check_id};
 use super::{DeliveryStory, TargetState, end_stale, terms};
-use crate::delivery::hub::{Hub, SetError, random_bytes};
+use crate::delivery::hub::{Core, Hub, SetError, random_bytes};
 use crate::domain::app_settings::WEBHOOKS_MAX;
 use crate::domain::{
     App, AppKey, AppSecret, AppSettings, ClientId, DeviceName, Invalid, MessageId, Position, Webhook,
     WebhookSecret,
 };
 use crate::store::port::StoreError;
-use crate::store::truth::{Stream, StreamPage, StreamRequest, TargetsRequest};
+use crate::store::truth::{Stream, StreamPage, StreamRequest, StreamTerms, TargetsRequest};
 use std::sync::Arc;
 use tokio::sync::watch;
+
+impl Core {
+    /// Brings an app's settings into use, which are in the registry and the table of apps.
+    pub(in crate::delivery) async fn settings_changed(
+        self: &Arc<Core>,
+        before: StreamTerms,
+        app: &Arc<App>,
+    ) -> Result<(), StoreError> {
+        if terms(app) != before {
+            self.store.set_stream_terms(app.id, terms(app), false).await?;
+            self.truth.presences.set(app.id, app.settings.presence);
+            if app.settings.presence && !before.presence {
+                let task = tokio::spawn(end_stale(self.store.clone(), self.clock.clone(), app.id));
+                let mut tasks = self.truth.tasks.lock();
+                tasks.retain(|task| !task.is_finished());
+                tasks.push(task);
+            }
+        }
+        self.tell_store(app);
+        self.truth.webhooks.set(self, app);
+        Ok(())
+    }
+}
 
 impl Hub {
     /// Changes an app's settings: stored, and in use when this returns. `None`: no such app.
@@ -39,18 +62,7 @@ impl Hub {
         let Some(app) = core.change_app(key.as_str(), |app| App { settings, ..app.clone() }) else {
             return Ok(None);
         };
-        if terms(&app) != before {
-            core.store.set_stream_terms(app.id, terms(&app), false).await?;
-            core.truth.presences.set(app.id, app.settings.presence);
-            if app.settings.presence && !before.presence {
-                let task = tokio::spawn(end_stale(core.store.clone(), core.clock.clone(), app.id));
-                let mut tasks = core.truth.tasks.lock();
-                tasks.retain(|task| !task.is_finished());
-                tasks.push(task);
-            }
-        }
-        core.store.count_deliveries(app.id, app.settings.frequency_cap.map(|cap| cap.per_s));
-        core.truth.webhooks.set(core, &app);
+        core.settings_changed(before, &app).await?;
         Ok(Some(app))
     }
 

@@ -107,4 +107,10 @@ impl Audience {
     pub fn is_addressed(&self) -> bool {
         self.names.is_some() || self.aliases.is_some()
     }
+
+    /// Messages for many that a push to it is: one for all, tags and conditions; none for devices that it names, and for topics.
+    #[must_use]
+    pub fn broadcasts(&self) -> u64 {
+        u64::from(!self.is_addressed() && self.topic.is_none())
+    }
 }

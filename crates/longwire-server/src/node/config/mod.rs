@@ -219,6 +219,7 @@ fn limits(layers: &Layers) -> Limits {
         messages_per_s: layers.integer("quotas.messages_per_s"),
         broadcasts_per_min: layers.integer("quotas.broadcasts_per_min"),
         devices: layers.integer("quotas.devices"),
+        stored_bytes: layers.integer("quotas.stored_bytes"),
     }
 }
 

@@ -42,7 +42,7 @@ pub enum Fallback {
 }
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Section and name, joined by dots.
     pub key: &'static str,

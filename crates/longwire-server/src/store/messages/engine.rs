@@ -4,6 +4,7 @@ use super::OpenError;
 use super::layout::keys;
 use super::layout::rows::Meta;
 use super::layout::space::{Keyspaces, SPACE_COUNT, SPACES, Space};
+use super::write::bodies::Stored;
 use super::write::caps::Caps;
 use super::write::seal::Seal;
 use crate::domain::WallMs;
@@ -61,6 +62,7 @@ pub(crate) struct Engine {
     pub(crate) database: Database,
     pub(crate) incarnation: u16,
     pub(crate) caps: Arc<Caps>,
+    pub(crate) stored: Arc<Stored>,
     /// The wall clock.
     pub(crate) clock: Arc<dyn Fn() -> WallMs + Send + Sync>,
     _lock: FolderLock,
@@ -116,9 +118,10 @@ pub(crate) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     if database.disk_space().unwrap_or(u64::MAX) <= VERIFY_BYTES_MAX + 64 * 1024 * 1024 {
         verify(&spaces, &database).map_err(|cause| corrupt(&engine_folder, folder, cause))?;
     }
+    let stored = stored(&spaces).map_err(|cause| corrupt(&engine_folder, folder, cause))?;
     let incarnation = meta.incarnation;
     let (caps, clock) = (Arc::default(), options.clock.clone());
-    let engine = Engine { spaces, database, incarnation, caps, clock, _lock: lock };
+    let engine = Engine { spaces, database, incarnation, caps, stored, clock, _lock: lock };
     Ok(Opened { engine, meta, seal })
 }
 
@@ -258,6 +261,12 @@ fn check_complete(spaces: &Keyspaces, meta: &Meta, seal: &Seal) -> Result<(), St
         }
     }
     Ok(())
+}
+
+fn stored(spaces: &Keyspaces) -> Result<Arc<Stored>, String> {
+    let reading = || Stored::load(spaces).map(Arc::new).map_err(|fault| fault.0);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(reading))
+        .unwrap_or_else(|_| Err("the engine could not read its tables".to_owned()))
 }
 
 /// Reads everything once; each block carries a checksum that the engine compares.

@@ -31,6 +31,7 @@ use self::books::checker::{self, Books};
 use self::health::Health;
 use self::read::reader::{self, Question, Questions};
 use self::stats::StoreStats;
+use self::write::bodies::Stored;
 use self::write::caps::Caps;
 use self::write::writer::{Operation, Writer};
 use super::port::{
@@ -105,6 +106,7 @@ struct Inner {
     books: Books,
     heads: Arc<Heads>,
     caps: Arc<Caps>,
+    stored: Arc<Stored>,
 }
 
 impl MessageStore {
@@ -128,7 +130,7 @@ impl MessageStore {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(unable)?;
         let (operations, operations_end) = mpsc::channel(OPERATIONS_QUEUED_MAX);
         let (questions, questions_end) = mpsc::channel(QUESTIONS_QUEUED_MAX);
-        let caps = opened.engine.caps.clone();
+        let (caps, stored) = (opened.engine.caps.clone(), opened.engine.stored.clone());
         let engine = Arc::new(opened.engine);
         let health = Arc::new(Health::default());
         let stats = Arc::new(StoreStats::default());
@@ -160,7 +162,17 @@ impl MessageStore {
         threads.push(spawn("longwire-store-b".to_owned(), Box::new(work))?);
         let (questions, threads) = (Mutex::new(Some(questions)), Mutex::new(threads));
         Ok(MessageStore {
-            inner: Arc::new(Inner { operations, questions, threads, health, stats, books, heads, caps }),
+            inner: Arc::new(Inner {
+                operations,
+                questions,
+                threads,
+                health,
+                stats,
+                books,
+                heads,
+                caps,
+                stored,
+            }),
         })
     }
 
@@ -276,6 +288,23 @@ impl MessageStore {
     /// told anew after each open.
     pub fn count_deliveries(&self, app: AppId, per_s: Option<u32>) {
         self.inner.caps.set(app, per_s);
+    }
+
+    /// From now on each app may have so many bytes of bodies stored, 0 = without a limit, unless [`MessageStore::limit_stored_bytes`]
+    /// says otherwise of it. To be told anew after each open.
+    pub fn limit_stored_bytes_of_any(&self, most: u64) {
+        self.inner.stored.limit_any(most);
+    }
+
+    /// The same of one app; `None`: as any. What is there stays.
+    pub fn limit_stored_bytes(&self, app: AppId, most: Option<u64>) {
+        self.inner.stored.limit(app, most);
+    }
+
+    /// Bytes of bodies that an app has stored, each once, as the writer's last batch left them.
+    #[must_use]
+    pub fn stored_bytes(&self, app: AppId) -> u64 {
+        self.inner.stored.of(app)
     }
 
     /// What is known of a caller's key.

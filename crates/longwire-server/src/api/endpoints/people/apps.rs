@@ -2,6 +2,8 @@
 
 use super::quotas::AppQuotas;
 use crate::api::Api;
+use crate::api::endpoints::apps::FrequencyCapObject;
+use crate::api::endpoints::streams::ReceiptWord;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Operator;
 use crate::api::exchange::fault::{Fault, FaultBody};
@@ -9,10 +11,10 @@ use crate::api::exchange::object::Object;
 use crate::api::exchange::page::{self, PageQuery};
 use crate::api::exchange::query::Query;
 use crate::delivery::people::{GRACE_S_MAX, RemoveError};
-use crate::domain::{App, AppKey, AppSettings, Invalid, Quotas};
+use crate::domain::{App, AppKey, AppSettings, FrequencyCap, Invalid, Quotas, ReceiptMode};
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -43,7 +45,7 @@ pub(in crate::api) struct NewApp {
 }
 
 /// Settings of an app; what is not given stays, or is as by default.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct AppChange {
     /// What it is called, for people; at most 128 bytes.
@@ -55,6 +57,17 @@ pub(in crate::api) struct AppChange {
     /// Devices may bind their own alias, and add and remove their own tags and attributes.
     #[schema(example = true)]
     self_service: Option<bool>,
+    /// What goes into its stream of receipts. `off`: only of messages with `callback`; `ends`: how each delivery ended; `all`: also what
+    /// devices say of it.
+    #[schema(example = "ends")]
+    receipts: Option<ReceiptWord>,
+    /// Which devices come and go is a stream; it begins with each device's next login.
+    #[schema(example = true)]
+    presence: Option<bool>,
+    /// How many messages a device gets in a span of time, from its next login on; null: as many as come.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<FrequencyCapObject>)]
+    frequency_cap: Option<Option<FrequencyCapObject>>,
     /// All quotas; they replace what was set.
     #[schema(value_type = Option<AppQuotas>)]
     quotas: Option<Object<AppQuotas>>,
@@ -65,20 +78,32 @@ struct Change {
     name: Option<String>,
     open_registration: Option<bool>,
     self_service: Option<bool>,
+    receipts: Option<ReceiptMode>,
+    presence: Option<bool>,
+    frequency_cap: Option<Option<FrequencyCap>>,
     quotas: Option<Quotas>,
 }
 
 impl AppChange {
     fn parse(self) -> Result<Change, Invalid> {
-        let AppChange { name, open_registration, self_service, quotas } = self;
+        let AppChange { name, open_registration, self_service, receipts, presence, frequency_cap, quotas } =
+            self;
         if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control))
         {
             let problem = format!("at most {NAME_BYTES_MAX} bytes without control characters");
             return Err(Invalid::new("name", problem));
         }
         let quotas = quotas.map(|Object(quotas)| quotas.parse()).transpose()?;
-        Ok(Change { name, open_registration, self_service, quotas })
+        let cap = |cap: Option<FrequencyCapObject>| cap.map(FrequencyCapObject::parse).transpose();
+        let frequency_cap = frequency_cap.map(cap).transpose()?;
+        let receipts = receipts.map(ReceiptMode::from);
+        Ok(Change { name, open_registration, self_service, receipts, presence, frequency_cap, quotas })
     }
+}
+
+/// Null is something else than absent.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<FrequencyCapObject>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl Change {
@@ -90,6 +115,9 @@ impl Change {
         if let Some(self_service) = self.self_service {
             settings.self_service = self_service;
         }
+        settings.receipts = self.receipts.unwrap_or(settings.receipts);
+        settings.presence = self.presence.unwrap_or(settings.presence);
+        settings.frequency_cap = self.frequency_cap.unwrap_or(settings.frequency_cap);
         if let Some(quotas) = self.quotas {
             settings.quotas = quotas;
         }
@@ -117,6 +145,14 @@ pub(in crate::api) struct AppAnswer {
     /// Devices may change themselves.
     #[schema(example = true)]
     self_service: bool,
+    /// What goes into its stream of receipts.
+    #[schema(example = "ends")]
+    receipts: ReceiptWord,
+    /// Its devices' comings and goings are a stream.
+    #[schema(example = true)]
+    presence: bool,
+    /// How many messages a device gets in a span of time; null: as many as come.
+    frequency_cap: Option<FrequencyCapObject>,
     /// Its own quotas.
     quotas: AppQuotas,
 }
@@ -129,6 +165,9 @@ impl From<&App> for AppAnswer {
             disabled: app.settings.disabled,
             open_registration: app.open_registration,
             self_service: app.settings.self_service,
+            receipts: app.settings.receipts.into(),
+            presence: app.settings.presence,
+            frequency_cap: app.settings.frequency_cap.map(FrequencyCapObject::from),
             quotas: AppQuotas::from(&app.settings.quotas),
         }
     }
@@ -184,7 +223,8 @@ pub(in crate::api) async fn create(
     Json(Object(request)): Json<Object<NewApp>>,
 ) -> Result<(StatusCode, axum::Json<SecretAnswer>), Fault> {
     let NewApp { app_key, name, open_registration, self_service, quotas } = request;
-    let change = AppChange { name, open_registration, self_service, quotas }.parse()?;
+    let settings = AppChange { name, open_registration, self_service, quotas, ..AppChange::default() };
+    let change = settings.parse()?;
     let key = match app_key {
         Some(text) => key(&text)?,
         None => key(&format!("app-{}", &crate::delivery::hub::new_trace().to_string()[..16]))?,

@@ -13,6 +13,8 @@ use utoipa::ToSchema;
 
 /// The largest quota that can be said.
 const QUOTA_MAX: u64 = 1_000_000_000;
+/// The same of bytes.
+const BYTES_MAX: u64 = 1 << 50;
 
 /// Quotas of an app. What is null or absent is as the node is configured; 0 is without a limit.
 #[derive(Clone, Copy, Serialize, Deserialize, Default, ToSchema)]
@@ -24,6 +26,9 @@ pub(in crate::api) struct AppQuotas {
     /// Registered devices; beyond it a new one is refused with 429 `app_quota`.
     #[schema(maximum = 1_000_000_000, example = 1_000_000)]
     devices: Option<u64>,
+    /// Bytes of messages stored for devices, each message once; beyond it a push is refused with 429 `app_quota`.
+    #[schema(maximum = 1_125_899_906_842_624_u64, example = 1_073_741_824)]
+    stored_bytes: Option<u64>,
     /// Requests per second.
     #[schema(maximum = 1_000_000_000, example = 1000)]
     requests_per_s: Option<u64>,
@@ -37,7 +42,17 @@ pub(in crate::api) struct AppQuotas {
 
 impl AppQuotas {
     pub(super) fn parse(self) -> Result<Quotas, Invalid> {
-        let AppQuotas { connections, devices, requests_per_s, messages_per_s, broadcasts_per_min } = self;
+        let AppQuotas {
+            connections,
+            devices,
+            stored_bytes,
+            requests_per_s,
+            messages_per_s,
+            broadcasts_per_min,
+        } = self;
+        if stored_bytes.is_some_and(|bytes| bytes > BYTES_MAX) {
+            return Err(Invalid::new("quotas.stored_bytes", format!("at most {BYTES_MAX}")));
+        }
         let fields = [
             ("connections", connections),
             ("devices", devices),
@@ -50,14 +65,20 @@ impl AppQuotas {
                 return Err(Invalid::new(format!("quotas.{field}"), format!("at most {QUOTA_MAX}")));
             }
         }
-        Ok(Quotas { connections, devices, requests_per_s, messages_per_s, broadcasts_per_min })
+        Ok(Quotas { connections, devices, stored_bytes, requests_per_s, messages_per_s, broadcasts_per_min })
     }
 }
 
 impl From<&Quotas> for AppQuotas {
     fn from(quotas: &Quotas) -> AppQuotas {
-        let Quotas { connections, devices, requests_per_s, messages_per_s, broadcasts_per_min } = *quotas;
-        AppQuotas { connections, devices, requests_per_s, messages_per_s, broadcasts_per_min }
+        AppQuotas {
+            connections: quotas.connections,
+            devices: quotas.devices,
+            stored_bytes: quotas.stored_bytes,
+            requests_per_s: quotas.requests_per_s,
+            messages_per_s: quotas.messages_per_s,
+            broadcasts_per_min: quotas.broadcasts_per_min,
+        }
     }
 }
 
@@ -83,6 +104,8 @@ pub(in crate::api) struct QuotasAnswer {
     connections: Held,
     /// Registered devices.
     devices: Held,
+    /// Bytes of messages stored for devices, each message once.
+    stored_bytes: Held,
     /// Requests per second.
     requests_per_s: Paced,
     /// Messages per second.
@@ -120,6 +143,7 @@ pub(super) async fn answer(api: &Api, app: &App) -> Result<QuotasAnswer, Fault> 
         app_key: app.key.as_str().to_owned(),
         connections: Held { limit: limits.connections, used: usage.connections },
         devices: Held { limit: limits.devices, used: usage.devices },
+        stored_bytes: Held { limit: limits.stored_bytes, used: usage.stored_bytes },
         requests_per_s: Paced { limit: limits.requests_per_s, left: usage.requests_left },
         messages_per_s: Paced { limit: limits.messages_per_s, left: usage.messages_left },
         broadcasts_per_min: Paced { limit: limits.broadcasts_per_min, left: usage.broadcasts_left },

@@ -98,7 +98,7 @@ impl Walk<'_> {
     fn totals(&mut self) -> Result<(), Fault> {
         for entry in self.snapshot.iter(self.engine.spaces.of(Space::Books)) {
             let (key, value) = entry.into_inner()?;
-            if *key == keys::MARK {
+            if *key == keys::MARK || keys::read_stored_bytes(&key).is_some() {
                 continue;
             }
             let damaged = || Fault::damaged(Space::Books);

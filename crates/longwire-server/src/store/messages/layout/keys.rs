@@ -205,6 +205,22 @@ pub(crate) fn read_book(key: &[u8]) -> Option<(AppId, Book)> {
     Some((AppId(u32::from_be_bytes(*app)), book))
 }
 
+/// The kind of row in `books` that is no book: bytes of bodies.
+const STORED_BYTES: u8 = 2;
+
+/// How many bytes of bodies an app has, in `books`.
+pub(crate) fn stored_bytes(app: AppId) -> [u8; 5] {
+    let mut key = [STORED_BYTES; 5];
+    key[..4].copy_from_slice(&app.0.to_be_bytes());
+    key
+}
+
+/// The app of a key that [`stored_bytes`] wrote; `None` for another key.
+pub(crate) fn read_stored_bytes(key: &[u8]) -> Option<AppId> {
+    let (app, kind) = key.split_first_chunk::<4>()?;
+    (kind == [STORED_BYTES]).then(|| AppId(u32::from_be_bytes(*app)))
+}
+
 /// The message that a key of `messages` or `counts` is of.
 pub(crate) fn read_message(key: &[u8]) -> Option<MessageId> {
     key.try_into().ok().map(|bytes| MessageId(u128::from_be_bytes(bytes)))

@@ -65,7 +65,7 @@ pub(crate) enum Space {
     Presence,
     /// App, stream, what → where it stands: its head, its floor, the cursors of its sinks.
     Streams,
-    /// App → deliveries by state, of all its messages.
+    /// App → deliveries by state, of all its messages; bytes of its bodies.
     Books,
     /// App, tag (empty = all) → devices that have it.
     TagCounts,

@@ -1,5 +1,6 @@
 //! Accepting a message.
 
+use super::bodies;
 use super::collapse::{collapse_log, collapse_mailbox, named, older, replace};
 use super::ends::created;
 use super::once;
@@ -67,7 +68,7 @@ pub(crate) fn accept(
     }
     let key = keys::message(accept.message);
     turn.put(Space::Messages, key, rows::encode_record(&record));
-    turn.put(Space::Bodies, key, accept.shared.as_ref());
+    bodies::put(turn, accept.app, accept.message, &accept.shared)?;
     created(turn, accept.app, accept.message, record.targets.len() as u64)?;
     turn.schedule(accept.deadline.0, Stage::Expire, accept.message);
     Ok(Ok(Accepted {
@@ -100,10 +101,14 @@ fn judge(turn: &mut Turn<'_>, accept: &Accept) -> Result<Result<Replaced, StoreE
     {
         return Ok(Err(error));
     }
-    match accept.replaces {
-        Some(older) => Ok(named(turn, accept.app, older)?.map(Some).ok_or(StoreError::NoSuchMessage)),
-        None => Ok(Ok(None)),
-    }
+    let replaced = match accept.replaces {
+        Some(older) => match named(turn, accept.app, older)? {
+            None => return Ok(Err(StoreError::NoSuchMessage)),
+            known => known,
+        },
+        None => None,
+    };
+    Ok(bodies::judge(turn, accept)?.map(|()| replaced))
 }
 
 /// Whom a log message is for, and the devices that have no room.

@@ -2,6 +2,7 @@
 //!
 //! Only what has no end is ended. A device that has the older one keeps its end, gets the newer one and replaces it.
 
+use super::bodies;
 use super::ends::{Ended, Ending};
 use super::leave_out::{is_kept, leave_out, mark_place};
 use super::settle::reference;
@@ -179,7 +180,7 @@ fn pass_log(
         }
     }
     if !is_kept(State::Collapsed) {
-        turn.remove(Space::Bodies, keys::message(message));
+        bodies::gone(turn, record.app, message)?;
     }
     Ok(())
 }

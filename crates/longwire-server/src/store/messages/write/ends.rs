@@ -1,13 +1,13 @@
 //! The one place where a delivery ends: its message's counts, and whoever else keeps a book of it.
 
+use super::bodies;
 use super::caps;
 use super::turn::Turn;
 use crate::domain::{AppId, ClientId, Counts, DropReason, MessageId, WallMs};
 use crate::planted::{Fault as Planted, planted_in};
 use crate::store::messages::engine::Fault;
-use crate::store::messages::layout::keys::{self, Book};
+use crate::store::messages::layout::keys::Book;
 use crate::store::messages::layout::rows::State;
-use crate::store::messages::layout::space::Space;
 use crate::store::messages::stats::{StoreStats, add};
 use crate::store::messages::truth::stories;
 use crate::store::port::End;
@@ -121,7 +121,7 @@ pub(crate) fn end_sent(
     count(book, ending.ended);
     tally(stats, ending.ended);
     if over {
-        turn.remove(Space::Bodies, keys::message(ending.message));
+        bodies::gone(turn, ending.app, ending.message)?;
     }
     let whose = (ending.app, ending.client, ending.message);
     stories::ended(turn, whose, ending.ended.told(), sent, stats)?;

@@ -5,12 +5,13 @@
 //! - [`accept`], [`settle`], [`project`], [`sweep`]: what may change; [`ends`]: how every delivery ends; [`once`]: keys of
 //!   callers.
 //! - [`leave_out`], [`collapse`], [`recall`]: ends that others than the device make.
-//! - [`caps`]: deliveries of late.
+//! - [`bodies`]: what is stored of messages, and how many bytes of it each app has; [`caps`]: deliveries of late.
 //! - [`tails`]: the youngest entries of the indexes, in memory.
 //! - [`space_left`]: whether the disk has room.
 //! - [`seal`]: the number of the last acknowledged commit, beside the engine.
 
 pub(crate) mod accept;
+pub(crate) mod bodies;
 pub(crate) mod caps;
 mod collapse;
 pub(crate) mod ends;

@@ -4,6 +4,7 @@
 //! of kind recall that goes the same way, so that it comes after it, also when the device is offline now.
 
 use super::accept::accept;
+use super::bodies;
 use super::collapse::{filter_at, record};
 use super::ends::{Ended, Ending};
 use super::leave_out::{is_kept, leave_out, mark_place};
@@ -43,7 +44,7 @@ pub(crate) fn recall(
         recall_mailboxes(turn, &wish, &known, &mut outcome, stats)?
     };
     if !is_kept(State::Recalled) {
-        turn.remove(Space::Bodies, keys::message(wish.message));
+        bodies::gone(turn, wish.app, wish.message)?;
     }
     // Whoever subscribed to a topic knows no ids, and who has a recall has nothing to forget.
     let destination = destination.filter(|_| !matches!(known.kind, Kind::Topic | Kind::Recall));

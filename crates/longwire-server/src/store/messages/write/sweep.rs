@@ -2,6 +2,7 @@
 //! turn, in the order of the calendar.
 
 use super::accept::Indexes;
+use super::bodies;
 use super::collapse;
 use super::ends::{self, Ended, Ending};
 use super::leave_out::{leave_out, take_marker};
@@ -113,7 +114,7 @@ fn expire(
     if record.priority == Priority::High && record.log_position != Position::START {
         turn.remove(Space::Urgent, keys::high_in_log(record.app, record.log_position));
     }
-    turn.remove(Space::Bodies, keys::message(message));
+    bodies::gone(turn, record.app, message)?;
     Ok(())
 }
 
@@ -146,7 +147,7 @@ fn forget(turn: &mut Turn<'_>, message: MessageId, record: &MessageRecord) -> Re
             turn.remove(Space::Log, key);
         }
     }
-    turn.remove(Space::Bodies, keys::message(message));
+    bodies::gone(turn, record.app, message)?;
     Ok(places.len())
 }
 

@@ -1,6 +1,7 @@
 //! The writer's loop: gather, one batch, one sync, answers in order.
 
 use super::accept::accept;
+use super::bodies;
 use super::once;
 use super::project::{project, remove};
 use super::recall::recall;
@@ -101,6 +102,7 @@ impl Writer {
         if let Err(fault) = counted {
             self.health.fail(&fault.into());
         }
+        self.adopt(&mut memory);
         while open {
             open = runtime.block_on(self.gather(&mut gathered));
             self.stats.queue_depth.store(self.operations.len() as u64, Ordering::Relaxed);
@@ -118,6 +120,19 @@ impl Writer {
         self.operations.close();
         while let Ok(operation) = self.operations.try_recv() {
             refuse(operation, &StoreError::Unavailable("the store is closed".to_owned()));
+        }
+    }
+
+    /// Writes what was counted when the store opened.
+    fn adopt(&mut self, memory: &mut Memory) {
+        let mut turn = Turn::new(&self.engine, memory);
+        let adopted = match bodies::adopt(&mut turn) {
+            Ok(true) => commit(turn, &mut self.meta, &self.health).and_then(|_| self.seal()),
+            Ok(false) => Ok(()),
+            Err(fault) => Err(fault.into()),
+        };
+        if let Err(error) = adopted {
+            self.health.fail(&error);
         }
     }
 
