@@ -54,7 +54,7 @@ fn ask(api: &Api, method: &str, path: &str, body: &Value) -> Answer {
 /// The path with something in the place of its variables that is nobody's.
 fn filled(path: &str) -> String {
     path.replace("{msg_id}", "00000000000000000000000000000001")
-        .replace("{id}", "0000000000000001")
+        .replace("{key_id}", "0000000000000001")
         .replace("{app_key}", "nobody")
         .split('/')
         .map(|segment| if segment.starts_with('{') { "nobody" } else { segment })

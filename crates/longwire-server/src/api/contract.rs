@@ -1,19 +1,18 @@
 //! The routes, and the OpenAPI document made from them. `docs/openapi.json` is the stored contract: a test compares.
 
+mod answers;
+
 use super::Api;
 use super::endpoints::{
     admin, apps, batch, books, devices, explain, messages, people, probes, push, recall, schedules, spread,
     sse, streams, topics, upstream, webhooks,
 };
 use super::exchange::fault::Fault;
-use super::exchange::needs::{Need, need};
 use axum::Router;
 use std::sync::Arc;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{
-    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
-};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -137,73 +136,16 @@ pub fn document() -> String {
     schemes.insert("admin_basic".into(), http(HttpAuthScheme::Basic, "admin and the admin key"));
     schemes.insert("api_key".into(), header("X-API-Key", "app_key.app_secret"));
     schemes.insert("app_key".into(), header("X-App-Key", "app key alone, for apps with open registration"));
-    declare_needs(&mut document);
+    answers::declare(&mut document);
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// Says of each operation which scope or role it needs, and how one who has it not is refused.
-fn declare_needs(document: &mut utoipa::openapi::OpenApi) {
-    for (path, item) in &mut document.paths.paths {
-        let operations = [
-            ("GET", &mut item.get),
-            ("PUT", &mut item.put),
-            ("POST", &mut item.post),
-            ("DELETE", &mut item.delete),
-            ("PATCH", &mut item.patch),
-        ];
-        for (method, operation) in operations {
-            let Some(operation) = operation else { continue };
-            let (schemes, word) = match need(method, path) {
-                Some(Need::App(scope)) => (OF_APPS, scope.label()),
-                Some(Need::Operator(role)) => (OF_OPERATORS, role.label()),
-                _ => continue,
-            };
-            let security = operation.security.iter_mut().flatten();
-            for requirement in security {
-                if let Some(scheme) = schemes.iter().find(|scheme| has_scheme(requirement, scheme)) {
-                    *requirement = SecurityRequirement::new(*scheme, [word]);
-                }
-            }
-            let responses = &mut operation.responses.responses;
-            responses.entry("403".to_owned()).or_insert_with(|| refusal(word, schemes == OF_APPS));
-            if schemes == OF_APPS {
-                responses.entry("429".to_owned()).or_insert_with(|| fault("Too many requests."));
-            } else if method != "GET" {
-                responses
-                    .entry("503".to_owned())
-                    .or_insert_with(|| fault("The audit log cannot be written."));
-            }
-        }
-    }
-}
-
-const OF_APPS: &[&str] = &["basic", "bearer", "api_key"];
-const OF_OPERATORS: &[&str] = &["admin", "admin_basic"];
-
-/// A requirement tells its schemes to nobody but a writer.
-fn has_scheme(requirement: &SecurityRequirement, scheme: &str) -> bool {
-    serde_json::to_value(requirement).is_ok_and(|value| value.get(scheme).is_some())
-}
-
-fn refusal(word: &str, of_app: bool) -> RefOr<Response> {
-    if of_app {
-        fault(&format!("The key has not the scope `{word}`; or `app_disabled`: the app is out of service."))
-    } else {
-        fault(&format!("The key has not the role `{word}`, or a higher one."))
-    }
-}
-
-fn fault(text: &str) -> RefOr<Response> {
-    let schema = Ref::from_schema_name("Error");
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    RefOr::T(ResponseBuilder::new().description(text).content("application/json", content).build())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use crate::api::exchange::needs::{Need, need};
 
     #[test]
     fn every_endpoint_says_whom_it_is_open_to() {
@@ -214,14 +156,45 @@ mod tests {
                 let method = method.to_uppercase();
                 let schemes = operation["security"].as_array().map_or(&[][..], Vec::as_slice);
                 let has = |scheme: &str| schemes.iter().any(|one| one.get(scheme).is_some());
-                let said = super::need(&method, path);
+                let said = need(&method, path);
                 let right = match said {
                     None => false,
-                    Some(super::Need::Nothing) => schemes.is_empty(),
-                    Some(super::Need::App(_)) => has("bearer") && !has("admin"),
-                    Some(super::Need::Operator(_)) => has("admin") && !has("bearer"),
+                    Some(Need::Nothing) => schemes.is_empty(),
+                    Some(Need::App(_)) => has("bearer") && !has("admin"),
+                    Some(Need::Operator(_)) => has("admin") && !has("bearer"),
                 };
                 assert!(right, "{method} {path} has {schemes:?} in its contract and {said:?} in needs.rs");
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_has_the_answers_that_are_common_to_its_kind() {
+        let document: serde_json::Value = serde_json::from_str(&super::document()).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let answers = operation["responses"].as_object().unwrap();
+                let where_ = format!("{method} {path}");
+                let mut wanted = vec!["503"];
+                if !operation["security"].is_null() {
+                    wanted.extend(["401", "403"]);
+                }
+                if !operation["parameters"].is_null() || !operation["requestBody"].is_null() {
+                    wanted.push("400");
+                }
+                if !operation["requestBody"].is_null() {
+                    wanted.extend(["408", "413", "415"]);
+                }
+                for status in wanted {
+                    assert!(answers.contains_key(status), "{where_}: no {status}");
+                }
+                for (status, answer) in answers {
+                    let waits = matches!(status.as_str(), "429" | "503");
+                    assert_eq!(!answer["headers"]["Retry-After"].is_null(), waits, "{where_}: {status}");
+                    let schema = answer["content"]["application/json"]["schema"]["$ref"].as_str();
+                    let refuses = status.starts_with(['4', '5']);
+                    assert!(!refuses || schema == Some("#/components/schemas/Error"), "{where_}: {status}");
+                }
             }
         }
     }

@@ -8,19 +8,20 @@ use std::process::Command;
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
 response_headers_conformance,response_schema_conformance,unsupported_method,allow_header_conformance";
 /// Random requests per operation; `LONGWIRE_CONTRACT_EXAMPLES` changes it.
-const EXAMPLES: &str = "20";
+const EXAMPLES: &str = "15";
 
 /// Streams do not end by themselves.
 const ENDLESS: &str = "/stream$";
 /// A drain ends the server.
 const ENDS_THE_SERVER: &str = "/drain$";
 /// What an operator's key opens.
-const OPERATORS: &str = "^/v1/(admin|apps)";
+const OPERATORS: &str = "^/v1/(admin|apps|quotas)";
 
 #[test]
 fn an_app_gets_only_documented_answers() {
     let server = TestServer::start();
-    run(&server, &server.api, &["--exclude-path-regex", &format!("{OPERATORS}|{ENDLESS}")]);
+    let without = format!("{}|{ENDLESS}", OPERATORS.replace("|quotas", ""));
+    run(&server, &server.api, &["--exclude-path-regex", &without]);
 }
 
 #[test]

@@ -24,10 +24,11 @@ fn what_another_app_has_is_answered_like_what_is_not_there() {
             let where_ = format!("{method} {path}");
             assert_eq!(foreign.status, unknown.status, "{where_}: {} / {}", foreign.text, unknown.text);
             assert_eq!(told(&foreign, &names, 0), told(&unknown, &names, 1), "{where_}");
-            // A tag or an alias that nobody has is an empty list; all else is not there.
+            // A tag or an alias that nobody has is an empty list, and a webhook is made where there is none; all else is not there.
             let is_label = path.contains("{tag}") || path.contains("{alias}");
+            let is_made = method == "put" && path.contains("{webhook_id}");
             assert!(
-                foreign.status == 404 || (is_label && foreign.status < 300),
+                foreign.status == 404 || ((is_label || is_made) && foreign.status < 300),
                 "{where_}: {}",
                 foreign.text
             );
@@ -45,6 +46,83 @@ fn what_another_app_has_is_answered_like_what_is_not_there() {
     );
     let message = server.api.get(&format!("/v1/messages/{}", names["msg_id"][0]));
     assert_eq!(message.json["counts"]["pending"], 1, "{}", message.text);
+    let members = server.api.get("/v1/tags/theirs-tag");
+    assert_eq!((members.status, members.text.contains("theirs-device")), (200, true), "{}", members.text);
+    let schedule = server.api.get(&format!("/v1/schedules/{}", names["schedule_id"][0]));
+    assert_eq!((schedule.status, schedule.json["enabled"].as_bool()), (200, Some(true)), "{}", schedule.text);
+    for (path, has) in [("/v1/keys", &names["key_id"][0]), ("/v1/webhooks", &names["webhook_id"][0])] {
+        let list = server.api.get(path);
+        assert!(list.status == 200 && list.text.contains(has.as_str()), "{path}: {}", list.text);
+    }
+}
+
+#[test]
+fn a_name_in_a_body_or_a_query_tells_nothing_of_another_app() {
+    let server = TestServer::start();
+    let other = another_app(&server);
+    let names = things(&server);
+    // What every request here would do for its owner, so that the comparison is not of two bad requests.
+    let own = json!({ "registration_id": "own-device", "tags": ["own-tag"] });
+    assert_eq!(other.post("/v1/devices", &own).status, 201);
+    let mine = other.push_text(json!({ "registration_id": ["own-device"] }), "own").message_id();
+    let requests: &[(&str, &str, fn(&Names, usize) -> Value)] = &[
+        ("post", "/v1/push", |names, whose| {
+            push(json!({ "registration_id": [names["registration_id"][whose]] }), json!({}))
+        }),
+        ("post", "/v1/push", |names, whose| push(json!({ "alias": [names["alias"][whose]] }), json!({}))),
+        ("post", "/v1/push", |names, whose| push(json!({ "tag": [names["tag"][whose]] }), checked())),
+        ("post", "/v1/push", |names, whose| {
+            push(json!({ "condition": format!("'{}' in tags", names["tag"][whose]) }), checked())
+        }),
+        ("post", "/v1/push", |names, whose| {
+            push(
+                json!({ "registration_id": ["own-device"] }),
+                json!({ "override_msg_id": names["msg_id"][whose] }),
+            )
+        }),
+        (
+            "post",
+            "/v1/push/batch",
+            |names, whose| json!({ "pushes": [push(json!({ "registration_id": [names["registration_id"][whose]] }), json!({}))] }),
+        ),
+        (
+            "post",
+            "/v1/devices/status",
+            |names, whose| json!({ "registration_ids": [names["registration_id"][whose]] }),
+        ),
+        ("post", "/v1/tags/own-tag", |names, whose| json!({ "add": [names["registration_id"][whose]] })),
+        ("post", "/v1/tags/own-tag", |names, whose| json!({ "remove": [names["registration_id"][whose]] })),
+    ];
+    for (method, path, body) in requests {
+        let [foreign, unknown] = [0, 1].map(|whose| {
+            other
+                .request(&method.to_uppercase(), path, Some(body(&names, whose).to_string().as_bytes()))
+                .unwrap()
+        });
+        let where_ = format!("{method} {path} {}", body(&names, 0));
+        assert_eq!(foreign.status, unknown.status, "{where_}: {} / {}", foreign.text, unknown.text);
+        assert_ne!(foreign.status, 400, "{where_}: {}", foreign.text);
+        assert_eq!(told(&foreign, &names, 0), told(&unknown, &names, 1), "{where_}");
+    }
+    // A cursor is a place in a list of one's own: with another's, nothing of the other comes.
+    for list in ["/v1/devices", "/v1/tags", "/v1/schedules", "/v1/keys"] {
+        let theirs = server.api.get(&format!("{list}?limit=1"));
+        assert_eq!(theirs.status, 200, "{list}: {}", theirs.text);
+        let Some(next) = theirs.json["next"].as_str() else { continue };
+        let asked = other.get(&format!("{list}?after={next}"));
+        assert!(asked.status == 400 || !asked.text.contains("theirs"), "{list}: {}", asked.text);
+    }
+    let story =
+        |whose: usize| other.get(&format!("/v1/messages/{mine}/explain/{}", names["registration_id"][whose]));
+    assert_eq!((story(0).status, told(&story(0), &names, 0)), (404, told(&story(1), &names, 1)));
+}
+
+fn push(audience: Value, options: Value) -> Value {
+    json!({ "audience": audience, "message": { "msg_content": "x" }, "options": options })
+}
+
+fn checked() -> Value {
+    json!({ "validate_only": true })
 }
 
 /// A second app beside the one of the tests.
@@ -72,7 +150,10 @@ fn things(server: &TestServer) -> Names {
     let unknown =
         |text: &str| text.chars().map(|c| if c.is_ascii_digit() { '7' } else { c }).collect::<String>();
     let schedule = id(&schedule, "schedule_id");
-    let key = id(&key, "key_id");
+    let key = id(&key, "id");
+    let webhook = json!({ "url": "http://127.0.0.1:9/", "events": ["receipts"] });
+    let webhook = server.api.request("PUT", "/v1/webhooks/theirs-hook", Some(webhook.to_string().as_bytes()));
+    assert_eq!(webhook.unwrap().status, 200);
     Names::from([
         ("registration_id", ["theirs-device".to_owned(), "nobody-device".to_owned()]),
         ("alias", ["theirs-alias".to_owned(), "nobody-alias".to_owned()]),
@@ -80,6 +161,7 @@ fn things(server: &TestServer) -> Names {
         ("msg_id", [message, "7".repeat(32)]),
         ("schedule_id", [schedule.clone(), unknown(&schedule)]),
         ("key_id", [key.clone(), unknown(&key)]),
+        ("webhook_id", ["theirs-hook".to_owned(), "nobody-hook".to_owned()]),
     ])
 }
 
@@ -103,6 +185,9 @@ fn ask(api: &Api, method: &str, path: &str, names: &Names, whose: usize) -> Answ
 fn body_for(method: &str, path: &str) -> Value {
     match (method, path) {
         ("post", "/v1/devices/{registration_id}") => json!({ "tags": { "add": ["x"] } }),
+        ("put", "/v1/webhooks/{webhook_id}") => {
+            json!({ "url": "http://127.0.0.1:9/", "events": ["receipts"] })
+        }
         ("post", "/v1/tags/{tag}") => json!({ "add": ["theirs-device"] }),
         ("patch", "/v1/messages/{msg_id}") => json!({ "state": "paused" }),
         ("patch", "/v1/schedules/{schedule_id}") => json!({ "enabled": false }),
@@ -110,11 +195,12 @@ fn body_for(method: &str, path: &str) -> Value {
     }
 }
 
-/// What was answered, without what differs by request.
+/// What was answered, without what differs by request: the trace, and the secret of a webhook that is made.
 fn told(answer: &Answer, names: &Names, whose: usize) -> String {
     let mut told = answer.json.clone();
     if let Some(fields) = told.as_object_mut() {
         fields.remove("trace_id");
+        fields.remove("secret");
     }
     let mut text = told.to_string();
     for (name, both) in names {

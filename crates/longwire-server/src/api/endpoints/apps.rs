@@ -5,6 +5,7 @@ use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Operator;
 use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::exchange::object::{Object, object_if_any};
 use crate::domain::login_ways::{CallOutWay, JwtAlgorithm, JwtKey, JwtWay, LoginWays};
 use crate::domain::{AppKey, DeviceName, FrequencyCap, Invalid};
 use axum::extract::State;
@@ -58,8 +59,10 @@ pub(in crate::api) async fn topic_rules(
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct LoginWaysRequest {
     /// A JWT as password; the user name is the app key.
+    #[serde(default, deserialize_with = "object_if_any")]
     jwt: Option<JwtRequest>,
     /// A service of the operator is asked.
+    #[serde(default, deserialize_with = "object_if_any")]
     call_out: Option<CallOutRequest>,
     /// Common name of a verified client certificate → registration id; the user name is the app key, without a password.
     #[serde(default)]
@@ -72,8 +75,8 @@ pub(in crate::api) struct LoginWaysRequest {
 struct JwtRequest {
     /// At most 16.
     #[serde(default)]
-    #[schema(max_items = 16)]
-    keys: Vec<KeyRequest>,
+    #[schema(max_items = 16, value_type = Vec<KeyRequest>)]
+    keys: Vec<Object<KeyRequest>>,
     /// A file on the server with a JWK set (RFC 7517); it is read again when it changes.
     jwks_file: Option<String>,
     /// What `iss` must be.
@@ -134,7 +137,7 @@ impl LoginWaysRequest {
 
 impl JwtRequest {
     fn parse(self) -> Result<JwtWay, Invalid> {
-        let key = |(at, key): (usize, KeyRequest)| {
+        let key = |(at, Object(key)): (usize, Object<KeyRequest>)| {
             let field = |name: &str| format!("jwt.keys[{at}].{name}");
             let algorithm = JwtAlgorithm::parse(&field("algorithm"), &key.algorithm)?;
             let (wanted, given, other) = match algorithm {
@@ -191,6 +194,7 @@ pub(in crate::api) async fn login_ways(
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct FrequencyCapSetting {
     /// Null: as many as come.
+    #[serde(default, deserialize_with = "object_if_any")]
     frequency_cap: Option<FrequencyCapObject>,
 }
 

@@ -99,6 +99,7 @@ pub(in crate::api) struct TargetsQuery {
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u16>,
     /// Only those in this state.
+    #[param(inline)]
     state: Option<TargetWord>,
 }
 

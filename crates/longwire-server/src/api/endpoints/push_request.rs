@@ -2,6 +2,7 @@
 
 use super::push_timing;
 use crate::api::exchange::fault::Fault;
+use crate::api::exchange::object::object_if_any;
 use crate::domain::audience::condition::{DEPTH_MAX, NODES_MAX};
 use crate::domain::audience::filter::PARTS;
 use crate::domain::audience::{ADDRESSES_MAX, TAGS_IN_AUDIENCE_MAX};
@@ -28,9 +29,11 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct PushRequest {
     audience: AudienceField,
+    #[serde(default, deserialize_with = "object_if_any")]
     notification: Option<Notification>,
+    #[serde(default, deserialize_with = "object_if_any")]
     message: Option<Message>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object_if_any")]
     options: Option<PushOptions>,
     /// The caller's key for this push, 1 to 64 bytes; also as header `Idempotency-Key`. Until 24 h after the message's ttl the same key
     /// with the same request is answered with what was answered first (`replayed`), and with another request it is refused.

@@ -4,6 +4,7 @@ use super::push_request::PushRequest;
 use super::push_timing::instant;
 use crate::api::exchange::body::parse;
 use crate::api::exchange::fault::Fault;
+use crate::api::exchange::object::object_if_any;
 use crate::api::exchange::rfc3339::rfc3339;
 use crate::domain::schedule::{Periodical, PeriodicalParts, SCHEDULE_NAME_BYTES_MAX, Unit};
 use crate::domain::{Invalid, Push, TraceId, Trigger, WallMs};
@@ -23,10 +24,10 @@ const WEEKDAYS: [&str; 7] = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct TriggerField {
     /// Once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object_if_any", skip_serializing_if = "Option::is_none")]
     single: Option<SingleField>,
     /// Again and again.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object_if_any", skip_serializing_if = "Option::is_none")]
     periodical: Option<PeriodicalField>,
 }
 

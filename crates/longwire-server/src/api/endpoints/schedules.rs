@@ -6,6 +6,7 @@ use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment, parse};
 use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
+use crate::api::exchange::object::{object, object_if_any};
 use crate::api::exchange::page::{self, PageQuery};
 use crate::api::exchange::query::Query;
 use crate::api::exchange::rfc3339::rfc3339;
@@ -35,6 +36,7 @@ pub(in crate::api) struct ScheduleRequest {
     /// allowed in it.
     #[schema(value_type = PushRequest)]
     push: Box<RawValue>,
+    #[serde(deserialize_with = "object")]
     trigger: TriggerField,
 }
 
@@ -49,6 +51,7 @@ pub(in crate::api) struct ScheduleChange {
     #[schema(max_length = 128, example = "monday offers")]
     name: Option<String>,
     /// When it fires, from now on; also of one that has finished.
+    #[serde(default, deserialize_with = "object_if_any")]
     trigger: Option<TriggerField>,
     /// What is pushed from now on.
     #[schema(value_type = Option<PushRequest>)]

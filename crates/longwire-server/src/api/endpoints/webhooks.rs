@@ -151,8 +151,8 @@ fn state(view: &WebhookView) -> WebhookState {
 
 /// Make a webhook, or change it. A new one, and a stream that is new to it, begin with what happens from now on.
 #[utoipa::path(
-    put, path = "/v1/webhooks/{id}", tag = "webhooks", request_body = WebhookRequest,
-    params(("id" = String, Path, description = "Its name: 1 to 32 letters, digits, - and _.")),
+    put, path = "/v1/webhooks/{webhook_id}", tag = "webhooks", request_body = WebhookRequest,
+    params(("webhook_id" = String, Path, description = "Its name: 1 to 32 letters, digits, - and _.")),
     security(("basic" = []), ("bearer" = []), ("api_key" = [])),
     responses(
         (status = 200, body = WebhookAnswer, description = "It holds."),
@@ -186,8 +186,8 @@ pub(in crate::api) async fn set(
 
 /// Take a webhook away.
 #[utoipa::path(
-    delete, path = "/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = String, Path, description = "Its name.")),
+    delete, path = "/v1/webhooks/{webhook_id}", tag = "webhooks",
+    params(("webhook_id" = String, Path, description = "Its name.")),
     security(("basic" = []), ("bearer" = []), ("api_key" = [])),
     responses(
         (status = 204, description = "It is gone. A request that was under way may still arrive."),
@@ -221,8 +221,8 @@ pub(in crate::api) struct TestAnswer {
 
 /// Send one signed request without events (`"stream": "test"`), at once and without retry.
 #[utoipa::path(
-    post, path = "/v1/webhooks/{id}/test", tag = "webhooks",
-    params(("id" = String, Path, description = "Its name.")),
+    post, path = "/v1/webhooks/{webhook_id}/test", tag = "webhooks",
+    params(("webhook_id" = String, Path, description = "Its name.")),
     security(("basic" = []), ("bearer" = []), ("api_key" = [])),
     responses(
         (status = 200, body = TestAnswer, description = "What came of it."),

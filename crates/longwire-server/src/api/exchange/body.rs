@@ -1,6 +1,7 @@
 //! JSON read within its bounds.
 
 use super::fault::Fault;
+use super::object::Object;
 use crate::api::Api;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 /// Body of a request, bytes; a longer one is answered with 413 (LIMITS 7.2).
 pub(in crate::api) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// A request's JSON.
+/// A request's JSON object.
 pub(in crate::api) struct Json<T>(pub(in crate::api) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
@@ -83,12 +84,13 @@ async fn whole(body: Body, bytes_max: usize) -> Result<Bytes, Fault> {
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-/// Reads JSON; the fault names the field.
+/// Reads a JSON object; the fault names the field.
 pub(in crate::api) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
-    serde_json::from_slice(bytes).map_err(|_| {
+    let read = serde_json::from_slice::<Object<T>>(bytes);
+    read.map(|Object(request)| request).map_err(|_| {
         // Only a refused body pays for being read again to learn which field it was.
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        match serde_path_to_error::deserialize::<_, Object<T>>(&mut json) {
             Ok(_) => Fault::invalid("body: there is something after the JSON value"),
             Err(error) => {
                 let path = error.path().to_string();

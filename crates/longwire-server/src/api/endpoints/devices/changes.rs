@@ -112,7 +112,7 @@ pub(in crate::api) async fn change(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Segment(name): Segment,
-    Json(Object(request)): Json<Object<ChangeRequest>>,
+    Json(request): Json<ChangeRequest>,
 ) -> Result<axum::Json<DeviceAnswer>, Fault> {
     let name = DeviceName::parse("registration_id", &name)?;
     let (view, _) = api.hub.change_device(&caller.app, name, request.change()?).await??;

@@ -5,7 +5,6 @@ use crate::api::Api;
 use crate::api::exchange::body::Json;
 use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
-use crate::api::exchange::object::Object;
 use crate::api::exchange::page::{self, PageQuery};
 use crate::api::exchange::query::Query;
 use crate::delivery::hub::DeviceStatus;
@@ -98,7 +97,7 @@ struct StatusItem {
 pub(in crate::api) async fn status(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Json(Object(request)): Json<Object<StatusRequest>>,
+    Json(request): Json<StatusRequest>,
 ) -> Result<axum::Json<StatusAnswer>, Fault> {
     let names = names("registration_ids", &request.registration_ids)?;
     if names.is_empty() {

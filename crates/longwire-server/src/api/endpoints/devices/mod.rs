@@ -13,7 +13,6 @@ use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::{Caller, Registrar};
 use crate::api::exchange::fault::{Fault, FaultBody};
-use crate::api::exchange::object::Object;
 use crate::api::exchange::rfc3339::rfc3339;
 use crate::delivery::hub::ConnectionStatus;
 use crate::domain::device_change;
@@ -227,7 +226,7 @@ struct Mailbox {
 pub(in crate::api) async fn register(
     State(api): State<Arc<Api>>,
     who: Registrar,
-    Json(Object(request)): Json<Object<RegisterRequest>>,
+    Json(request): Json<RegisterRequest>,
 ) -> Result<(StatusCode, axum::Json<RegisterAnswer>), Fault> {
     let registration = registration(request)?;
     let done = api.hub.register(&who.app, registration, who.may_update).await?;

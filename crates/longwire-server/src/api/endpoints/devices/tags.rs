@@ -6,7 +6,6 @@ use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::Caller;
 use crate::api::exchange::fault::{Fault, FaultBody};
-use crate::api::exchange::object::Object;
 use crate::api::exchange::page::{self, PageQuery};
 use crate::api::exchange::query::Query;
 use crate::delivery::hub::Cleared;
@@ -155,7 +154,7 @@ pub(in crate::api) async fn change_members(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Segment(tag): Segment,
-    Json(Object(request)): Json<Object<MembersRequest>>,
+    Json(request): Json<MembersRequest>,
 ) -> Result<axum::Json<MembersAnswer>, Fault> {
     let tag = Tag::parse("tag", &tag)?;
     let count = request.add.len() + request.remove.len();

@@ -220,7 +220,7 @@ fn unknown() -> Fault {
 pub(in crate::api) async fn create(
     State(api): State<Arc<Api>>,
     _operator: Operator,
-    Json(Object(request)): Json<Object<NewApp>>,
+    Json(request): Json<NewApp>,
 ) -> Result<(StatusCode, axum::Json<SecretAnswer>), Fault> {
     let NewApp { app_key, name, open_registration, self_service, quotas } = request;
     let settings = AppChange { name, open_registration, self_service, quotas, ..AppChange::default() };
@@ -301,7 +301,7 @@ pub(in crate::api) async fn change(
     State(api): State<Arc<Api>>,
     _operator: Operator,
     Segment(app_key): Segment,
-    Json(Object(request)): Json<Object<AppChange>>,
+    Json(request): Json<AppChange>,
 ) -> Result<axum::Json<AppAnswer>, Fault> {
     let change = request.parse()?;
     let app = api.hub.change_app(&key(&app_key)?, |app| change.apply(app)).await?;
@@ -338,7 +338,7 @@ pub(in crate::api) async fn rotate(
     State(api): State<Arc<Api>>,
     _operator: Operator,
     Segment(app_key): Segment,
-    Json(Object(RotateRequest { grace_s })): Json<Object<RotateRequest>>,
+    Json(RotateRequest { grace_s }): Json<RotateRequest>,
 ) -> Result<axum::Json<SecretAnswer>, Fault> {
     if grace_s > GRACE_S_MAX {
         return Err(Invalid::new("grace_s", format!("at most {GRACE_S_MAX}, is {grace_s}")).into());

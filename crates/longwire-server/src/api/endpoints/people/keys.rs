@@ -4,7 +4,6 @@ use crate::api::Api;
 use crate::api::exchange::body::{Json, Segment};
 use crate::api::exchange::caller::{Caller, Operator};
 use crate::api::exchange::fault::{Fault, FaultBody};
-use crate::api::exchange::object::Object;
 use crate::api::exchange::page::{self, PageQuery};
 use crate::api::exchange::query::Query;
 use crate::api::exchange::rfc3339::rfc3339;
@@ -149,7 +148,7 @@ fn pages(api: &Api, of: AppId, list: &str, query: &PageQuery) -> Result<axum::Js
 async fn revoke(api: &Api, of: AppId, id: &str) -> Result<StatusCode, Fault> {
     let shaped = id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let id = u64::from_str_radix(id, 16).ok().filter(|_| shaped);
-    let id = id.ok_or_else(|| Fault::invalid("id: must be 16 hexadecimal digits"))?;
+    let id = id.ok_or_else(|| Fault::invalid("key_id: must be 16 hexadecimal digits"))?;
     if api.hub.revoke_key(of, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -175,7 +174,7 @@ async fn revoke(api: &Api, of: AppId, id: &str) -> Result<StatusCode, Fault> {
 pub(in crate::api) async fn create(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Json(Object(request)): Json<Object<NewKey>>,
+    Json(request): Json<NewKey>,
 ) -> Result<(StatusCode, axum::Json<MadeKey>), Fault> {
     if request.scopes.is_empty() || request.scopes.len() > Scope::ALL.len() {
         return Err(Fault::invalid("scopes: must be 1 to 8 words"));
@@ -205,8 +204,8 @@ pub(in crate::api) async fn list(
 
 /// Revoke a key of the caller's app: from now on it opens nothing.
 #[utoipa::path(
-    delete, path = "/v1/keys/{id}", tag = "keys",
-    params(("id" = String, Path, description = "The key's id.")),
+    delete, path = "/v1/keys/{key_id}", tag = "keys",
+    params(("key_id" = String, Path, description = "The key's id, 16 hexadecimal digits.")),
     security(("basic" = []), ("bearer" = []), ("api_key" = [])),
     responses(
         (status = 204, description = "It is."),
@@ -242,7 +241,7 @@ pub(in crate::api) async fn remove(
 pub(in crate::api) async fn create_admin(
     State(api): State<Arc<Api>>,
     _operator: Operator,
-    Json(Object(request)): Json<Object<NewAdminKey>>,
+    Json(request): Json<NewAdminKey>,
 ) -> Result<(StatusCode, axum::Json<MadeKey>), Fault> {
     let grant = Grant::Operator(Role::parse(&request.role)?);
     make(&api, &request.name, grant, request.expires_in_s).await
@@ -268,8 +267,8 @@ pub(in crate::api) async fn list_admin(
 
 /// Revoke a key of an operator: from now on it opens nothing.
 #[utoipa::path(
-    delete, path = "/v1/admin/keys/{id}", tag = "admin",
-    params(("id" = String, Path, description = "The key's id.")),
+    delete, path = "/v1/admin/keys/{key_id}", tag = "admin",
+    params(("key_id" = String, Path, description = "The key's id, 16 hexadecimal digits.")),
     security(("admin" = []), ("admin_basic" = [])),
     responses(
         (status = 204, description = "It is."),

@@ -186,7 +186,7 @@ pub(in crate::api) async fn quotas(
 pub(in crate::api) async fn set(
     State(api): State<Arc<Api>>,
     _operator: Operator,
-    Json(Object(request)): Json<Object<QuotasRequest>>,
+    Json(request): Json<QuotasRequest>,
 ) -> Result<axum::Json<QuotasAnswer>, Fault> {
     let key = AppKey::parse(&request.app_key)?;
     let quotas = request.quotas.0.parse()?;
