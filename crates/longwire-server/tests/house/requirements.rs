@@ -27,19 +27,16 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) fn here() -> Known {
-        let text = |path: &str| std::fs::read_to_string(workspace().join(path)).expect(path);
         let mut tests = BTreeSet::new();
         for path in sources(&workspace().join("crates")) {
             let text = std::fs::read_to_string(&path).expect("a source");
             tests.extend(tests_of(&text));
         }
-        let metrics = sources(&workspace().join("crates/longwire-server/src/node/metrics"));
-        let metrics = metrics.iter().map(|path| std::fs::read_to_string(path).expect("a source"));
-        Known {
-            tests,
-            settings: text("crates/longwire-server/src/node/config/settings.rs"),
-            metrics: metrics.collect(),
-        }
+        let all = |folder: &str| -> String {
+            let files = sources(&workspace().join("crates/longwire-server/src/node").join(folder));
+            files.iter().map(|path| std::fs::read_to_string(path).expect("a source")).collect()
+        };
+        Known { tests, settings: all("config/settings"), metrics: all("metrics") }
     }
 
     /// Whether what stands in backticks exists.
