@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it talks to people
 
 mod alias;
+mod app_key;
 mod books;
 mod call;
 mod configure;
@@ -11,16 +12,19 @@ mod device;
 mod doctor;
 mod listen;
 mod message;
+mod node;
 mod pause;
 mod people;
 mod publish;
 mod push;
 mod recall;
 mod register;
+mod retained;
 mod schedule;
 mod serve;
 mod tag;
 mod truth;
+mod upstream;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -80,6 +84,10 @@ enum Verb {
     Books(books::BooksArgs),
     /// Publish to a topic.
     Publish(Box<publish::PublishArgs>),
+    /// What topics keep for later subscribers: list it, clear it.
+    Retained(retained::RetainedArgs),
+    /// What devices sent to the business: list it, ack it.
+    Upstream(upstream::UpstreamArgs),
     /// Tell why a device got a message, or did not: each step with its time.
     Explain(truth::ExplainArgs),
     /// List the devices of a message and how each stands.
@@ -90,6 +98,10 @@ enum Verb {
     Presence(truth::StreamArgs),
     /// List, set, test or delete the app's webhooks.
     Webhook(truth::WebhookArgs),
+    /// Keys of the app: make, list, revoke.
+    AppKey(app_key::AppKeyArgs),
+    /// One node: drain it, reload its files, look at its memory and shards.
+    Node(node::NodeArgs),
     /// Apps: make, list, change, disable, remove.
     App(people::AppArgs),
     /// Keys of operators: make, list, revoke.
@@ -146,11 +158,15 @@ fn main() -> ExitCode {
         Verb::Message(args) => message::run(&args),
         Verb::Books(args) => books::run(&args),
         Verb::Publish(args) => publish::run(*args),
+        Verb::Retained(args) => retained::run(&args),
+        Verb::Upstream(args) => upstream::run(&args),
         Verb::Explain(args) => truth::explain(args),
         Verb::Targets(args) => truth::targets(args),
         Verb::Receipts(args) => truth::receipts(args),
         Verb::Presence(args) => truth::presence(args),
         Verb::Webhook(args) => truth::webhook(args),
+        Verb::AppKey(args) => app_key::run(&args),
+        Verb::Node(args) => node::run(&args),
         Verb::App(args) => people::app(&args),
         Verb::Key(args) => people::key(&args),
         Verb::Quota(args) => people::quota(&args),

@@ -43,7 +43,8 @@ impl AdminArgs {
         })
     }
 
-    fn show(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(), Failure> {
+    /// Asks as the operator, and prints what is answered.
+    pub(crate) fn show(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(), Failure> {
         println!("{}", self.ask(method, path, body)?.trim_end());
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
 response_headers_conformance,response_schema_conformance,unsupported_method,allow_header_conformance";
 /// Random requests per operation; `LONGWIRE_CONTRACT_EXAMPLES` changes it.
-const EXAMPLES: &str = "15";
+const EXAMPLES: &str = "30";
 
 /// Streams do not end by themselves.
 const ENDLESS: &str = "/stream$";
@@ -38,7 +38,8 @@ fn run(server: &TestServer, caller: &Api, which: &[&str]) {
         .args(["--header", caller.authorization().trim()])
         .args(which)
         .args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", &examples])
-        .args(["--continue-on-failure", "--workers", "2", "--no-color"])
+        // One worker: with two, CPython 3.11 fails by itself at times ("AST constructor recursion depth mismatch").
+        .args(["--continue-on-failure", "--workers", "1", "--no-color"])
         .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .output()
         .expect("schemathesis starts");

@@ -32,6 +32,12 @@ fn what_another_app_has_is_answered_like_what_is_not_there() {
                 "{where_}: {}",
                 foreign.text
             );
+            if is_made {
+                for name in &names["webhook_id"] {
+                    let removed = other.request("DELETE", &format!("/v1/webhooks/{name}"), None).unwrap();
+                    assert_eq!(removed.status, 204, "{}", removed.text);
+                }
+            }
             judged += 1;
         }
     }
@@ -50,9 +56,9 @@ fn what_another_app_has_is_answered_like_what_is_not_there() {
     assert_eq!((members.status, members.text.contains("theirs-device")), (200, true), "{}", members.text);
     let schedule = server.api.get(&format!("/v1/schedules/{}", names["schedule_id"][0]));
     assert_eq!((schedule.status, schedule.json["enabled"].as_bool()), (200, Some(true)), "{}", schedule.text);
-    for (path, has) in [("/v1/keys", &names["key_id"][0]), ("/v1/webhooks", &names["webhook_id"][0])] {
+    for (path, has) in [("/v1/keys", names["key_id"][0].as_str()), ("/v1/webhooks", "http://127.0.0.1:9/")] {
         let list = server.api.get(path);
-        assert!(list.status == 200 && list.text.contains(has.as_str()), "{path}: {}", list.text);
+        assert!(list.status == 200 && list.text.contains(has), "{path}: {}", list.text);
     }
 }
 
@@ -140,7 +146,8 @@ fn things(server: &TestServer) -> Names {
     let message =
         server.api.push_text(json!({ "registration_id": ["theirs-device"] }), "theirs").message_id();
     let push = json!({ "audience": "all", "message": { "msg_content": "theirs" } });
-    let when = json!({ "single": { "at": "2099-01-01T00:00:00Z" } });
+    let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    let when = json!({ "single": { "at": tomorrow.to_string() } });
     let schedule =
         server.api.post("/v1/schedules", &json!({ "name": "theirs", "push": push, "trigger": when }));
     let key = server.api.post("/v1/keys", &json!({ "name": "theirs", "scopes": ["push"] }));
@@ -176,19 +183,19 @@ fn ask(api: &Api, method: &str, path: &str, names: &Names, whose: usize) -> Answ
         asked = asked.replace(&format!("{{{name}}}"), &both[whose]);
     }
     assert!(!asked.contains('{'), "{path}: say in `things` what to write for its parameter");
-    let body = body_for(method, path).to_string();
+    let body = body_for(method, path, &names["registration_id"][whose]).to_string();
     let body = (method != "get" && method != "delete").then_some(body.as_bytes());
     api.request(&method.to_uppercase(), &asked, body).unwrap()
 }
 
 /// A request that the owner's call would take.
-fn body_for(method: &str, path: &str) -> Value {
+fn body_for(method: &str, path: &str, device: &str) -> Value {
     match (method, path) {
         ("post", "/v1/devices/{registration_id}") => json!({ "tags": { "add": ["x"] } }),
         ("put", "/v1/webhooks/{webhook_id}") => {
-            json!({ "url": "http://127.0.0.1:9/", "events": ["receipts"] })
+            json!({ "url": "http://127.0.0.1:10/", "events": ["receipts"] })
         }
-        ("post", "/v1/tags/{tag}") => json!({ "add": ["theirs-device"] }),
+        ("post", "/v1/tags/{tag}") => json!({ "add": [device] }),
         ("patch", "/v1/messages/{msg_id}") => json!({ "state": "paused" }),
         ("patch", "/v1/schedules/{schedule_id}") => json!({ "enabled": false }),
         _ => json!({}),
@@ -198,13 +205,22 @@ fn body_for(method: &str, path: &str) -> Value {
 /// What was answered, without what differs by request: the trace, and the secret of a webhook that is made.
 fn told(answer: &Answer, names: &Names, whose: usize) -> String {
     let mut told = answer.json.clone();
-    if let Some(fields) = told.as_object_mut() {
-        fields.remove("trace_id");
-        fields.remove("secret");
-    }
+    forget(&mut told);
     let mut text = told.to_string();
     for (name, both) in names {
         text = text.replace(&both[whose], name);
     }
     text
+}
+
+fn forget(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("trace_id");
+            fields.remove("secret");
+            fields.values_mut().for_each(forget);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget),
+        _ => {}
+    }
 }

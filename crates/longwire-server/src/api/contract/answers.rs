@@ -9,6 +9,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBui
 
 /// Says of each operation which scope or role it needs, every way in which it may be refused, and the headers of its answers.
 pub(super) fn declare(document: &mut OpenApi) {
+    let headers = &mut document.components.get_or_insert_default().headers;
+    headers.extend(HEADERS.map(|(name, text)| (name.to_owned(), RefOr::T(number(text)))));
     for (path, item) in &mut document.paths.paths {
         let operations = [
             ("GET", &mut item.get),
@@ -63,24 +65,32 @@ fn declare_refusals(operation: &mut Operation) {
     may(true, "503", "Too many connections; try another node, or later.");
 }
 
-/// The headers of the answers.
+/// The headers of the answers, which stand once among the components.
 fn declare_headers(operation: &mut Operation, of_app: bool) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
-        let mut add = |name: &str, header| response.headers.insert(name.to_owned(), RefOr::T(header));
+        let mut add = |name: &str| {
+            let written = Ref::new(format!("#/components/headers/{name}"));
+            response.headers.insert(name.to_owned(), RefOr::Ref(written));
+        };
         if matches!(status.as_str(), "429" | "503") {
-            add("Retry-After", number("Not before so many seconds; always there."));
+            add("Retry-After");
         }
-        if of_app && !matches!(status.as_str(), "401" | "403" | "503") {
-            add(
-                "X-Rate-Limit-Limit",
-                number("Requests a second of this app; only if its quota says a number."),
-            );
-            add("X-Rate-Limit-Remaining", number("How many of them are left."));
-            add("X-Rate-Limit-Reset", number("Seconds until all of them are there again."));
+        if of_app && (status.starts_with('2') || status == "429") {
+            add("X-Rate-Limit-Limit");
+            add("X-Rate-Limit-Remaining");
+            add("X-Rate-Limit-Reset");
         }
     }
 }
+
+/// Name, and what it says.
+const HEADERS: [(&str, &str); 4] = [
+    ("Retry-After", "Not before so many seconds. Always there."),
+    ("X-Rate-Limit-Limit", "Requests a second of this app; there if its quota says a number."),
+    ("X-Rate-Limit-Remaining", "How many of them are left."),
+    ("X-Rate-Limit-Reset", "Seconds until all of them are there again."),
+];
 
 fn number(text: &str) -> Header {
     let schema = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
