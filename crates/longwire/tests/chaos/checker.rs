@@ -2,7 +2,7 @@
 //!
 //! - I1 no loss: every 202 reached every device that it was for, or the records say expired, dropped or pending.
 //! - I2 no fabrication: what arrives was asked for, for this device, with these bytes.
-//! - I3 refused means refused. I4 one request makes at most one message.
+//! - I3 refused means refused. I4 one request makes at most one message; one for later makes one.
 //! - I5 no repeat inside a session.
 //! - I6 order: positions rise inside a session, first deliveries rise over a device's life, a message keeps its
 //!   position, and what was accepted before another was asked for comes before it.
@@ -17,7 +17,7 @@
 
 use crate::history::{Asked, Audience, Counts, DeviceNo, Event, Fleet, Line, Place, PushNo, SessionNo, Why};
 use longwire_proto::id::{MessageId, Position, Source};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// How much later than its deadline a device may see a message: the sweep, and a test thread that waits for a core.
 const LATE_US: u64 = 12_000_000;
@@ -100,6 +100,8 @@ pub(super) struct Checker<'a> {
     /// The first request of each of the caller's keys, and who repeated it.
     once: HashMap<u64, PushNo>,
     repeats: HashMap<PushNo, PushNo>,
+    /// Accepted for later, and not a message yet.
+    pub(super) planned: BTreeSet<PushNo>,
     pub(super) by_message: HashMap<MessageId, PushNo>,
     pub(super) devices: Vec<Device>,
     pub(super) counted: HashMap<MessageId, Counts>,
@@ -125,6 +127,7 @@ pub fn check(fleet: &Fleet, history: &[Line]) -> Vec<Breach> {
         by_hash: HashMap::new(),
         once: HashMap::new(),
         repeats: HashMap::new(),
+        planned: BTreeSet::new(),
         books: None,
         recalling: HashMap::new(),
         recalled: HashMap::new(),
@@ -180,8 +183,18 @@ impl Checker<'_> {
                 self.answer(push, line.at_us, Outcome::Accepted);
                 self.belongs(message, push);
             }
+            Event::Planned { push } => drop(self.planned.insert(push)),
+            Event::Fired { push, message } => {
+                self.planned.remove(&push);
+                // Until it was due it had no place: others may come before it, however late they were asked for.
+                self.answer(push, u64::MAX, Outcome::Accepted);
+                self.belongs(message, push);
+            }
             // One refused and repeated with its key may still be accepted.
-            Event::Refused { push, .. } => self.answer(self.first(push), line.at_us, Outcome::Refused),
+            Event::Refused { push, .. } => {
+                self.planned.remove(&push);
+                self.answer(self.first(push), line.at_us, Outcome::Refused);
+            }
             Event::Unknown { push } => {
                 let push = self.first(push);
                 if let Some(attempt) = self.attempts.get_mut(&push) {

@@ -11,6 +11,9 @@ type Keyed = HashMap<(Audience, u32), Vec<(u64, u64, Outcome, Option<MessageId>)
 impl Checker<'_> {
     /// What became of every accepted message.
     pub(super) fn judge_ends(&mut self) {
+        for push in std::mem::take(&mut self.planned) {
+            self.breach("I1", format!("push {push} was accepted for later, and is no message"));
+        }
         let accepted: Vec<(MessageId, Audience)> = self
             .attempts
             .values()

@@ -1,7 +1,7 @@
 //! Each planted fault of the server must be found by the checker, in a short run of the same storm. A checker that finds nothing
 //! in a broken server would find nothing in ours.
 
-use crate::storm::{Plan, storm};
+use crate::storm::{Plan, RATE, storm};
 use crate::support::Dice;
 use longwire_server::planted::Fault;
 use std::sync::Mutex;
@@ -40,7 +40,7 @@ fn found(fault: Fault, dice: &mut Dice) -> Result<(), String> {
     let name: &'static str = format!("{fault:?}").leak();
     let mut last = String::new();
     for _ in 0..TRIES {
-        let report = storm(dice, &Plan { rounds: 4, round_us: 900_000, fault: Some(name) });
+        let report = storm(dice, &Plan { rounds: 4, round_us: 900_000, fault: Some(name), rate: RATE });
         if report.breaches.iter().any(|breach| named(fault).contains(&breach.invariant)) {
             return Ok(());
         }
