@@ -256,6 +256,10 @@ const BOOKS: &[Alteration] = &[
         b.count(C, |counts| (counts.created, counts.delivered) = (3, 3));
     }),
     ("an ack is not counted", "I12", |b| b.count(D, |counts| (counts.created, counts.delivered) = (2, 2))),
+    ("it waits for a device that is there", "I13", |b| {
+        b.lose(0, A);
+        b.count(A, |counts| (counts.delivered, counts.pending) = (0, 1));
+    }),
     ("the sum does not hold", "I12", |b| b.count(A, |counts| counts.pending = 1)),
     ("an addressed delivery was never created", "I12", |b| b.count(A, |counts| *counts = Counts::default())),
     ("more deliveries than devices", "I12", |b| {

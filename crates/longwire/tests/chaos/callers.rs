@@ -12,6 +12,9 @@ use std::time::{Duration, SystemTime};
 /// Accepted messages that may still be recalled.
 const RECENT_MAX: usize = 64;
 
+/// Messages that wait for one device at most, as the limits say.
+const MAILBOX_MESSAGES_MAX: u32 = 1_000;
+const FILLED_AT_ONCE: u32 = 100;
 /// A push that is not for now is due within so many milliseconds.
 const LATER_MS: u64 = 1_200;
 
@@ -48,10 +51,10 @@ fn wanted(run: &Run, dice: &mut Dice, audience: Audience) -> Wanted {
 
 fn single(run: &Run, dice: &mut Dice) {
     let tag = |dice: &mut Dice| dice.within(0..u64::from(TAGS)) as u32;
-    let audience = match dice.within(0..10) {
+    let audience = match dice.within(0..20) {
         0 => Audience::All,
-        1 => Audience::Tag(tag(dice)),
-        2 => Audience::TagWithout(tag(dice), tag(dice)),
+        1 | 2 => Audience::Tag(tag(dice)),
+        3 | 4 => Audience::TagWithout(tag(dice), tag(dice)),
         _ => Audience::Device(dice.within(0..u64::from(DEVICES)) as DeviceNo),
     };
     let wanted = wanted(run, dice, audience);
@@ -128,6 +131,7 @@ fn outcome(run: &Run, push: PushNo, status: u16, body: &Value) -> bool {
         (500 | 504, _) => Event::Unknown { push },
         (status, _) => {
             run.over_rate.fetch_add(u64::from(body["code"] == "app_rate"), SeqCst);
+            run.full.fetch_add(u64::from(body["code"] == "device_queue_full"), SeqCst);
             Event::Refused { push, status }
         }
     };
@@ -169,6 +173,24 @@ fn batch(run: &Run, dice: &mut Dice) {
             wanted(run, dice, audience)
         })
         .collect();
+    push_together(run, &items);
+}
+
+/// Fills the mailbox of the first device, which stays away.
+pub fn fill(run: &Run, dice: &mut Dice) {
+    for _ in 0..=MAILBOX_MESSAGES_MAX / FILLED_AT_ONCE {
+        let items: Vec<Wanted> = (0..FILLED_AT_ONCE)
+            .map(|_| {
+                let wanted = wanted(run, dice, Audience::Device(0));
+                // One that takes the place of another, or of itself, fills nothing.
+                Wanted { ttl_s: 86_400, asked: Asked::default(), ..wanted }
+            })
+            .collect();
+        push_together(run, &items);
+    }
+}
+
+fn push_together(run: &Run, items: &[Wanted]) {
     let pushes: Vec<PushNo> = items.iter().map(|wanted| invoke(run, wanted)).collect();
     let bodies: Vec<Value> = items.iter().map(body).collect();
     let answer = ask(run, "/v1/push/batch", &json!({ "pushes": bodies }));

@@ -9,7 +9,7 @@
 //! - I7 the chain of `previous` has no hole. I8 "delivered" only after an ack.
 //! - I9 nothing late, nothing expired early. I10 deliveries only inside the device's newest session.
 //! - I11 a newer login ends the older connection. I12 the books of every message and of the app balance.
-//! - I13 what was acked is not pending when all is quiet.
+//! - I13 when all is quiet nothing is pending that was acked, or whose device is logged in.
 //! - `collapse` and `recall`: what was replaced or recalled is not sent in a session that begins afterwards, and nothing
 //!   ends so without a cause.
 //!
@@ -55,6 +55,9 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    pub(super) fn is_addressed(&self) -> bool {
+        matches!(self.audience, Audience::Device(_))
+    }
     /// What is certain of its outcome.
     pub(super) fn certainly(&self) -> Outcome {
         match self.outcome {
@@ -280,6 +283,7 @@ impl Checker<'_> {
             Event::Counted { message, counts } => {
                 self.counted.insert(message, counts);
                 self.not_early(line.at_us, message, counts.expired > 0);
+                self.not_kept_back(message, counts);
             }
             _ => {}
         }
@@ -368,6 +372,17 @@ impl Checker<'_> {
         let attempt = self.by_message.get(&message).and_then(|push| self.attempts.get(push));
         if expired && attempt.is_some_and(|attempt| at + EARLY_US < attempt.invoked + attempt.ttl_us) {
             self.breach("I9", format!("{message} expired before its deadline"));
+        }
+    }
+
+    /// When all is quiet a device that is logged in has got all that is for it alone.
+    fn not_kept_back(&mut self, message: MessageId, counts: Counts) {
+        let attempt = self.by_message.get(&message).and_then(|push| self.attempts.get(push));
+        if let Some(Audience::Device(device)) = attempt.map(|attempt| attempt.audience)
+            && counts.pending > 0
+            && self.devices[device as usize].session.is_some()
+        {
+            self.breach("I13", format!("{message} is pending, and device {device} is there: {counts:?}"));
         }
     }
 

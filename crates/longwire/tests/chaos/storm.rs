@@ -1,7 +1,7 @@
 //! The run: a server that is killed and started again in the same data directory, devices that come and go, callers that
 //! push to one, some and all of them.
 
-use crate::callers::call;
+use crate::callers::{call, fill};
 use crate::checker::{Breach, check};
 use crate::counting::count_all;
 use crate::history::{Event, Fleet, Line, PushNo, Recorder};
@@ -23,7 +23,7 @@ const CALLERS: u64 = 8;
 /// `LONGWIRE_CHAOS_ROUNDS` changes it.
 const ROUNDS: u64 = 100;
 /// Messages a second that the app may send: less than the callers try.
-pub const RATE: u64 = 400;
+const RATE: u64 = 200;
 
 /// How a run goes.
 pub struct Plan {
@@ -35,6 +35,8 @@ pub struct Plan {
     pub fault: Option<&'static str>,
     /// Messages that the app may send a second.
     pub rate: u64,
+    /// A mailbox is full before the first kill. In many rounds it gets so by itself.
+    pub fills: bool,
 }
 
 /// What came of it.
@@ -48,6 +50,8 @@ pub struct Report {
     pub holes: u64,
     /// Pushes refused because the app sends too many a second.
     pub over_rate: u64,
+    /// Pushes refused because a mailbox was full.
+    pub full: u64,
     pub spent: Spent,
 }
 
@@ -78,6 +82,7 @@ pub struct Run {
     /// Accepted for later, with the ids of their schedules.
     pub planned: Mutex<Vec<(PushNo, String)>>,
     pub over_rate: AtomicU64,
+    pub full: AtomicU64,
     pub pushing: AtomicBool,
     /// Devices stay and ack everything.
     pub draining: AtomicBool,
@@ -93,7 +98,10 @@ pub struct Run {
 #[test]
 fn nothing_accepted_is_lost_when_the_server_is_killed_at_random_moments() {
     let rounds = std::env::var("LONGWIRE_CHAOS_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
-    let report = storm(&mut Dice::new("chaos"), &Plan { rounds, round_us: 500_000, fault: None, rate: RATE });
+    let report = storm(
+        &mut Dice::new("chaos"),
+        &Plan { rounds, round_us: 400_000, fault: None, rate: RATE, fills: false },
+    );
     judge(&report, rounds);
 }
 
@@ -110,6 +118,9 @@ pub fn storm(dice: &mut Dice, plan: &Plan) -> Report {
     let devices = register(&server, &fleet);
     let run = Run::new(fleet, &server);
     let (mut bitten, mut spent) = (0, Spent::default());
+    if plan.fills {
+        fill(&run, dice);
+    }
     std::thread::scope(|scope| {
         let live: Vec<_> = devices
             .into_iter()
@@ -144,8 +155,9 @@ pub fn storm(dice: &mut Dice, plan: &Plan) -> Report {
     });
     let lines = run.recorder.lines();
     let breaches = timed(&mut spent.checking, || check(&run.fleet, &lines));
-    let (holes, over_rate) = (run.holes.load(SeqCst), run.over_rate.load(SeqCst));
-    Report { breaches, tally: Tally::of(&lines), lines, bitten, holes, over_rate, spent }
+    let (holes, over_rate, full) =
+        (run.holes.load(SeqCst), run.over_rate.load(SeqCst), run.full.load(SeqCst));
+    Report { breaches, tally: Tally::of(&lines), lines, bitten, holes, over_rate, full, spent }
 }
 
 /// Does it and adds the time that it took.
@@ -180,6 +192,7 @@ impl Run {
             recent: Mutex::new(Vec::new()),
             planned: Mutex::new(Vec::new()),
             over_rate: AtomicU64::new(0),
+            full: AtomicU64::new(0),
             pushing: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),

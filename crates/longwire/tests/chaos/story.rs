@@ -299,6 +299,7 @@ impl Model {
             self.login(device);
             while self.deliver(device, true) {
                 if away && device == 3 && self.dice.one_in(2) && self.only_mailbox_left(device) {
+                    self.close(device);
                     break;
                 }
             }

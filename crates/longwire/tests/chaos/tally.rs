@@ -6,10 +6,9 @@ use std::collections::HashSet;
 
 /// No breach, and everything happened.
 pub fn judge(report: &Report, rounds: u64) {
-    let Report { breaches, lines, tally, bitten, holes, over_rate, spent } = report;
-    eprintln!(
-        "chaos: {rounds} kills, {bitten} of them with pushes under way; {over_rate} over the rate; {tally:?}; {spent:?}"
-    );
+    let Report { breaches, lines, tally, bitten, holes, over_rate, full, spent } = report;
+    eprintln!("chaos: {rounds} kills, {bitten} of them with pushes under way; {spent:?}");
+    eprintln!("    {over_rate} over the rate, {full} without room; {tally:?}");
     if !breaches.is_empty() {
         let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("chaos-history.txt");
         let text: Vec<String> = lines.iter().map(|line| format!("{line:?}\n")).collect();
@@ -24,7 +23,7 @@ pub fn judge(report: &Report, rounds: u64) {
     assert!(tally.accepted >= rounds * 10, "too little was accepted: {tally:?}");
     assert!(tally.redelivered > 0 && tally.received > tally.accepted, "too little was delivered: {tally:?}");
     let Tally { expired, collapsed, recalled, told, repeated, refused, fired, .. } = tally;
-    let seen = [expired, collapsed, recalled, told, repeated, refused, fired, over_rate];
+    let seen = [expired, collapsed, recalled, told, repeated, refused, fired, over_rate, full];
     assert!(seen.iter().all(|count| **count > 0), "something never happened: {seen:?} {tally:?}");
 }
 
