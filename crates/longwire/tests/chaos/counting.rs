@@ -2,7 +2,7 @@
 
 use crate::history::{Audience, Counts, Event};
 use crate::storm::Run;
-use crate::support::{Answer, Api, until};
+use crate::support::{Answer, Api, PATIENCE, until};
 use longwire_proto::id::MessageId;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -81,12 +81,13 @@ fn read_all(api: &Api, messages: &[Known]) -> Vec<Option<Counts>> {
     })
 }
 
-/// What each schedule made. All are due by now; one that is late has some time more.
+/// What each schedule made. All are due by now; those that are late have some time more, together.
 fn fired(run: &Run, api: &Api) {
+    let end = Instant::now() + PATIENCE;
     for (push, schedule) in run.planned.lock().unwrap().iter() {
         let path = format!("/v1/schedules/{schedule}");
         let mut runs = Value::Null;
-        let _ = until(STANDS, || {
+        let _ = until(end.saturating_duration_since(Instant::now()), || {
             runs = api.get(&path).json["runs"].clone();
             runs.as_array().is_some_and(|runs| !runs.is_empty())
         });

@@ -35,8 +35,6 @@ pub struct Plan {
     pub fault: Option<&'static str>,
     /// Messages that the app may send a second.
     pub rate: u64,
-    /// A mailbox is full before the first kill. In many rounds it gets so by itself.
-    pub fills: bool,
 }
 
 /// What came of it.
@@ -98,10 +96,7 @@ pub struct Run {
 #[test]
 fn nothing_accepted_is_lost_when_the_server_is_killed_at_random_moments() {
     let rounds = std::env::var("LONGWIRE_CHAOS_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
-    let report = storm(
-        &mut Dice::new("chaos"),
-        &Plan { rounds, round_us: 400_000, fault: None, rate: RATE, fills: false },
-    );
+    let report = storm(&mut Dice::new("chaos"), &Plan { rounds, round_us: 400_000, fault: None, rate: RATE });
     judge(&report, rounds);
 }
 
@@ -113,14 +108,12 @@ pub fn storm(dice: &mut Dice, plan: &Plan) -> Report {
         plan.fault.into_iter().fold(start, |start, fault| start.env("PLANTED_FAULT", fault)).start()
     };
     let mut server = start();
-    allow(&server, plan.rate);
     let fleet = fleet(dice);
     let devices = register(&server, &fleet);
     let run = Run::new(fleet, &server);
     let (mut bitten, mut spent) = (0, Spent::default());
-    if plan.fills {
-        fill(&run, dice);
-    }
+    fill(&run, dice);
+    allow(&server, plan.rate);
     std::thread::scope(|scope| {
         let live: Vec<_> = devices
             .into_iter()
