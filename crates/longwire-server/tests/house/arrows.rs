@@ -17,6 +17,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &[]),
 ];
 
+/// Modules of the crate's root that are no rooms: every room may name them, and they name nothing.
+const ROOT: &[&str] = &["planted"];
+
+/// Whether a module below the crate's root has its place here.
+pub(crate) fn is_known(module: &str) -> bool {
+    allowed(module).is_some() || ROOT.contains(&module)
+}
+
 /// What a room may name; `None` for a room that has no row.
 pub(crate) fn allowed(room: &str) -> Option<&'static [&'static str]> {
     ROOMS.iter().find(|(name, _)| *name == room).map(|(_, allowed)| *allowed)
@@ -184,6 +192,15 @@ mod tests {
         assert_eq!(lines("gate/shard.rs", "fn f() { crate::store::messages::open(); }"), [1]);
         assert_eq!(lines("gate/shard.rs", "fn f() { log!(\"{}\", crate::api::VERSION); }"), [1]);
         assert_eq!(lines("store/port.rs", "fn f() -> Vec<crate::gate::Shard> { vec![] }"), [1]);
+    }
+
+    #[test]
+    fn what_is_planted_is_named_by_all_and_names_nothing() {
+        assert!(lines("domain/app.rs", "use crate::planted::{Fault, planted};").is_empty());
+        assert!(lines("gate/shard.rs", "use crate::planted::planted;").is_empty());
+        assert_eq!(lines("planted.rs", "use crate::domain::AppId;"), [1]);
+        assert!(super::is_known("planted") && super::is_known("store"));
+        assert!(!super::is_known("cellar"));
     }
 
     #[test]

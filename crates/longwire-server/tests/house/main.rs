@@ -84,7 +84,7 @@ fn every_room_has_a_row_in_the_table_of_arrows() {
     for item in root.items {
         if let syn::Item::Mod(room) = item {
             let room = room.ident.to_string();
-            assert!(arrows::allowed(&room).is_some(), "room `{room}` has no row in arrows::ROOMS");
+            assert!(arrows::is_known(&room), "room `{room}` has no row in arrows::ROOMS");
         }
     }
 }

@@ -7,7 +7,7 @@ use longwire_proto::id::{MessageId, Position, Source};
 
 #[test]
 fn clean_histories_are_accepted() {
-    let mut kinds = [0; 8];
+    let mut kinds = [0; 9];
     for seed in 1..=60 {
         let Story { fleet, lines } = tell(seed);
         assert_eq!(check(&fleet, &lines), [], "seed {seed}");
@@ -18,6 +18,7 @@ fn clean_histories_are_accepted() {
                 Event::Gap { why: Why::Recalled, .. } => kinds[5] += 1,
                 Event::Told { .. } => kinds[6] += 1,
                 Event::Invoked { asked: Asked { once: Some(_), .. }, .. } => kinds[7] += 1,
+                Event::Fired { .. } => kinds[8] += 1,
                 Event::Unknown { .. } => kinds[1] += 1,
                 Event::Refused { .. } => kinds[2] += 1,
                 Event::Counted { counts, .. } if counts.pending > 0 => kinds[3] += 1,
@@ -255,6 +256,10 @@ const BOOKS: &[Alteration] = &[
         b.count(C, |counts| (counts.created, counts.delivered) = (3, 3));
     }),
     ("an ack is not counted", "I12", |b| b.count(D, |counts| (counts.created, counts.delivered) = (2, 2))),
+    ("it waits for a device that is there", "I13", |b| {
+        b.lose(0, A);
+        b.count(A, |counts| (counts.delivered, counts.pending) = (0, 1));
+    }),
     ("the sum does not hold", "I12", |b| b.count(A, |counts| counts.pending = 1)),
     ("an addressed delivery was never created", "I12", |b| b.count(A, |counts| *counts = Counts::default())),
     ("more deliveries than devices", "I12", |b| {
@@ -304,7 +309,32 @@ fn books(b: &mut Base, change: impl FnOnce(&mut Counts, &mut u64)) {
     }
 }
 
+/// Push 3 was for later, and became these.
+fn planned(b: &mut Base, made: &[MessageId]) {
+    let at = b.at(|e| matches!(e, Event::Accepted { push: 3, .. }));
+    b.events[at] = Event::Planned { push: 3 };
+    let at = b.at(|e| matches!(e, Event::Counted { .. }));
+    for &message in made {
+        b.events.insert(at, Event::Fired { push: 3, message });
+    }
+}
+
 const LIFE: &[Alteration] = &[
+    ("what is for later never becomes a message", "I1", |b| {
+        planned(b, &[]);
+        b.lose(0, C);
+        b.lose(1, C);
+    }),
+    ("what is for later becomes two messages", "I4", |b| planned(b, &[C, MessageId(0xC1)])),
+    ("what is for later arrives under another id too", "I4", |b| {
+        planned(b, &[C]);
+        b.also(MessageId(0xC1), 3, Source::AppLog, 2, 3);
+    }),
+    ("what failed when it was due arrives", "I3", |b| {
+        planned(b, &[]);
+        let at = b.at(|e| matches!(e, Event::Counted { .. }));
+        b.events.insert(at, Event::Refused { push: 3, status: 0 });
+    }),
     ("one key of the caller makes two messages", "I4", |b| {
         for wanted in [1, 2] {
             let at = b.at(|e| matches!(e, Event::Invoked { push, .. } if *push == wanted));

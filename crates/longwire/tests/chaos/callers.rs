@@ -1,18 +1,22 @@
-//! Callers of the API: pushes to one, some and all devices, alone and in batches, repeated and recalled; and what the server
-//! says of it all in the end.
+//! Callers of the API: pushes to one, some and all devices, alone and in batches, at once and later, repeated and recalled.
 
-use crate::history::{Asked, Audience, Counts, DeviceNo, Event, PushNo, hash};
+use crate::history::{Asked, Audience, DeviceNo, Event, PushNo, hash};
 use crate::storm::{AWAY, DEVICES, Run, TAGS};
-use crate::support::{Answer, Api, Dice, push_body, until};
+use crate::support::{Answer, Dice, push_body};
 use longwire_proto::id::MessageId;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Accepted messages that may still be recalled.
 const RECENT_MAX: usize = 64;
+
+/// Messages that wait for one device at most, as the limits say.
+const MAILBOX_MESSAGES_MAX: u32 = 1_000;
+const FILLED_AT_ONCE: u32 = 100;
+/// A push that is not for now is due within so many milliseconds.
+const LATER_MS: u64 = 1_200;
 
 /// A push as it will be asked for.
 struct Wanted {
@@ -28,6 +32,7 @@ pub fn call(run: &Run, mut dice: Dice) {
         match dice.within(0..24) {
             0 => recall(run, &mut dice),
             1 => batch(run, &mut dice),
+            2 => later(run, &mut dice),
             _ => single(run, &mut dice),
         }
         std::thread::sleep(Duration::from_micros(dice.within(1_000..12_000)));
@@ -46,10 +51,10 @@ fn wanted(run: &Run, dice: &mut Dice, audience: Audience) -> Wanted {
 
 fn single(run: &Run, dice: &mut Dice) {
     let tag = |dice: &mut Dice| dice.within(0..u64::from(TAGS)) as u32;
-    let audience = match dice.within(0..10) {
+    let audience = match dice.within(0..20) {
         0 => Audience::All,
-        1 => Audience::Tag(tag(dice)),
-        2 => Audience::TagWithout(tag(dice), tag(dice)),
+        1 | 2 => Audience::Tag(tag(dice)),
+        3 | 4 => Audience::TagWithout(tag(dice), tag(dice)),
         _ => Audience::Device(dice.within(0..u64::from(DEVICES)) as DeviceNo),
     };
     let wanted = wanted(run, dice, audience);
@@ -57,6 +62,30 @@ fn single(run: &Run, dice: &mut Dice) {
     // Whoever has a key asks again until there is an answer, and now and then for nothing.
     if wanted.asked.once.is_some() && (!sure || dice.one_in(3)) {
         push_once(run, &wanted);
+    }
+}
+
+/// A push to one device that is due in a moment, when the server may be down.
+fn later(run: &Run, dice: &mut Dice) {
+    let device = dice.within(u64::from(AWAY)..u64::from(DEVICES)) as DeviceNo;
+    let mut wanted = wanted(run, dice, Audience::Device(device));
+    (wanted.ttl_s, wanted.asked) = (86_400, Asked::default());
+    let due = SystemTime::now() + Duration::from_millis(dice.within(100..LATER_MS));
+    let mut body = body(&wanted);
+    body["options"]["send_at"] = json!(jiff::Timestamp::try_from(due).unwrap().to_string());
+    let push = invoke(run, &wanted);
+    match ask(run, "/v1/push", &body) {
+        Ok(answer) if answer.status == 202 => {
+            let schedule = answer.json["schedule_id"].as_str().expect("schedule_id").to_owned();
+            run.add(Event::Planned { push });
+            run.planned.lock().unwrap().push((push, schedule));
+        }
+        Ok(answer) => {
+            outcome(run, push, answer.status, &answer.json);
+        }
+        Err(error) => {
+            unanswered(run, push, &error);
+        }
     }
 }
 
@@ -88,8 +117,8 @@ fn invoke(run: &Run, wanted: &Wanted) -> PushNo {
 }
 
 /// Writes down what became of a push. False: that is not known.
-fn outcome(run: &Run, push: PushNo, status: u16, message: Option<MessageId>) -> bool {
-    let event = match (status, message) {
+fn outcome(run: &Run, push: PushNo, status: u16, body: &Value) -> bool {
+    let event = match (status, body["msg_id"].as_str().and_then(MessageId::parse)) {
         (202, Some(message)) => {
             run.accepted.fetch_add(1, SeqCst);
             let mut recent = run.recent.lock().unwrap();
@@ -100,7 +129,11 @@ fn outcome(run: &Run, push: PushNo, status: u16, message: Option<MessageId>) -> 
             Event::Accepted { push, message }
         }
         (500 | 504, _) => Event::Unknown { push },
-        (status, _) => Event::Refused { push, status },
+        (status, _) => {
+            run.over_rate.fetch_add(u64::from(body["code"] == "app_rate"), SeqCst);
+            run.full.fetch_add(u64::from(body["code"] == "device_queue_full"), SeqCst);
+            Event::Refused { push, status }
+        }
     };
     run.add(event);
     !matches!(event, Event::Unknown { .. })
@@ -121,15 +154,11 @@ fn ask(run: &Run, path: &str, body: &Value) -> io::Result<Answer> {
     answer
 }
 
-fn message_of(answer: &Value) -> Option<MessageId> {
-    answer["msg_id"].as_str().and_then(MessageId::parse)
-}
-
 /// False: what became of it is not known.
 fn push_once(run: &Run, wanted: &Wanted) -> bool {
     let push = invoke(run, wanted);
     match ask(run, "/v1/push", &body(wanted)) {
-        Ok(answer) => outcome(run, push, answer.status, message_of(&answer.json)),
+        Ok(answer) => outcome(run, push, answer.status, &answer.json),
         Err(error) => unanswered(run, push, &error),
     }
 }
@@ -144,6 +173,24 @@ fn batch(run: &Run, dice: &mut Dice) {
             wanted(run, dice, audience)
         })
         .collect();
+    push_together(run, &items);
+}
+
+/// Fills the mailbox of the first device, which stays away.
+pub fn fill(run: &Run, dice: &mut Dice) {
+    for _ in 0..=MAILBOX_MESSAGES_MAX / FILLED_AT_ONCE {
+        let items: Vec<Wanted> = (0..FILLED_AT_ONCE)
+            .map(|_| {
+                let wanted = wanted(run, dice, Audience::Device(0));
+                // One that takes the place of another, or of itself, fills nothing.
+                Wanted { ttl_s: 86_400, asked: Asked::default(), ..wanted }
+            })
+            .collect();
+        push_together(run, &items);
+    }
+}
+
+fn push_together(run: &Run, items: &[Wanted]) {
     let pushes: Vec<PushNo> = items.iter().map(|wanted| invoke(run, wanted)).collect();
     let bodies: Vec<Value> = items.iter().map(body).collect();
     let answer = ask(run, "/v1/push/batch", &json!({ "pushes": bodies }));
@@ -152,10 +199,10 @@ fn batch(run: &Run, dice: &mut Dice) {
             Ok(answer) if answer.status == 200 => {
                 let item = &answer.json["results"][at];
                 let status = item["status"].as_u64().expect("each item has its status") as u16;
-                outcome(run, push, status, message_of(&item["body"]));
+                outcome(run, push, status, &item["body"]);
             }
             Ok(answer) => {
-                outcome(run, push, answer.status, None);
+                outcome(run, push, answer.status, &answer.json);
             }
             Err(error) => {
                 unanswered(run, push, error);
@@ -177,83 +224,4 @@ fn recall(run: &Run, dice: &mut Dice) {
     if answer.is_ok_and(|answer| answer.status == 200) {
         run.add(Event::Recalled { message });
     }
-}
-
-/// Asks the server for its record of every message that anybody knows of, and for the app's books.
-pub fn count_all(run: &Run) {
-    let lines = run.recorder.lines();
-    let mut audiences = HashMap::new();
-    let mut known: HashMap<MessageId, Option<Audience>> = HashMap::new();
-    for line in &lines {
-        match line.event {
-            Event::Invoked { push, audience, .. } => drop(audiences.insert(push, audience)),
-            Event::Accepted { push, message } => {
-                known.insert(message, audiences.get(&push).copied());
-            }
-            Event::Received { message, .. } | Event::Gap { message, .. } | Event::Told { message, .. } => {
-                known.entry(message).or_insert(None);
-            }
-            _ => {}
-        }
-    }
-    known.remove(&MessageId(0));
-    let known: Vec<(MessageId, Option<Audience>)> = known.into_iter().collect();
-    let api = run.api();
-    std::thread::scope(|scope| {
-        for part in known.chunks(known.len().div_ceil(4).max(1)) {
-            let api = api.clone();
-            scope.spawn(move || {
-                part.iter().for_each(|(message, audience)| count_one(run, &api, *message, *audience));
-            });
-        }
-    });
-    books(run, &api);
-}
-
-fn count_one(run: &Run, api: &Api, message: MessageId, audience: Option<Audience>) {
-    let members = audience.map_or(0, |audience| run.fleet.members(audience).count() as u64);
-    let mut counts = None;
-    // Acks ride on the next commit; what is not settled after this is judged as it stands.
-    let _ = until(Duration::from_secs(3), || {
-        let answer = api.get(&format!("/v1/messages/{message}"));
-        counts = (answer.status == 200).then(|| read_counts(&answer.json["counts"]));
-        counts
-            .is_some_and(|counts| counts.pending == 0 && counts.delivered + counts.ended_without() >= members)
-    });
-    if let Some(counts) = counts {
-        run.add(Event::Counted { message, counts });
-    }
-}
-
-fn read_counts(counts: &Value) -> Counts {
-    let count = |state: &str| counts[state].as_u64().unwrap_or_else(|| panic!("{state} in {counts}"));
-    Counts {
-        created: count("created"),
-        delivered: count("delivered"),
-        expired: count("expired"),
-        collapsed: count("collapsed"),
-        recalled: count("recalled"),
-        dropped: count("dropped"),
-        pending: count("pending"),
-    }
-}
-
-/// The app's books after a check that began when all was quiet.
-fn books(run: &Run, api: &Api) {
-    let checked = |answer: &Answer| answer.json["checked_at"].as_str().map(str::to_owned);
-    let before = checked(&api.get("/v1/books"));
-    let mut seen = HashSet::from([before]);
-    let mut answer = api.get("/v1/books");
-    // The first check after this moment may have begun before it; the one after that has not.
-    let again = until(Duration::from_secs(30), || {
-        answer = api.get("/v1/books");
-        seen.insert(checked(&answer));
-        seen.len() >= 3
-    });
-    assert!(again, "the books are not checked: {}", answer.text);
-    let mut story = answer.json.clone();
-    let reasons = answer.json["dropped"].as_object().expect("dropped, by reason");
-    story["dropped"] = json!(reasons.values().filter_map(Value::as_u64).sum::<u64>());
-    let gap = answer.json["gap"].as_u64().expect("the books say what gap was found");
-    run.add(Event::Books { counts: read_counts(&story), gap });
 }

@@ -2,14 +2,14 @@
 //!
 //! - I1 no loss: every 202 reached every device that it was for, or the records say expired, dropped or pending.
 //! - I2 no fabrication: what arrives was asked for, for this device, with these bytes.
-//! - I3 refused means refused. I4 one request makes at most one message.
+//! - I3 refused means refused. I4 one request makes at most one message; one for later makes one.
 //! - I5 no repeat inside a session.
 //! - I6 order: positions rise inside a session, first deliveries rise over a device's life, a message keeps its
 //!   position, and what was accepted before another was asked for comes before it.
 //! - I7 the chain of `previous` has no hole. I8 "delivered" only after an ack.
 //! - I9 nothing late, nothing expired early. I10 deliveries only inside the device's newest session.
 //! - I11 a newer login ends the older connection. I12 the books of every message and of the app balance.
-//! - I13 what was acked is not pending when all is quiet.
+//! - I13 when all is quiet nothing is pending that was acked, or whose device is logged in.
 //! - `collapse` and `recall`: what was replaced or recalled is not sent in a session that begins afterwards, and nothing
 //!   ends so without a cause.
 //!
@@ -17,7 +17,7 @@
 
 use crate::history::{Asked, Audience, Counts, DeviceNo, Event, Fleet, Line, Place, PushNo, SessionNo, Why};
 use longwire_proto::id::{MessageId, Position, Source};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// How much later than its deadline a device may see a message: the sweep, and a test thread that waits for a core.
 const LATE_US: u64 = 12_000_000;
@@ -55,6 +55,9 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    pub(super) fn is_addressed(&self) -> bool {
+        matches!(self.audience, Audience::Device(_))
+    }
     /// What is certain of its outcome.
     pub(super) fn certainly(&self) -> Outcome {
         match self.outcome {
@@ -100,6 +103,8 @@ pub(super) struct Checker<'a> {
     /// The first request of each of the caller's keys, and who repeated it.
     once: HashMap<u64, PushNo>,
     repeats: HashMap<PushNo, PushNo>,
+    /// Accepted for later, and not a message yet.
+    pub(super) planned: BTreeSet<PushNo>,
     pub(super) by_message: HashMap<MessageId, PushNo>,
     pub(super) devices: Vec<Device>,
     pub(super) counted: HashMap<MessageId, Counts>,
@@ -125,6 +130,7 @@ pub fn check(fleet: &Fleet, history: &[Line]) -> Vec<Breach> {
         by_hash: HashMap::new(),
         once: HashMap::new(),
         repeats: HashMap::new(),
+        planned: BTreeSet::new(),
         books: None,
         recalling: HashMap::new(),
         recalled: HashMap::new(),
@@ -180,8 +186,18 @@ impl Checker<'_> {
                 self.answer(push, line.at_us, Outcome::Accepted);
                 self.belongs(message, push);
             }
+            Event::Planned { push } => drop(self.planned.insert(push)),
+            Event::Fired { push, message } => {
+                self.planned.remove(&push);
+                // Until it was due it had no place: others may come before it, however late they were asked for.
+                self.answer(push, u64::MAX, Outcome::Accepted);
+                self.belongs(message, push);
+            }
             // One refused and repeated with its key may still be accepted.
-            Event::Refused { push, .. } => self.answer(self.first(push), line.at_us, Outcome::Refused),
+            Event::Refused { push, .. } => {
+                self.planned.remove(&push);
+                self.answer(self.first(push), line.at_us, Outcome::Refused);
+            }
             Event::Unknown { push } => {
                 let push = self.first(push);
                 if let Some(attempt) = self.attempts.get_mut(&push) {
@@ -267,6 +283,7 @@ impl Checker<'_> {
             Event::Counted { message, counts } => {
                 self.counted.insert(message, counts);
                 self.not_early(line.at_us, message, counts.expired > 0);
+                self.not_kept_back(message, counts);
             }
             _ => {}
         }
@@ -355,6 +372,17 @@ impl Checker<'_> {
         let attempt = self.by_message.get(&message).and_then(|push| self.attempts.get(push));
         if expired && attempt.is_some_and(|attempt| at + EARLY_US < attempt.invoked + attempt.ttl_us) {
             self.breach("I9", format!("{message} expired before its deadline"));
+        }
+    }
+
+    /// When all is quiet a device that is logged in has got all that is for it alone.
+    fn not_kept_back(&mut self, message: MessageId, counts: Counts) {
+        let attempt = self.by_message.get(&message).and_then(|push| self.attempts.get(push));
+        if let Some(Audience::Device(device)) = attempt.map(|attempt| attempt.audience)
+            && counts.pending > 0
+            && self.devices[device as usize].session.is_some()
+        {
+            self.breach("I13", format!("{message} is pending, and device {device} is there: {counts:?}"));
         }
     }
 

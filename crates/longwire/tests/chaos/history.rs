@@ -141,7 +141,11 @@ pub enum Event {
     Invoked { push: PushNo, audience: Audience, ttl_us: u64, hash: u64, asked: Asked },
     /// It got a 202.
     Accepted { push: PushNo, message: MessageId },
-    /// It got a 4xx, 429 or 503.
+    /// It is not for now: it got a 202, and will be a message later.
+    Planned { push: PushNo },
+    /// The message that it became, by the server's word when everything was quiet.
+    Fired { push: PushNo, message: MessageId },
+    /// It got a 4xx, 429 or 503, or failed for a recorded reason when it was due.
     Refused { push: PushNo, status: u16 },
     /// Connection lost, 500 or 504: accepted or not.
     Unknown { push: PushNo },

@@ -4,13 +4,15 @@
 //! - `checker`, `judged`: whether the promises held.
 //! - `story`, `altered`: the checker is checked with clean and with altered histories.
 //! - `planted`: the checker against a server with a fault (feature `planted-faults`).
-//! - `storm`: the run itself, with its `callers` and its devices (`sides`).
+//! - `storm`: the run itself, with its `callers`, its devices (`sides`), what the server says in the end (`counting`), and how
+//!   much of everything there was (`tally`).
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 mod altered;
 mod callers;
 mod checker;
+mod counting;
 mod history;
 mod judged;
 #[cfg(feature = "planted-faults")]
@@ -20,3 +22,4 @@ mod storm;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;
+mod tally;

@@ -87,6 +87,10 @@ impl Side<'_> {
             }
         }
         if habit == Habit::AcksAtTheEnd {
+            // Acks need not come in the order of the deliveries.
+            if self.dice.one_in(2) {
+                kept.reverse();
+            }
             // No more than a window can be unacked, so they fit into one frame.
             self.ack(session, &kept);
         }

@@ -1,13 +1,15 @@
 //! The run: a server that is killed and started again in the same data directory, devices that come and go, callers that
 //! push to one, some and all of them.
 
-use crate::callers::{call, count_all};
+use crate::callers::{call, fill};
 use crate::checker::{Breach, check};
-use crate::history::{Asked, Event, Fleet, Line, Recorder, Why};
+use crate::counting::count_all;
+use crate::history::{Event, Fleet, Line, PushNo, Recorder};
 use crate::sides::Side;
 use crate::support::{Api, Dice, Start, TestDevice, TestServer, until};
+use crate::tally::{Tally, judge};
 use longwire_proto::id::MessageId;
-use std::collections::HashSet;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -20,6 +22,8 @@ pub const TAGS: u32 = 5;
 const CALLERS: u64 = 8;
 /// `LONGWIRE_CHAOS_ROUNDS` changes it.
 const ROUNDS: u64 = 100;
+/// Messages a second that the app may send: less than the callers try.
+const RATE: u64 = 200;
 
 /// How a run goes.
 pub struct Plan {
@@ -29,6 +33,8 @@ pub struct Plan {
     pub round_us: u64,
     /// The fault that the server has.
     pub fault: Option<&'static str>,
+    /// Messages that the app may send a second.
+    pub rate: u64,
 }
 
 /// What came of it.
@@ -40,6 +46,23 @@ pub struct Report {
     pub bitten: u64,
     /// Times that a device's own proof of the chain failed.
     pub holes: u64,
+    /// Pushes refused because the app sends too many a second.
+    pub over_rate: u64,
+    /// Pushes refused because a mailbox was full.
+    pub full: u64,
+    pub spent: Spent,
+}
+
+/// Where the time went.
+#[derive(Default, Debug)]
+pub struct Spent {
+    starting: Duration,
+    /// From a start to the first acceptance.
+    waiting: Duration,
+    loaded: Duration,
+    quieting: Duration,
+    counting: Duration,
+    checking: Duration,
 }
 
 /// Where the server of this round is.
@@ -54,6 +77,10 @@ pub struct Run {
     pub current: Mutex<Address>,
     /// Of late accepted, to be recalled or repeated.
     pub recent: Mutex<Vec<MessageId>>,
+    /// Accepted for later, with the ids of their schedules.
+    pub planned: Mutex<Vec<(PushNo, String)>>,
+    pub over_rate: AtomicU64,
+    pub full: AtomicU64,
     pub pushing: AtomicBool,
     /// Devices stay and ack everything.
     pub draining: AtomicBool,
@@ -69,7 +96,7 @@ pub struct Run {
 #[test]
 fn nothing_accepted_is_lost_when_the_server_is_killed_at_random_moments() {
     let rounds = std::env::var("LONGWIRE_CHAOS_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
-    let report = storm(&mut Dice::new("chaos"), &Plan { rounds, round_us: 500_000, fault: None });
+    let report = storm(&mut Dice::new("chaos"), &Plan { rounds, round_us: 400_000, fault: None, rate: RATE });
     judge(&report, rounds);
 }
 
@@ -84,7 +111,9 @@ pub fn storm(dice: &mut Dice, plan: &Plan) -> Report {
     let fleet = fleet(dice);
     let devices = register(&server, &fleet);
     let run = Run::new(fleet, &server);
-    let mut bitten = 0;
+    let (mut bitten, mut spent) = (0, Spent::default());
+    fill(&run, dice);
+    allow(&server, plan.rate);
     std::thread::scope(|scope| {
         let live: Vec<_> = devices
             .into_iter()
@@ -103,23 +132,33 @@ pub fn storm(dice: &mut Dice, plan: &Plan) -> Report {
         // However this ends, the threads must end too, or the scope waits for ever.
         let _guard = Ending(&run);
         for _ in 0..plan.rounds {
-            bitten += u64::from(kill_once(&run, &mut server, dice, plan.round_us));
-            server = start();
+            bitten += u64::from(kill_once(&run, &mut server, dice, plan.round_us, &mut spent));
+            server = timed(&mut spent.starting, &start);
             *run.current.lock().unwrap() = Address::of(&server);
         }
         run.pushing.store(false, SeqCst);
         callers.into_iter().for_each(|caller| caller.join().unwrap());
         run.draining.store(true, SeqCst);
-        let quiet = await_quiet(&run);
+        let quiet = timed(&mut spent.quieting, || await_quiet(&run, plan));
         // A server with a fault may never come to rest.
         assert!(quiet || plan.fault.is_some(), "deliveries never come to an end");
-        count_all(&run);
+        timed(&mut spent.counting, || count_all(&run));
         run.ended.store(true, SeqCst);
         live.into_iter().for_each(|device| device.join().unwrap());
     });
     let lines = run.recorder.lines();
-    let breaches = check(&run.fleet, &lines);
-    Report { breaches, tally: Tally::of(&lines), lines, bitten, holes: run.holes.load(SeqCst) }
+    let breaches = timed(&mut spent.checking, || check(&run.fleet, &lines));
+    let (holes, over_rate, full) =
+        (run.holes.load(SeqCst), run.over_rate.load(SeqCst), run.full.load(SeqCst));
+    Report { breaches, tally: Tally::of(&lines), lines, bitten, holes, over_rate, full, spent }
+}
+
+/// Does it and adds the time that it took.
+fn timed<T>(spent: &mut Duration, mut work: impl FnMut() -> T) -> T {
+    let begun = Instant::now();
+    let made = work();
+    *spent += begun.elapsed();
+    made
 }
 
 struct Ending<'a>(&'a Run);
@@ -144,6 +183,9 @@ impl Run {
             recorder: Recorder::new(),
             current: Mutex::new(Address::of(server)),
             recent: Mutex::new(Vec::new()),
+            planned: Mutex::new(Vec::new()),
+            over_rate: AtomicU64::new(0),
+            full: AtomicU64::new(0),
             pushing: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -168,6 +210,13 @@ fn fleet(dice: &mut Dice) -> Fleet {
     Fleet { tags }
 }
 
+/// Sets how many messages a second the app may send.
+fn allow(server: &TestServer, rate: u64) {
+    let body = json!({ "app_key": server.app_key, "quotas": { "messages_per_s": rate } });
+    let answer = server.operator().request("PUT", "/v1/quotas", Some(body.to_string().as_bytes()));
+    assert_eq!(answer.map(|answer| answer.status).ok(), Some(200));
+}
+
 fn register(server: &TestServer, fleet: &Fleet) -> Vec<TestDevice> {
     let name = |tag: &u32| format!("t{tag}");
     let register = |(number, tags): (usize, &Vec<u32>)| {
@@ -179,13 +228,13 @@ fn register(server: &TestServer, fleet: &Fleet) -> Vec<TestDevice> {
 }
 
 /// Lets the load run for a random time, then kills. True: a push was under way at that moment.
-fn kill_once(run: &Run, server: &mut TestServer, dice: &mut Dice, round_us: u64) -> bool {
+fn kill_once(run: &Run, server: &mut TestServer, dice: &mut Dice, round_us: u64, spent: &mut Spent) -> bool {
     let before = run.accepted.load(SeqCst);
-    assert!(
-        until(Duration::from_secs(20), || run.accepted.load(SeqCst) > before),
-        "nothing is accepted any more"
-    );
-    let moment = Instant::now() + Duration::from_micros(dice.within(0..round_us));
+    let accepts = || until(Duration::from_secs(20), || run.accepted.load(SeqCst) > before);
+    assert!(timed(&mut spent.waiting, accepts), "nothing is accepted any more");
+    let load = Duration::from_micros(dice.within(0..round_us));
+    spent.loaded += load;
+    let moment = Instant::now() + load;
     // The random moment is the point of this test, not a wait for something.
     std::thread::sleep(moment.saturating_duration_since(Instant::now()));
     let bites = run.in_flight.load(SeqCst) > 0;
@@ -194,82 +243,13 @@ fn kill_once(run: &Run, server: &mut TestServer, dice: &mut Dice, round_us: u64)
 }
 
 /// All devices stay connected and ack; quiet is when nothing new has come for two seconds.
-fn await_quiet(run: &Run) -> bool {
+fn await_quiet(run: &Run, plan: &Plan) -> bool {
     let mut last = (run.received.load(SeqCst), Instant::now());
-    until(Duration::from_secs(90), || {
+    until(Duration::from_secs(if plan.fault.is_some() { 15 } else { 90 }), || {
         let now = run.received.load(SeqCst);
         if now != last.0 {
             last = (now, Instant::now());
         }
         last.1.elapsed() > Duration::from_secs(2)
     })
-}
-
-fn judge(report: &Report, rounds: u64) {
-    let Report { breaches, lines, tally, bitten, holes } = report;
-    eprintln!("chaos: {rounds} kills, {bitten} of them with pushes under way; {tally:?}");
-    if !breaches.is_empty() {
-        let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("chaos-history.txt");
-        let text: Vec<String> = lines.iter().map(|line| format!("{line:?}\n")).collect();
-        std::fs::write(&file, text.concat()).unwrap();
-        let first: Vec<String> =
-            breaches.iter().take(20).map(|b| format!("{} {}", b.invariant, b.what)).collect();
-        panic!("{} breaches, history in {}:\n{}", breaches.len(), file.display(), first.join("\n"));
-    }
-    assert_eq!(*holes, 0, "a device's own proof of the chain failed");
-    // A run in which the fault did not bite proves nothing.
-    assert!(bitten * 2 >= rounds, "only {bitten} of {rounds} kills met pushes under way");
-    assert!(tally.accepted >= rounds * 10, "too little was accepted: {tally:?}");
-    assert!(tally.redelivered > 0 && tally.received > tally.accepted, "too little was delivered: {tally:?}");
-    let seen = [tally.expired, tally.collapsed, tally.recalled, tally.told, tally.repeated, tally.refused];
-    assert!(seen.iter().all(|count| *count > 0), "something never happened: {tally:?}");
-}
-
-/// How much of everything there was.
-#[derive(Default, Debug)]
-pub struct Tally {
-    pub accepted: u64,
-    unknown: u64,
-    refused: u64,
-    /// Requests with a key that was used before.
-    repeated: u64,
-    sessions: u64,
-    displaced: u64,
-    received: u64,
-    redelivered: u64,
-    expired: u64,
-    collapsed: u64,
-    recalled: u64,
-    told: u64,
-    acked: u64,
-}
-
-impl Tally {
-    fn of(lines: &[Line]) -> Tally {
-        let mut tally = Tally::default();
-        let (mut seen, mut keys) = (HashSet::new(), HashSet::new());
-        for line in lines {
-            match line.event {
-                Event::Invoked { asked: Asked { once: Some(once), .. }, .. } => {
-                    tally.repeated += u64::from(!keys.insert(once));
-                }
-                Event::Accepted { .. } => tally.accepted += 1,
-                Event::Unknown { .. } => tally.unknown += 1,
-                Event::Refused { status, .. } => tally.refused += u64::from(status > 0),
-                Event::Login { .. } => tally.sessions += 1,
-                Event::Displaced { .. } => tally.displaced += 1,
-                Event::Received { device, message, .. } => {
-                    tally.received += 1;
-                    tally.redelivered += u64::from(!seen.insert((device, message)));
-                }
-                Event::Gap { why: Why::Expired, .. } => tally.expired += 1,
-                Event::Gap { why: Why::Collapsed, .. } => tally.collapsed += 1,
-                Event::Gap { why: Why::Recalled, .. } => tally.recalled += 1,
-                Event::Told { .. } => tally.told += 1,
-                Event::Acked { .. } => tally.acked += 1,
-                _ => {}
-            }
-        }
-        tally
-    }
 }

@@ -1,7 +1,7 @@
 //! Clean histories from a seed: a small model of a right server, with kills, lost answers, refusals, unacked deliveries,
 //! expiry, replacement, recall, repeated requests and devices that stay away.
 
-use crate::history::{Asked, Audience, Counts, DeviceNo, Event, Fleet, Line, Place, SessionNo, Why};
+use crate::history::{Asked, Audience, Counts, DeviceNo, Event, Fleet, Line, Place, PushNo, SessionNo, Why};
 use crate::support::Dice;
 use longwire_proto::id::{MessageId, Position, Source};
 use std::collections::{HashMap, HashSet};
@@ -19,6 +19,7 @@ pub struct Story {
 }
 
 /// What is to be stored.
+#[derive(Clone, Copy)]
 struct Wanted {
     message: MessageId,
     audience: Audience,
@@ -60,6 +61,9 @@ struct Model {
     positions: Vec<u64>,
     log_head: u64,
     stored: Vec<Stored>,
+    /// Not due yet, and became messages.
+    planned: Vec<(PushNo, Wanted)>,
+    fired: Vec<(PushNo, MessageId)>,
     sides: Vec<Side>,
     story: Story,
 }
@@ -76,6 +80,8 @@ pub fn tell(seed: u64) -> Story {
         positions: vec![0; tags.len()],
         log_head: 0,
         stored: Vec::new(),
+        planned: Vec::new(),
+        fired: Vec::new(),
         sides: tags.iter().map(|_| Side::default()).collect(),
         story: Story { fleet: Fleet { tags }, lines: Vec::new() },
     };
@@ -102,6 +108,7 @@ impl Model {
                 let acks = !self.dice.one_in(5);
                 self.deliver(device, acks);
             }
+            18 if self.dice.one_in(2) => self.fire(),
             18 => self.close(device),
             _ => (0..4).for_each(|device| self.close(device)),
         }
@@ -125,6 +132,11 @@ impl Model {
         let message = MessageId(0x1000 + u128::from(push));
         let wanted = Wanted { message, audience, ttl_us, hash, asked };
         match self.dice.within(0..10) {
+            _ if asked == Asked::default() && self.dice.one_in(6) => {
+                self.add(Event::Planned { push });
+                self.planned.push((push, wanted));
+                return;
+            }
             0 => self.add(Event::Refused { push, status: 503 }),
             1 => self.add(Event::Unknown { push }),
             2 => {
@@ -216,6 +228,14 @@ impl Model {
         });
     }
 
+    /// What is for later becomes messages.
+    fn fire(&mut self) {
+        for (push, wanted) in std::mem::take(&mut self.planned) {
+            self.store(&wanted, false);
+            self.fired.push((push, wanted.message));
+        }
+    }
+
     fn login(&mut self, device: DeviceNo) {
         self.close(device);
         self.next += 1;
@@ -274,13 +294,18 @@ impl Model {
     fn drain(&mut self) {
         // Device 3 stays away now and then: what waits in its mailbox is pending.
         let away = self.dice.one_in(2);
+        self.fire();
         for device in 0..4 {
             self.login(device);
             while self.deliver(device, true) {
                 if away && device == 3 && self.dice.one_in(2) && self.only_mailbox_left(device) {
+                    self.close(device);
                     break;
                 }
             }
+        }
+        for (push, message) in std::mem::take(&mut self.fired) {
+            self.add(Event::Fired { push, message });
         }
         let mut books = Counts::default();
         for at in 0..self.stored.len() {
