@@ -6,7 +6,7 @@ use std::process::Command;
 
 const CARGO_FUZZ: &str = "0.13.2";
 /// Seconds per target.
-const SECONDS: u32 = 20;
+const SECONDS: u32 = 10;
 /// MiB; a target that needs more has a leak.
 const MEMORY_MAX: u32 = 1_024;
 

@@ -29,7 +29,7 @@ cargo xtask <task>
   test            install what is missing, then run everything that CI runs
   clients         install the MQTT clients that tests run, under target/mqtt-clients
   engines         install the database servers that tests run (MariaDB, PostgreSQL)
-  fuzz [seconds]  run every fuzz target for 20 seconds, or so many
+  fuzz [seconds]  run every fuzz target for 10 seconds, or so many
   dist            build the release and put it into target/dist as a tarball
 ";
 
