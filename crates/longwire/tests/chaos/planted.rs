@@ -14,7 +14,7 @@ const ROUND_US: u64 = 900_000;
 /// Messages a second: all that the callers send.
 const RATE: u64 = 5_000;
 /// Tries, of which one must find it: a short run may miss what shows itself seldom.
-const TRIES: u64 = 3;
+const TRIES: u64 = 4;
 
 /// What must be named for a fault; any of these.
 fn named(fault: Fault) -> &'static [&'static str] {

@@ -87,9 +87,11 @@ impl Side<'_> {
             }
         }
         if habit == Habit::AcksAtTheEnd {
-            // Acks need not come in the order of the deliveries.
-            if self.dice.one_in(2) {
-                kept.reverse();
+            // Acks need not come in the order of the deliveries, nor for all of them.
+            match self.dice.within(0..3) {
+                0 => kept.reverse(),
+                1 if kept.len() > 1 => drop(kept.remove(0)),
+                _ => {}
             }
             // No more than a window can be unacked, so they fit into one frame.
             self.ack(session, &kept);
