@@ -62,6 +62,9 @@ fn what_another_app_has_is_answered_like_what_is_not_there() {
     }
 }
 
+/// Method, path, and the body that names a thing of the first app or one that nobody has.
+type Asked = (&'static str, &'static str, fn(&Names, usize) -> Value);
+
 #[test]
 fn a_name_in_a_body_or_a_query_tells_nothing_of_another_app() {
     let server = TestServer::start();
@@ -71,7 +74,7 @@ fn a_name_in_a_body_or_a_query_tells_nothing_of_another_app() {
     let own = json!({ "registration_id": "own-device", "tags": ["own-tag"] });
     assert_eq!(other.post("/v1/devices", &own).status, 201);
     let mine = other.push_text(json!({ "registration_id": ["own-device"] }), "own").message_id();
-    let requests: &[(&str, &str, fn(&Names, usize) -> Value)] = &[
+    let requests: &[Asked] = &[
         ("post", "/v1/push", |names, whose| {
             push(json!({ "registration_id": [names["registration_id"][whose]] }), json!({}))
         }),
