@@ -156,3 +156,21 @@ async fn the_books_are_checked_again_and_again_once_an_interval_is_set() {
     stage.store.close().await;
     assert!(stage.store.check_books().await.is_err());
 }
+
+#[tokio::test]
+async fn bodies_of_a_store_from_before_they_were_counted_are_counted_when_it_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stage = stocked(folder.path()).await;
+    let stored = stage.store.stored_bytes(APP);
+    assert!(stored > 0);
+    stage.store.close().await;
+    assert_eq!(plant(folder.path(), "books", |key, _| (key[4] == 2).then_some(None)), 1);
+    for _ in 0..2 {
+        stage.reopen(folder.path()).await;
+        assert_eq!((stage.store.stored_bytes(APP), gap(&stage).await), (stored, 0));
+    }
+    stage.to(1).await;
+    assert_eq!(stage.store.stored_bytes(APP), stored + b"body".len() as u64);
+    stage.store.close().await;
+    assert_eq!(plant(folder.path(), "books", |key, _| (key[4] == 2).then_some(None)), 1, "it was written");
+}

@@ -129,7 +129,7 @@ impl AudienceCounts {
         (status = 413, body = FaultBody, description = "Content, audience or body is too long."),
         (status = 415, body = FaultBody, description = "Not JSON."),
         (status = 422, body = FaultBody, description = "No device matches any address."),
-        (status = 429, body = FaultBody, description = "Every mailbox addressed is full, too many requests at once, the app has too many keys (`too_many_cids`), schedules or spread messages, or the node is overloaded."),
+        (status = 429, body = FaultBody, description = "Every mailbox addressed is full, too many requests at once, `app_quota`: the app has as many bytes stored as it may; the app has too many keys (`too_many_cids`), schedules or spread messages, or the node is overloaded."),
         (status = 500, body = FaultBody, description = "`unknown_outcome`: it is not known whether it was stored."),
         (status = 503, body = FaultBody, description = "Draining, storage full, or the store is unavailable; nothing was stored."),
     )

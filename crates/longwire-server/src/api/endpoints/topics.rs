@@ -87,7 +87,7 @@ pub(in crate::api) struct PublishAnswer {
         (status = 408, body = FaultBody, description = "The body did not come in time."),
         (status = 413, body = FaultBody, description = "The payload or the body is too long."),
         (status = 415, body = FaultBody, description = "Not JSON."),
-        (status = 429, body = FaultBody, description = "`topic_quota`: a limit of topics is reached; or too many requests at once, or the node is overloaded."),
+        (status = 429, body = FaultBody, description = "`topic_quota`: a limit of topics is reached; `app_quota`: the app has as many bytes stored as it may; or too many requests at once, or the node is overloaded."),
         (status = 500, body = FaultBody, description = "`unknown_outcome`: it is not known whether it was stored."),
         (status = 503, body = FaultBody, description = "Draining, storage full, or the store is unavailable."),
     )
