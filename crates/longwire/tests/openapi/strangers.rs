@@ -113,17 +113,33 @@ fn a_name_in_a_body_or_a_query_tells_nothing_of_another_app() {
         assert_ne!(foreign.status, 400, "{where_}: {}", foreign.text);
         assert_eq!(told(&foreign, &names, 0), told(&unknown, &names, 1), "{where_}");
     }
-    // A cursor is a place in a list of one's own: with another's, nothing of the other comes.
+    // A cursor is a place in a list of one's own: with another's, nothing of the other comes. Each list has a second thing, so
+    // that there is a cursor.
+    second_things(&server);
     for list in ["/v1/devices", "/v1/tags", "/v1/schedules", "/v1/keys"] {
         let theirs = server.api.get(&format!("{list}?limit=1"));
         assert_eq!(theirs.status, 200, "{list}: {}", theirs.text);
-        let Some(next) = theirs.json["next"].as_str() else { continue };
+        let next =
+            theirs.json["next"].as_str().unwrap_or_else(|| panic!("{list} has no next: {}", theirs.text));
         let asked = other.get(&format!("{list}?after={next}"));
         assert!(asked.status == 400 || !asked.text.contains("theirs"), "{list}: {}", asked.text);
     }
     let story =
         |whose: usize| other.get(&format!("/v1/messages/{mine}/explain/{}", names["registration_id"][whose]));
     assert_eq!((story(0).status, told(&story(0), &names, 0)), (404, told(&story(1), &names, 1)));
+}
+
+/// One more of what lists hold, of the app of the tests.
+fn second_things(server: &TestServer) {
+    let device = json!({ "registration_id": "theirs-second", "tags": ["theirs-other-tag"] });
+    let push = json!({ "audience": "all", "message": { "msg_content": "theirs" } });
+    let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    let when = json!({ "single": { "at": tomorrow.to_string() } });
+    let schedule = json!({ "name": "theirs-second", "push": push, "trigger": when });
+    let key = json!({ "name": "theirs-second", "scopes": ["push"] });
+    for (list, thing) in [("/v1/devices", device), ("/v1/schedules", schedule), ("/v1/keys", key)] {
+        assert_eq!(server.api.post(list, &thing).status, 201, "{list}");
+    }
 }
 
 fn push(audience: Value, options: Value) -> Value {
